@@ -1,0 +1,89 @@
+"""Every error that Alcove raises on purpose.
+
+AlcoveError
+├── RetryLater            the same request may succeed later
+│   ├── CapacityError     no memory, disk or slot for it now
+│   └── ThrottledError    a limit on concurrency was reached
+├── RequestError          the caller must change the request
+│   ├── InvalidRequest    a value is malformed or out of range
+│   ├── NotFound          the thing named does not exist (or is not the caller's)
+│   ├── Conflict          it exists already, or is in use
+│   ├── TooLarge          a body, package or result over its limit
+│   └── AccessDenied      the signature, key or date is not accepted
+├── HostError             this machine lacks something; the hint says what mends it
+└── SandboxError          a sandbox failed
+    ├── SandboxGone       it died or was closed; the outcome of a call in flight is unknown
+    └── ProtocolError     the guest broke the protocol; the sandbox is destroyed
+
+Each carries ``hint``: one sentence that tells the user what to do next.
+"""
+
+from __future__ import annotations
+
+
+class AlcoveError(Exception):
+    """Base of all errors raised on purpose; ``hint`` says what the user can do."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class RetryLater(AlcoveError):
+    pass
+
+
+class CapacityError(RetryLater):
+    pass
+
+
+class ThrottledError(RetryLater):
+    pass
+
+
+class RequestError(AlcoveError):
+    pass
+
+
+class InvalidRequest(RequestError):
+    pass
+
+
+class NotFound(RequestError):
+    pass
+
+
+class Conflict(RequestError):
+    pass
+
+
+class TooLarge(RequestError):
+    pass
+
+
+class AccessDenied(RequestError):
+    """``code`` tells the dialects apart cases: ``signature``, ``expired``, ``unknown_key``, ``missing``."""
+
+    def __init__(self, message: str, *, code: str = "signature", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class HostError(AlcoveError):
+    pass
+
+
+class SandboxError(AlcoveError):
+    pass
+
+
+class SandboxGone(SandboxError):
+    """``reason`` is one of ``exited``, ``signal``, ``out_of_memory``, ``timeout``, ``killed``."""
+
+    def __init__(self, message: str, *, reason: str = "exited", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class ProtocolError(SandboxError):
+    pass

@@ -1,0 +1,158 @@
+"""What a sandbox is, whichever tier it belongs to.
+
+A ``Tier`` starts sandboxes; a ``Sandbox`` is loaded with one workload, once, and then answers invocations one
+at a time until it is closed. Every tier passes ``tests/contract/test_sandbox.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import NewType, Protocol
+
+SandboxId = NewType("SandboxId", str)
+TenantId = NewType("TenantId", str)
+
+
+class Isolation(StrEnum):
+    """The isolation tiers, strongest first. None is ever chosen silently in place of another."""
+
+    VM = "vm"
+    GVISOR = "gvisor"
+    PROCESS = "process"
+
+
+class Runtime(StrEnum):
+    """The language runtimes that a guest image holds."""
+
+    PYTHON = "python3.11"
+    NODE = "nodejs18"
+    PROVIDED = "provided"
+
+
+class Start(StrEnum):
+    """How a sandbox came to be."""
+
+    BOOTED = "booted"
+    RESTORED = "restored"
+    SNAPSHOT = "snapshot"
+
+
+class Delivery(StrEnum):
+    """How code reaches a sandbox that runs already."""
+
+    MOUNTED = "mounted"
+    COPIED = "copied"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeImage:
+    """A code package as one read-only squashfs file, named by the SHA-256 of the file.
+
+    The file is padded (sparse) to ``images.code.IMAGE_SIZE`` so that swapping it behind a live block device
+    changes no capacity.
+    """
+
+    digest: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One function version as a sandbox needs to know it."""
+
+    tenant: TenantId
+    function_name: str
+    version: str
+    arn: str
+    runtime: Runtime
+    handler: str
+    code: CodeImage
+    memory_mib: int = 128
+    timeout_s: float = 3.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    network: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One request. ``deadline_ms`` is Unix time in milliseconds."""
+
+    request_id: str
+    event: bytes
+    deadline_ms: int
+    trace_id: str = ""
+    client_context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer: ``error`` is None, or the FAILURE document (errorMessage, errorType, stackTrace) as JSON bytes."""
+
+    payload: bytes
+    error: bytes | None = None
+
+
+# Called with (stream 1 or 2, bytes) for what the workload prints; markers of the runtime included.
+LogSink = Callable[[int, bytes], None]
+# Called once, with the reason as in ``errors.SandboxGone.reason``, when the sandbox ends unasked.
+ExitSink = Callable[[str], None]
+
+
+class Sandbox(Protocol):
+    """A started sandbox. Methods raise ``SandboxGone`` when it has died and ``ProtocolError`` when it misbehaves."""
+
+    id: SandboxId
+    isolation: Isolation
+    runtime: Runtime
+    start: Start
+    phases_ms: dict[str, float]  # what its start cost, by phase, in order; load() and invoke() add to it
+
+    def listen(self, *, log: LogSink, exit: ExitSink) -> None: ...
+
+    async def load(self, workload: Workload, delivery: Delivery = Delivery.MOUNTED) -> None:
+        """Bring the code in, connect the tenant's network, apply limits, run the init code.
+
+        Raises ``InitError`` with the FAILURE document where the tenant's init code fails.
+        """
+        ...
+
+    async def invoke(self, invocation: Invocation) -> Outcome: ...
+
+    async def close(self) -> None:
+        """Destroy it and everything it owned; idempotent, and never raises for what is gone already."""
+        ...
+
+
+class Tier(Protocol):
+    """A maker of sandboxes. ``available`` is empty where the tier works here, else the reason why not."""
+
+    isolation: Isolation
+
+    async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
+        """Make ready, once, what starts of this runtime share (guest image, template)."""
+        ...
+
+    async def start(self, runtime: Runtime, how: Start | None = None) -> Sandbox:
+        """Start a sandbox without code; ``how`` None is the tier's fastest. Raises ``HostError``, ``CapacityError``."""
+        ...
+
+    async def recover(self) -> None:
+        """After a crash: destroy what no sandbox record accounts for, and every unfinished sandbox."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class InitError(Exception):
+    """The tenant's init code failed; ``document`` is the FAILURE JSON."""
+
+    def __init__(self, document: bytes) -> None:
+        super().__init__(document.decode(errors="replace"))
+        self.document = document
+
+
+Progress = Callable[[str], None]
+Cleanup = Callable[[], Awaitable[None]]

@@ -1,0 +1,80 @@
+"""Files and folders that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alcove.errors import CapacityError
+
+UNFINISHED = ".unfinished-"
+
+
+def instance_tag(state: Path) -> str:
+    """Return the tag that the kernel objects of the instance with this state folder carry."""
+    return hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
+
+
+def private_folder(path: Path) -> Path:
+    """Make the folder, and any parent, for root alone. A planted symbolic link in its place is refused."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_symlink():
+        raise OSError(f"{path} is a symbolic link")
+    os.chmod(path, 0o700)
+    return path
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Replace the file in one step, durably."""
+    data = json.dumps(document, indent=1, sort_keys=True).encode()
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``target`` when the block succeeds and vanishes when it fails."""
+    private_folder(target.parent)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=UNFINISHED))
+    try:
+        yield work
+        os.rename(work, target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def reap_unfinished(folder: Path) -> None:
+    """Remove what an interrupted build left. Only for the owner of the folder, at its start."""
+    if folder.is_dir():
+        for leftover in folder.glob(UNFINISHED + "*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def require_space(folder: Path, bytes_needed: int, purpose: str) -> None:
+    """Raise ``CapacityError`` unless the folder's file system has that much room, with a margin of 64 MiB."""
+    free = shutil.disk_usage(folder).free
+    if free < bytes_needed + (64 << 20):
+        raise CapacityError(
+            f"not enough disk for {purpose}: {bytes_needed >> 20} MiB needed, {free >> 20} MiB free in {folder}",
+            hint="free disk space or choose another state folder with --state",
+        )

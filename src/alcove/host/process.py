@@ -1,0 +1,131 @@
+"""Processes that outlive us: started detached, held by pidfd, known again after a restart.
+
+A pid alone is never signalled: it may have been given to another process since. What identifies a process for as long as the
+host runs is its pid with its start time (field 22 of /proc/PID/stat, proc(5)) and the boot id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import shlex
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import logging
+
+log = logging.getLogger(__name__)
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_time(pid: int) -> int | None:
+    """Return the start time in clock ticks since boot, or None where no such process lives."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """Names one process for ever. ``started`` is in clock ticks since boot."""
+
+    pid: int
+    started: int
+    boot: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"pid": self.pid, "started": self.started, "boot": self.boot}
+
+    @staticmethod
+    def from_json(document: dict[str, Any]) -> ProcessIdentity:
+        return ProcessIdentity(int(document["pid"]), int(document["started"]), str(document["boot"]))
+
+    def alive(self) -> bool:
+        return self.boot == boot_id() and start_time(self.pid) == self.started
+
+
+class Process:
+    """A live process held by its pidfd, child of ours or not."""
+
+    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None = None) -> None:
+        self.pid = pid
+        self.fd = os.pidfd_open(pid)
+        self._child = child
+        started = start_time(pid)
+        self.identity = ProcessIdentity(pid, started if started is not None else -1, boot_id())
+
+    @classmethod
+    def adopt(cls, identity: ProcessIdentity) -> Process | None:
+        """Return the process if it still lives, else None."""
+        try:
+            process = cls(identity.pid)
+        except (ProcessLookupError, OSError):
+            return None
+        if process.identity != identity:
+            process.release()
+            return None
+        return process
+
+    def exited(self) -> bool:
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.fd, number)
+
+    async def wait(self) -> int | None:
+        """Wait for its end; return the exit code where it is our child."""
+        if not self.exited():
+            loop = asyncio.get_running_loop()
+            ended: asyncio.Future[None] = loop.create_future()
+            fd = os.dup(self.fd)
+            loop.add_reader(fd, lambda: ended.done() or ended.set_result(None))
+            try:
+                await ended
+            finally:
+                loop.remove_reader(fd)
+                os.close(fd)
+        return self.reap()
+
+    def reap(self) -> int | None:
+        return self._child.wait() if self._child is not None else None
+
+    def release(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def spawn(
+    argv: Sequence[str], *, pass_fds: Sequence[int] = (), output: int = subprocess.DEVNULL
+) -> Process:
+    """Start a process in a session of its own, with an empty environment; its output goes to ``output``.
+
+    The command is logged so that it can be pasted into a shell.
+    """
+    log.debug("spawn: %s", shlex.join(argv))
+    child = subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=tuple(pass_fds),
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+        start_new_session=True,
+        cwd="/",
+    )
+    return Process(child.pid, child)

@@ -1,0 +1,158 @@
+"""One machine: a jailed QEMU, from its launch to its end.
+
+A machine owns its process, its monitor and its user id, nothing else: cgroup, tap, memory and folder belong to whoever launched it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from alcove.errors import SandboxError, SandboxGone
+from alcove.host.process import Process, spawn
+from alcove.vmm.jail import Jail
+from alcove.vmm.qmp import CommandError, Monitor
+from alcove.vmm.spec import MachineSpec, render
+
+_IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
+_fd_sets = itertools.count(1000)
+
+
+class RestoreError(SandboxError):
+    """A saved state does not fit this machine: boot cold instead."""
+
+
+class Machine:
+    """A running QEMU. Methods raise ``SandboxGone`` once it has died."""
+
+    def __init__(self, name: str, process: Process, monitor: Monitor) -> None:
+        self.name = name
+        self.process = process
+        self.monitor = monitor
+        self._backing: dict[str, tuple[str, int]] = {}
+
+    @classmethod
+    async def launch(
+        cls, spec: MachineSpec, jail: Jail, *, user: int, cgroup_files: Sequence[Path], monitor_path: Path
+    ) -> Machine:
+        """Start QEMU and connect to its monitor. Raises ``SandboxError`` with QEMU's own words where it does not start."""
+        with tempfile.TemporaryFile() as output:
+            argv = jail.command(render(spec), user=user, cgroup_files=cgroup_files)
+            process = spawn(argv, pass_fds=spec.descriptors(), output=output.fileno())
+            monitor = Monitor()
+            connecting = asyncio.ensure_future(monitor.connect(monitor_path))
+            dying = asyncio.ensure_future(process.wait())
+            try:
+                await asyncio.wait({connecting, dying}, return_when=asyncio.FIRST_COMPLETED)
+                if not connecting.done():
+                    output.seek(0)
+                    words = output.read(4096).decode(errors="replace").strip()
+                    raise SandboxError(f"QEMU did not start: {words or 'no message'}")
+                await connecting
+            except BaseException:
+                process.signal(signal.SIGKILL)
+                connecting.cancel()
+                await asyncio.gather(connecting, return_exceptions=True)
+                await monitor.close()
+                await dying
+                process.release()
+                raise
+            finally:
+                if not dying.done():
+                    dying.cancel()
+                    await asyncio.gather(dying, return_exceptions=True)
+        return cls(spec.name, process, monitor)
+
+    @classmethod
+    async def adopt(cls, name: str, process: Process, monitor_path: Path) -> Machine:
+        """Take over a machine that an earlier daemon launched."""
+        monitor = Monitor()
+        await monitor.connect(monitor_path, timeout_s=5)
+        return cls(name, process, monitor)
+
+    async def restore(self, state: int) -> None:
+        """Load the saved device state from the descriptor; the machine stays paused. Raises ``RestoreError``."""
+        try:
+            await self.monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
+            await self.monitor.execute("getfd", {"fdname": "state"}, fd=state)
+            await self.monitor.execute("migrate-incoming", {"uri": "fd:state"})
+            await self._await_migration()
+        except (CommandError, SandboxGone) as error:
+            raise RestoreError(f"the saved state does not fit: {error}") from error
+
+    async def save(self, state: int) -> None:
+        """Pause, and write the device state to the descriptor; the memory is in its shared file."""
+        await self.monitor.execute("stop")
+        await self.monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
+        await self.monitor.execute("getfd", {"fdname": "state"}, fd=state)
+        await self.monitor.execute("migrate", {"uri": "fd:state"})
+        await self._await_migration()
+
+    async def _await_migration(self) -> None:
+        pause = 0.001
+        while True:
+            status = await self.monitor.execute("query-migrate")
+            match status.get("status"):
+                case "completed":
+                    return
+                case "failed" | "cancelled":
+                    raise RestoreError(f"migration failed: {status.get('error-desc', 'no reason given')}")
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
+
+    async def resume(self) -> None:
+        await self.monitor.execute("cont")
+
+    async def pause(self) -> None:
+        await self.monitor.execute("stop")
+
+    async def swap(self, drive: str, fd: int | None, *, size: int = 0) -> None:
+        """Put another file (or nothing, ``size`` bytes of it) behind a live drive, read-only; the guest sees the same disk."""
+        number = next(_fd_sets)
+        node = f"{drive}-{number}"
+        if fd is None:
+            options: dict[str, object] = {"driver": "null-co", "size": size, "read-zeroes": True}
+        else:
+            await self.monitor.execute("add-fd", {"fdset-id": number}, fd=fd)
+            options = {"driver": "file", "filename": f"/dev/fdset/{number}", "locking": "off"}
+        await self.monitor.execute("blockdev-add", {"node-name": node, "read-only": True, **options})
+        await self.monitor.execute(
+            "blockdev-reopen",
+            {"options": [{"driver": "raw", "node-name": drive, "file": node, "read-only": True}]},
+        )
+        previous, self._backing[drive] = self._backing.get(drive), (node, number)
+        if previous is not None:
+            await self.monitor.execute("blockdev-del", {"node-name": previous[0]})
+            with contextlib.suppress(CommandError):
+                await self.monitor.execute("remove-fd", {"fdset-id": previous[1]})
+
+    async def console(self) -> str:
+        """Return what the guest's console holds, at most its last 64 KiB; reading empties it."""
+        with contextlib.suppress(CommandError, SandboxGone):
+            return str(await self.monitor.execute("ringbuf-read", {"device": "console", "size": 65536}))
+        return ""
+
+    async def kill(self) -> None:
+        """End it and wait until it is gone. Idempotent."""
+        self.process.signal(signal.SIGKILL)
+        await self.monitor.close()
+        await self.process.wait()
+        self.process.release()
+
+    def detach(self) -> None:
+        """Let go without ending it: the next daemon adopts it."""
+        self.process.release()
+
+
+def anonymous_file(name: str) -> int:
+    """Return the descriptor of an empty file in memory, for device state."""
+    return os.memfd_create(name, os.MFD_CLOEXEC)
+
+
+

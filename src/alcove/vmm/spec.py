@@ -1,0 +1,166 @@
+"""What a machine is made of, and the QEMU command line that makes it.
+
+``render`` is pure: the same spec gives the same arguments, so command lines are snapshot-tested. Everything that QEMU opens
+comes to it as a descriptor: inside its jail there is nothing to open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+MIB = 1 << 20
+
+
+class AcceleratorKind(StrEnum):
+    KVM = "kvm"
+    TCG = "tcg"
+
+    def arguments(self) -> list[str]:
+        # A small translation buffer: 100 idle machines must not hold 100 GiB of JIT space (the default is 1 GiB each).
+        return ["-accel", "kvm" if self is AcceleratorKind.KVM else "tcg,tb-size=64"]
+
+    def cpu(self) -> str:
+        """The CPU model. Under emulation each feature that the guest kernel would use costs translated code: five-level
+        page tables, SMAP and friends guard a guest's kernel from its own processes, and here the VM is the boundary; ``rep
+        movsb`` (ERMS) is emulated byte by byte; AVX loops are emulated lane by lane. What is left is x86-64-v2."""
+        if self is AcceleratorKind.KVM:
+            return "host"
+        off = ("la57", "erms", "fsrm", "smap", "smep", "pku", "umip", "xsave", "avx", "avx2")
+        return ",".join(["max", *(f"{feature}=off" for feature in off)])
+
+
+class DeviceModel(StrEnum):
+    """The products' device models, lightest first."""
+
+    FUNCTION = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A virtio disk; ``fd`` None is an empty placeholder of ``size`` bytes, whose backing is swapped in later."""
+
+    name: str
+    fd: int | None
+    size: int = 0
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A virtio-serial port; ``fd`` is a listening UNIX socket."""
+
+    name: str
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """How a machine starts cold: descriptors of kernel and initrd, and the command line."""
+
+    kernel_fd: int
+    initrd_fd: int
+    command_line: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """A machine. ``boot`` None is a machine that waits for a saved state.
+
+    ``memory_fd`` is a memory file of ``memory_mib``; ``share`` maps it shared (to save a template), else privately.
+    ``tap_fd`` None is a machine without a network: the NIC is there, unconnected, so that one template serves both.
+    """
+
+    name: str
+    accelerator: AcceleratorKind
+    memory_mib: int
+    memory_fd: int
+    share: bool
+    drives: tuple[Drive, ...]
+    channels: tuple[Channel, ...]
+    qmp_fd: int
+    tap_fd: int | None = None
+    mac: str = "02:00:00:00:00:01"
+    boot: Boot | None = None
+    model: DeviceModel = DeviceModel.FUNCTION
+    vcpus: int = 1
+
+    def descriptors(self) -> list[int]:
+        """Every descriptor that the process inherits."""
+        fds = [self.memory_fd, self.qmp_fd]
+        fds += [drive.fd for drive in self.drives if drive.fd is not None]
+        fds += [channel.fd for channel in self.channels]
+        if self.tap_fd is not None:
+            fds.append(self.tap_fd)
+        if self.boot is not None:
+            fds += [self.boot.kernel_fd, self.boot.initrd_fd]
+        return fds
+
+
+KERNEL_COMMAND_LINE = (
+    # ``mitigations=off``: they guard the guest's kernel from the guest's own only tenant, at a price that emulation multiplies.
+    # ``tsc=reliable no_timer_check``: calibration against emulated timers is slow and may hang.
+    "console=ttyS0 quiet mitigations=off nokaslr random.trust_cpu=on panic=-1 tsc=reliable no_timer_check rdinit=/init"
+)
+
+
+def render(spec: MachineSpec) -> list[str]:
+    """Return QEMU's arguments, without the program's name."""
+    arguments = [
+        "-name", spec.name,
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine", "q35,memory-backend=ram,usb=off,smbus=off,sata=off,vmport=off,graphics=off",
+        *spec.accelerator.arguments(),
+        "-cpu", spec.accelerator.cpu(),
+        "-smp", str(spec.vcpus),
+        "-m", f"{spec.memory_mib}M",
+        "-object",
+        f"memory-backend-file,id=ram,mem-path=/proc/self/fd/{spec.memory_fd},size={spec.memory_mib}M,"
+        f"share={'on' if spec.share else 'off'}",
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-chardev", f"socket,id=qmp,fd={spec.qmp_fd},server=on,wait=off",
+        "-mon", "chardev=qmp,mode=control",
+        # A guest can print for ever: its console is a ring of 64 KiB inside the VMM, read by QMP.
+        "-chardev", "ringbuf,id=console,size=65536",
+        "-device", "isa-serial,chardev=console",
+        "-device", "virtio-serial-pci,max_ports=4",
+    ]  # fmt: skip
+    if spec.boot is None:
+        arguments += ["-incoming", "defer"]
+    else:
+        arguments += [
+            "-kernel", f"/proc/self/fd/{spec.boot.kernel_fd}",
+            "-initrd", f"/proc/self/fd/{spec.boot.initrd_fd}",
+            "-append", spec.boot.command_line,
+        ]  # fmt: skip
+    for number, channel in enumerate(spec.channels):
+        arguments += [
+            "-chardev", f"socket,id=channel{number},fd={channel.fd},server=on,wait=off",
+            "-device", f"virtserialport,chardev=channel{number},name={channel.name}",
+        ]  # fmt: skip
+    for number, drive in enumerate(spec.drives):
+        arguments += _drive(number, drive)
+    if spec.tap_fd is None:
+        nic = "virtio-net-pci,romfile="
+    else:
+        arguments += ["-netdev", f"tap,id=net,fd={spec.tap_fd},vhost=off"]
+        nic = "virtio-net-pci,netdev=net,romfile="
+    arguments += ["-device", f"{nic},mac={spec.mac},id=nic"]
+    return arguments
+
+
+def _drive(number: int, drive: Drive) -> list[str]:
+    mode = "on" if drive.read_only else "off"
+    if drive.fd is None:
+        file = f"driver=null-co,node-name={drive.name}-file,size={drive.size},read-zeroes=on,read-only={mode}"
+        options: list[str] = []
+    else:
+        # The format is always said: a guest that writes a qcow2 header into its raw disk must not have it believed.
+        options = ["-add-fd", f"fd={drive.fd},set={number + 1}"]
+        file = f"driver=file,node-name={drive.name}-file,filename=/dev/fdset/{number + 1},locking=off,read-only={mode}"
+    return [
+        *options,
+        "-blockdev", file,
+        "-blockdev", f"driver=raw,node-name={drive.name},file={drive.name}-file,read-only={mode}",
+        "-device", f"virtio-blk-pci,drive={drive.name},id=disk-{drive.name}",
+    ]  # fmt: skip

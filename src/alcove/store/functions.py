@@ -1,0 +1,151 @@
+"""Rows of functions and versions. Each function runs inside ``Database.write`` or ``read``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+from sqlite3 import Connection, Row
+
+LATEST = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One row of ``versions``; ``environment`` is a JSON object as text. Field order is column
+    order.
+    """
+
+    function_id: str
+    version: str
+    revision_id: str
+    modified_ms: int
+    description: str
+    runtime_name: str
+    handler: str
+    memory_mib: int
+    timeout_s: int
+    environment: str
+    role: str
+    isolation: str
+    network: int
+    package_sha256: str
+    package_bytes: int
+    image_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRow:
+    id: str
+    tenant_id: str
+    name: str
+    next_version: int
+    tags: Mapping[str, str]
+    created_ms: int
+
+
+_VERSION_COLUMNS = ", ".join(f"v.{field.name}" for field in fields(VersionRow))
+_FUNCTION_COLUMNS = "f.id, f.tenant_id, f.name, f.next_version, f.tags, f.created_ms"
+
+
+def insert_function(connection: Connection, row: FunctionRow) -> None:
+    """Raises ``sqlite3.IntegrityError`` where the tenant has a function of that name."""
+    connection.execute(
+        "INSERT INTO functions (id, tenant_id, name, next_version, tags, created_ms) VALUES (?, ?,"
+        " ?, ?, ?, ?)",
+        (
+            row.id,
+            row.tenant_id,
+            row.name,
+            row.next_version,
+            json.dumps(dict(row.tags)),
+            row.created_ms,
+        ),
+    )
+
+
+def find_function(connection: Connection, tenant_id: str, name: str) -> FunctionRow | None:
+    row = connection.execute(
+        f"SELECT {_FUNCTION_COLUMNS} FROM functions f WHERE f.tenant_id = ? AND f.name = ?",  # noqa: S608
+        (tenant_id, name),
+    ).fetchone()
+    return None if row is None else _function(row)
+
+
+def set_tags(connection: Connection, function_id: str, tags: Mapping[str, str]) -> None:
+    connection.execute(
+        "UPDATE functions SET tags = ? WHERE id = ?", (json.dumps(dict(tags)), function_id)
+    )
+
+
+def set_next_version(connection: Connection, function_id: str, number: int) -> None:
+    connection.execute("UPDATE functions SET next_version = ? WHERE id = ?", (number, function_id))
+
+
+def delete_function(connection: Connection, function_id: str) -> None:
+    """Remove the function and, by cascade, its versions."""
+    connection.execute("DELETE FROM functions WHERE id = ?", (function_id,))
+
+
+def delete_version(connection: Connection, function_id: str, version: str) -> None:
+    connection.execute(
+        "DELETE FROM versions WHERE function_id = ? AND version = ?", (function_id, version)
+    )
+
+
+def put_version(connection: Connection, row: VersionRow) -> None:
+    """Insert; replace where it is ``$LATEST``. A published version can't be written twice."""
+    if row.version == LATEST:
+        delete_version(connection, row.function_id, LATEST)
+    marks = ", ".join("?" * len(fields(VersionRow)))
+    connection.execute(f"INSERT INTO versions VALUES ({marks})", astuple(row))  # noqa: S608
+
+
+def find_version(connection: Connection, function_id: str, version: str) -> VersionRow | None:
+    row = connection.execute(
+        f"SELECT {_VERSION_COLUMNS} FROM versions v WHERE v.function_id = ? AND v.version = ?",  # noqa: S608
+        (function_id, version),
+    ).fetchone()
+    return None if row is None else VersionRow(*row)
+
+
+def list_versions(connection: Connection, function_id: str) -> list[VersionRow]:
+    """``$LATEST`` first, then the published ones, oldest first."""
+    rows = connection.execute(
+        f"SELECT {_VERSION_COLUMNS} FROM versions v WHERE v.function_id = ? "  # noqa: S608
+        "ORDER BY v.version <> '$LATEST', CAST(v.version AS INTEGER)",
+        (function_id,),
+    )
+    return [VersionRow(*row) for row in rows]
+
+
+def list_functions(
+    connection: Connection, tenant_id: str, after: str, limit: int
+) -> list[FunctionRow]:
+    """At most ``limit`` functions of the tenant with names greater than ``after``, by name."""
+    rows = connection.execute(
+        f"SELECT {_FUNCTION_COLUMNS} FROM functions f WHERE f.tenant_id = ? AND f.name > ? "  # noqa: S608
+        "ORDER BY f.name LIMIT ?",
+        (tenant_id, after, limit),
+    )
+    return [_function(row) for row in rows]
+
+
+def code_in_use(connection: Connection) -> set[tuple[str, str]]:
+    """Every (package_sha256, image_digest) that a version refers to."""
+    rows = connection.execute("SELECT DISTINCT package_sha256, image_digest FROM versions")
+    return {(str(package), str(image)) for package, image in rows}
+
+
+def usage(connection: Connection, tenant_id: str) -> tuple[int, int]:
+    """Return the tenant's number of functions and the bytes of the packages of all its versions."""
+    row = connection.execute(
+        "SELECT COUNT(DISTINCT f.id), COALESCE(SUM(v.package_bytes), 0) "
+        "FROM functions f LEFT JOIN versions v ON v.function_id = f.id WHERE f.tenant_id = ?",
+        (tenant_id,),
+    ).fetchone()
+    return int(row[0]), int(row[1])
+
+
+def _function(row: Row) -> FunctionRow:
+    return FunctionRow(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5])

@@ -6,7 +6,7 @@ at a time until it is closed. Every tier passes ``tests/contract/test_sandbox.py
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -112,6 +112,10 @@ class Sandbox(Protocol):
 
     def listen(self, *, log: LogSink, exit: ExitSink) -> None: ...
 
+    async def rehearse(self) -> None:
+        """Serve a built-in sample and forget it: what comes after finds caches and translated code warm."""
+        ...
+
     async def load(self, workload: Workload, delivery: Delivery = Delivery.MOUNTED) -> None:
         """Bring the code in, connect the tenant's network, apply limits, run the init code.
 
@@ -152,7 +156,3 @@ class InitError(Exception):
     def __init__(self, document: bytes) -> None:
         super().__init__(document.decode(errors="replace"))
         self.document = document
-
-
-Progress = Callable[[str], None]
-Cleanup = Callable[[], Awaitable[None]]

@@ -1,0 +1,397 @@
+"""A sandbox that is a virtual machine.
+
+Its life: launched (QEMU waits for a state, or boots), restored (the guest runs, its tenant's side frozen), personalised (entropy, clock,
+identity, network: before any tenant code moves), rehearsed or loaded, invoked, closed. ``VmSandbox`` owns the machine's process, cgroup,
+tap, user id and folder, and frees them all in ``close``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import os
+import secrets
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alcove.errors import SandboxError, SandboxGone
+from alcove.host.cgroup import Cgroup
+from alcove.host.network import Network, Tap
+from alcove.images.code import IMAGE_SIZE
+from alcove.sandbox.agent import AgentClient
+from alcove.sandbox.channel import InvocationChannel
+from alcove.sandbox.protocol import (
+    Delivery,
+    ExitSink,
+    Invocation,
+    Isolation,
+    LogSink,
+    Outcome,
+    Runtime,
+    SandboxId,
+    Start,
+    TenantId,
+    Workload,
+)
+from alcove.sandbox.record import RecordStore
+from alcove.vmm.machine import Machine
+from alcove.wire.frame import Kind
+
+log = logging.getLogger(__name__)
+
+TASK_ROOT = "/var/task"
+CODE_DRIVE = "code"
+# 1,769 MB is one full vCPU, in proportion below, as AWS documents for Lambda.
+MEMORY_MIB_PER_VCPU = 1769
+GUEST_PIDS = 512
+_COPY_CHUNK = 256 * 1024
+
+
+@dataclass(slots=True)
+class VmResources:
+    """What a VM owns on the host, from before its launch on."""
+
+    id: SandboxId
+    folder: Path
+    cgroup: Cgroup
+    user: int
+    tap: Tap | None = None
+    machine: Machine | None = None
+
+
+class PhaseClock:
+    """Notes how long each phase took, in milliseconds."""
+
+    def __init__(self, phases: dict[str, float]) -> None:
+        self.phases = phases
+        self._last = time.perf_counter()
+
+    def mark(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.phases[phase] = self.phases.get(phase, 0.0) + (now - self._last) * 1000
+        self._last = now
+
+
+class VmSandbox:
+    """See the module's docstring. Made by ``VmTier``."""
+
+    isolation = Isolation.VM
+
+    def __init__(
+        self,
+        resources: VmResources,
+        runtime: Runtime,
+        start: Start,
+        *,
+        network: Network | None,
+        records: RecordStore,
+        rehearsal_image: Path,
+        release: Callable[[VmSandbox], None],
+    ) -> None:
+        self.id = resources.id
+        self.runtime = runtime
+        self.start = start
+        self.phases_ms: dict[str, float] = {}
+        self.resources = resources
+        self.tenant: TenantId | None = None
+        self.workload: Workload | None = None
+        self._network = network
+        self._records = records
+        self._rehearsal_image = rehearsal_image
+        self._release = release
+        self._agent: AgentClient | None = None
+        self._channel: InvocationChannel | None = None
+        self.personalised = False
+        self._log: LogSink = lambda stream, data: None
+        self._exit: ExitSink = lambda reason: None
+        self._reason: str | None = None
+        self._closed = False
+        self._watch: asyncio.Task[None] | None = None
+
+    # Connections
+
+    async def connect(self) -> None:
+        """Connect to both channels; QEMU listens on them from its start."""
+        self._agent = await AgentClient.connect(self.resources.folder / "agent.sock")
+        self._agent.on_log = self._on_log
+        self._agent.on_event = self._on_event
+        self._channel = await InvocationChannel.connect(self.resources.folder / "invoke.sock")
+        self._watch = asyncio.create_task(self._watch_process())
+
+    @property
+    def agent(self) -> AgentClient:
+        if self._agent is None:
+            raise SandboxGone("the machine is not connected")
+        return self._agent
+
+    @property
+    def channel(self) -> InvocationChannel:
+        if self._channel is None:
+            raise SandboxGone("the machine is not connected")
+        return self._channel
+
+    @property
+    def machine(self) -> Machine:
+        if self.resources.machine is None:
+            raise SandboxGone("the machine is not running")
+        return self.resources.machine
+
+    def listen(self, *, log: LogSink, exit: ExitSink) -> None:
+        self._log = log
+        self._exit = exit
+
+    # Start
+
+    async def boot(self, timeout_s: float) -> None:
+        """Wait for the agent of a machine that boots, and start the language runtime."""
+        clock = PhaseClock(self.phases_ms)
+        await self.agent.hello(timeout_s)
+        clock.mark("boot")
+        await self.agent.request("start_runtime", runtime=str(self.runtime), frozen=False)
+        await self.channel.ready(timeout_s)
+        clock.mark("runtime")
+
+    async def restore(self, state_fd: int) -> None:
+        """Load a saved state and let the guest run; its tenant's side stays frozen until it is personalised."""
+        clock = PhaseClock(self.phases_ms)
+        await self.machine.restore(state_fd)
+        clock.mark("restore")
+
+    def personality(self) -> dict[str, Any]:
+        """Return the operation that makes this clone unlike any other."""
+        tap = self.resources.tap
+        return {
+            "op": "personalise",
+            "entropy": base64.b64encode(secrets.token_bytes(64)).decode(),
+            "time_ns": time.time_ns(),
+            "hostname": f"alcove-{self.id[2:]}",
+            "machine_id": secrets.token_hex(16),
+            "boot_id": str(uuid.uuid4()),
+            "network": None if tap is None else tap.guest_config(),
+        }
+
+    @property
+    def ended(self) -> bool:
+        return self._reason is not None or self._closed
+
+    async def ping(self, timeout_s: float) -> None:
+        """Check that agent and runtime answer. Raises ``SandboxError`` or ``TimeoutError``."""
+        await self.agent.hello(timeout_s)
+        await self.channel.request(Kind.PING, b"adopt", timeout_s=timeout_s)
+
+    def _first_ops(self) -> list[dict[str, Any]]:
+        if self.personalised:
+            return []
+        self.personalised = True
+        return [self.personality(), {"op": "thaw"}]
+
+    async def resume(self) -> None:
+        """Let a restored guest run and personalise it."""
+        await self.machine.resume()
+        await self.agent.batch(*self._first_ops())
+
+    async def rehearse(self) -> None:
+        clock = PhaseClock(self.phases_ms)
+        await self._swap(self._rehearsal_image)
+        if not self.personalised:
+            await self.machine.resume()
+        mount = {"op": "mount_code", "device": "vdb", "path": TASK_ROOT}
+        await self.agent.batch(*self._first_ops(), mount)
+        await self.channel.request(Kind.LOAD, _REHEARSAL, timeout_s=60)
+        await self.channel.invoke(_rehearsal_invocation())
+        await self.channel.request(Kind.UNLOAD, b"", timeout_s=60)
+        await self.agent.batch({"op": "unmount_code", "path": TASK_ROOT})
+        clock.mark("rehearse")
+
+    # Load
+
+    async def load(self, workload: Workload, delivery: Delivery = Delivery.MOUNTED) -> None:
+        clock = PhaseClock(self.phases_ms)
+        self.tenant, self.workload = workload.tenant, workload
+        ops: list[dict[str, Any]] = []
+        if delivery is Delivery.MOUNTED:
+            await self._swap(workload.code.path)
+            ops.append({"op": "mount_code", "device": "vdb", "path": TASK_ROOT})
+        clock.mark("attach")
+        await self._attach_network(workload)
+        clock.mark("network")
+        if not self.personalised:
+            await self.machine.resume()
+        limits = {"op": "limits", "memory_mib": workload.memory_mib, "pids": GUEST_PIDS}
+        await self.agent.batch(*self._first_ops(), *ops, limits)
+        if delivery is Delivery.COPIED:
+            await self._copy(workload.code.path)
+        clock.mark("mount" if delivery is Delivery.MOUNTED else "copy")
+        await self.channel.load(workload)
+        clock.mark("init")
+        self._limit_cpu(workload)
+        self.record("loaded")
+
+    async def wake(self, workload: Workload) -> None:
+        """Take up a restored snapshot of ``workload``: it is loaded already."""
+        clock = PhaseClock(self.phases_ms)
+        self.tenant, self.workload = workload.tenant, workload
+        await self._swap(workload.code.path)
+        await self._attach_network(workload)
+        clock.mark("attach")
+        await self.resume()
+        clock.mark("personalise")
+        await self.channel.request(Kind.HOOK, b'{"hook":"after_restore"}', timeout_s=60)
+        clock.mark("hook")
+        self._limit_cpu(workload)
+        self.record("loaded")
+
+    async def freeze_for_snapshot(self) -> None:
+        """Run the hooks that come before a snapshot and freeze the tenant's side.
+
+        The hook runs ten years ahead: OpenSSL's generators then hold a reseeding time that every restored clone finds in
+        its future, which makes them reseed (``reseed_time_interval`` in OpenSSL's drbg.c).
+        """
+        ahead = self.personality() | {"time_ns": time.time_ns() + 10 * 365 * 86_400 * 10**9}
+        await self.agent.batch(ahead)
+        await self.channel.request(Kind.HOOK, b'{"hook":"before_snapshot"}', timeout_s=60)
+        await self.agent.batch({"op": "freeze"})
+
+    async def _swap(self, image: Path) -> None:
+        fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            await self.machine.swap(CODE_DRIVE, fd, size=IMAGE_SIZE)
+        finally:
+            os.close(fd)
+
+    async def _attach_network(self, workload: Workload) -> None:
+        tap = self.resources.tap
+        if tap is not None and workload.network and self._network is not None:
+            await self._network.attach(tap, workload.tenant)
+
+    async def _copy(self, image: Path) -> None:
+        """Send the package's files into the guest as a tar stream."""
+        await self.agent.request("copy_begin", stream=1, path=TASK_ROOT)
+        archive = await asyncio.to_thread(_tar_of, image)
+        for start in range(0, len(archive), _COPY_CHUNK):
+            self.agent.send_data(1, archive[start : start + _COPY_CHUNK])
+        await self.agent.request("copy_end", stream=1, path=TASK_ROOT, timeout_s=120)
+
+    def _limit_cpu(self, workload: Workload) -> None:
+        share = workload.memory_mib / MEMORY_MIB_PER_VCPU
+        self.resources.cgroup.set_limits(cpu_fraction=min(1.0, share), cpu_shares=max(2, int(1024 * share)))
+
+    # Invocation
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        try:
+            return await self.channel.invoke(invocation)
+        except SandboxGone as gone:
+            # The exit report travels on the other channel; give it a moment to say why.
+            for _ in range(20):
+                if self._reason is not None:
+                    break
+                await asyncio.sleep(0.01)
+            raise SandboxGone(str(gone), reason=self._reason or gone.reason) from gone
+
+    # Ends
+
+    def _on_log(self, process: int, stream: int, data: bytes) -> None:
+        self._log(stream, data)
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if event.get("event") == "exit" and event.get("runtime", True):
+            self._ended(str(event.get("reason", "exited")))
+
+    async def _watch_process(self) -> None:
+        await self.machine.process.wait()
+        self._ended("killed")
+
+    def _ended(self, reason: str) -> None:
+        if self._reason is None and not self._closed:
+            self._reason = reason
+            if self._channel is not None:
+                self._channel.fail(SandboxGone(f"the runtime ended: {reason}", reason=reason))
+            self._exit(reason)
+
+    def record(self, step: str) -> None:
+        """Write down what this sandbox is, so that a later daemon can adopt or reap it."""
+        resources = self.resources
+        self._records.write(
+            self.id,
+            {
+                "tier": str(self.isolation),
+                "step": step,
+                "user": resources.user,
+                "runtime": str(self.runtime),
+                "start": str(self.start),
+                "address": resources.tap.address if resources.tap else None,
+                "tenant": self.tenant,
+                "arn": self.workload.arn if self.workload else None,
+                "process": resources.machine.process.identity.to_json() if resources.machine else None,
+            },
+        )
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for connection in (self._agent, self._channel):
+            if connection is not None:
+                connection.close()
+        await destroy(self.resources, self._network, self._records)
+        self._release(self)
+
+    def detach(self) -> None:
+        """Let go of it without ending it: the daemon stops, a later one adopts it."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for connection in (self._agent, self._channel):
+            if connection is not None:
+                connection.close()
+
+
+async def destroy(resources: VmResources, network: Network | None, records: RecordStore) -> None:
+    """Free all that a VM owns; never raises for what is gone already."""
+    if resources.machine is not None:
+        await resources.machine.kill()
+    await asyncio.to_thread(resources.cgroup.kill_all)
+    if resources.tap is not None and network is not None:
+        with contextlib.suppress(SandboxError):
+            await network.release(resources.tap)
+    await asyncio.to_thread(resources.cgroup.remove)
+    records.remove(resources.id)
+
+
+def _tar_of(image: Path) -> bytes:
+    """Return the package's files as a tar archive (sqfs2tar is no package of Debian 12's base: unsquashfs unpacks)."""
+    import io
+    import tarfile
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="alcove-copy-") as work:
+        root = Path(work) / "root"
+        subprocess.run(
+            ["/usr/bin/unsquashfs", "-q", "-n", "-no-xattrs", "-d", str(root), str(image)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            archive.add(root, arcname=".")
+        return buffer.getvalue()
+
+
+_REHEARSAL = (
+    b'{"handler":"rehearsal.handler","task_root":"/var/task","environment":{},"function_name":"rehearsal","version":"1",'
+    b'"arn":"arn:alcove:rehearsal","memory_mib":128,"timeout_s":3,"log_group":"","log_stream":"","rehearsal":true}'
+)
+
+
+def _rehearsal_invocation() -> Invocation:
+    return Invocation("rehearsal", b'{"rehearsal":true}', int(time.time() * 1000) + 3000)

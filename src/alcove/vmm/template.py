@@ -1,0 +1,132 @@
+"""Saved machines: memory, device state and the key of all they depend on.
+
+A template is a machine saved after it has booted; a snapshot is one saved after a function version's init code has run. Both are
+``SavedMachine``s in a ``MachineStore``. What a saved machine depends on (QEMU, accelerator, kernel, guest image, device model) is
+hashed into its key, so that a change of any gives another key and the old one is never restored. Files are checked when they are
+loaded: one that is truncated or altered is discarded, and whoever asked boots cold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alcove.host.files import building, private_folder, reap_unfinished, require_space, write_json
+from alcove.host.memory import extents, is_sealed, load_memory, punch_zero_pages, seal_memory, store_memory
+
+log = logging.getLogger(__name__)
+
+_HASH_CHUNK = 1 << 22
+
+
+def machine_key(**parts: Any) -> str:
+    """Return the name of the machine that depends on ``parts`` (anything JSON can hold)."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def memory_digest(fd: int) -> str:
+    """Return a digest of a memory file: of its data runs and where they lie."""
+    digest = hashlib.blake2b(digest_size=16)
+    for start, end in extents(fd):
+        digest.update(f"{start}-{end};".encode())
+        position = start
+        while position < end:
+            chunk = os.pread(fd, min(_HASH_CHUNK, end - position), position)
+            digest.update(chunk)
+            position += len(chunk)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMachine:
+    """A machine that can be restored any number of times; it owns two descriptors, both sealed or read-only."""
+
+    key: str
+    memory_fd: int
+    state_fd: int
+
+    def state(self) -> int:
+        """Return a fresh descriptor of the device state, at its start (offsets are shared by dup(2))."""
+        return os.open(f"/proc/self/fd/{self.state_fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def memory_bytes(self) -> int:
+        return os.fstat(self.memory_fd).st_blocks * 512
+
+    def close(self) -> None:
+        os.close(self.memory_fd)
+        os.close(self.state_fd)
+
+
+class MachineStore:
+    """A folder of saved machines, each in a folder named by its key: ``memory`` (sparse), ``state``, ``manifest.json``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = private_folder(folder)
+        reap_unfinished(folder)
+
+    def save(self, key: str, memory_fd: int, state: bytes, facts: dict[str, Any]) -> SavedMachine:
+        """Seal the memory and keep both durably. Raises ``CapacityError`` where the disk is full; nothing is left then."""
+        punch_zero_pages(memory_fd)
+        seal_memory(memory_fd)
+        require_space(self._folder, os.fstat(memory_fd).st_blocks * 512 + len(state), "a saved machine")
+        target = self._folder / key
+        if target.exists():
+            shutil.rmtree(target)
+        with building(target) as work:
+            store_memory(memory_fd, work / "memory")
+            (work / "state").write_bytes(state)
+            manifest = {
+                "facts": facts,
+                "memory": memory_digest(memory_fd),
+                "memory_size": os.fstat(memory_fd).st_size,
+                "state": hashlib.blake2b(state, digest_size=16).hexdigest(),
+            }
+            write_json(work / "manifest.json", manifest)
+        return SavedMachine(key, memory_fd, _open_state(target / "state"))
+
+    def load(self, key: str) -> SavedMachine | None:
+        """Return the saved machine, or None where there is none that is whole."""
+        folder = self._folder / key
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            state = (folder / "state").read_bytes()
+            if hashlib.blake2b(state, digest_size=16).hexdigest() != manifest["state"]:
+                raise ValueError("the device state was altered")
+            memory_fd = load_memory(folder / "memory", f"alcove-{key[:8]}")
+        except FileNotFoundError:
+            if folder.exists():
+                self._discard(key, "it lacks a file")
+            return None
+        except (ValueError, KeyError, OSError) as error:
+            self._discard(key, str(error))
+            return None
+        try:
+            size = os.fstat(memory_fd).st_size
+            if size != manifest["memory_size"] or memory_digest(memory_fd) != manifest["memory"]:
+                raise ValueError("the memory was altered")
+            assert is_sealed(memory_fd)
+            return SavedMachine(key, memory_fd, _open_state(folder / "state"))
+        except (ValueError, KeyError, OSError) as error:
+            os.close(memory_fd)
+            self._discard(key, str(error))
+            return None
+
+    def remove(self, key: str) -> None:
+        shutil.rmtree(self._folder / key, ignore_errors=True)
+
+    def keys(self) -> list[str]:
+        return sorted(entry.name for entry in self._folder.iterdir() if entry.is_dir())
+
+    def _discard(self, key: str, reason: str) -> None:
+        log.warning("saved machine %s is discarded and will be made anew: %s", key, reason)
+        self.remove(key)
+
+
+def _open_state(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -83,6 +83,7 @@ class Invocation:
     request_id: str
     event: bytes
     deadline_ms: int
+    arn: str = ""
     trace_id: str = ""
     client_context: str = ""
 

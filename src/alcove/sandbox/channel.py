@@ -1,0 +1,169 @@
+"""The host's side of the invocation channel: one request at a time to a language runtime.
+
+It is the same in every tier: a UNIX socket that leads to a virtio-serial port or to a container's descriptor 0. The other end runs
+tenant code and may be hostile: whatever is not the one answer that is due ends the channel with ``ProtocolError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from pathlib import Path
+from typing import cast
+
+from alcove.errors import ProtocolError, SandboxError, SandboxGone, TooLarge
+from alcove.sandbox.protocol import InitError, Invocation, Outcome, Workload
+from alcove.wire.frame import MAX_PAYLOAD, Decoder, Frame, FrameError, Kind, encode
+
+ANSWERS = {
+    Kind.LOAD: (Kind.LOADED, Kind.FAILURE),
+    Kind.INVOKE: (Kind.RESULT, Kind.FAILURE),
+    Kind.HOOK: (Kind.DONE, Kind.FAILURE),
+    Kind.UNLOAD: (Kind.DONE,),
+    Kind.PING: (Kind.PONG,),
+}
+_LENGTH = struct.Struct(">H")
+_MAX_ID = 0xFFFF_FFFF
+
+
+class InvocationChannel(asyncio.Protocol):
+    """A connected channel. Raises ``SandboxGone`` once it is closed."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._decoder = Decoder()
+        self._failure: SandboxError | None = None
+        self._number = 0
+        self._kind: Kind | None = None
+        self._answer: asyncio.Future[Frame] | None = None
+        self._ready: asyncio.Event = asyncio.Event()
+
+    @classmethod
+    async def connect(cls, address: Path | socket.socket) -> InvocationChannel:
+        """Connect to a socket's path, or take over a connected socket."""
+        loop = asyncio.get_running_loop()
+        if isinstance(address, socket.socket):
+            _, channel = await loop.create_unix_connection(cls, sock=address)
+        else:
+            _, channel = await loop.create_unix_connection(cls, str(address))
+        return channel
+
+    async def ready(self, timeout_s: float) -> None:
+        """Wait until the runtime says that it has started."""
+        async with asyncio.timeout(timeout_s):
+            await self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def send(self, kind: Kind, payload: bytes) -> asyncio.Future[Frame]:
+        """Send a request; return the future of its answer. One request at a time."""
+        if self._failure is not None:
+            raise self._failure
+        if self._answer is not None and not self._answer.done():
+            raise SandboxError("a request is in flight on this channel")
+        assert self._transport is not None
+        self._number = self._number % _MAX_ID + 1
+        self._kind = kind
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(encode(kind, self._number, payload))
+        return self._answer
+
+    async def request(self, kind: Kind, payload: bytes, *, timeout_s: float) -> Frame:
+        """Send a request and wait for its answer. Raises ``TimeoutError``; the channel is then of no use."""
+        async with asyncio.timeout(timeout_s):
+            return await self.send(kind, payload)
+
+    async def load(self, workload: Workload, *, timeout_s: float = 60.0) -> float:
+        """Run the workload's init code; return its milliseconds. Raises ``InitError``."""
+        frame = await self.request(Kind.LOAD, load_payload(workload), timeout_s=timeout_s)
+        if frame.kind is Kind.FAILURE:
+            raise InitError(frame.payload)
+        try:
+            return float(json.loads(frame.payload)["init_ms"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self.fail(ProtocolError("the runtime's LOADED is malformed")) from error
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Send one invocation and wait, without a limit: whoever calls keeps the time."""
+        frame = await self.send(Kind.INVOKE, invoke_payload(invocation))
+        if frame.kind is Kind.FAILURE:
+            return Outcome(b"", frame.payload)
+        return Outcome(frame.payload)
+
+    def fail(self, failure: SandboxError) -> SandboxError:
+        """End the channel: what is in flight and all that follows raises ``failure``."""
+        if self._failure is None:
+            self._failure = failure
+        if self._transport is not None:
+            self._transport.abort()
+        self._ready.set()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(self._failure)
+            # Nobody may be waiting any more.
+            self._answer.exception()
+        return self._failure
+
+    def close(self) -> None:
+        self.fail(SandboxGone("the sandbox was closed", reason="killed"))
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._receive(frame)
+        except FrameError as error:
+            self.fail(ProtocolError(f"the runtime's channel carried garbage: {error}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(SandboxGone("the runtime closed its channel"))
+
+    def _receive(self, frame: Frame) -> None:
+        if frame.kind is Kind.READY and frame.id == 0:
+            self._ready.set()
+            return
+        answer = self._answer
+        if answer is None or answer.done() or self._kind is None or frame.id != self._number:
+            raise FrameError(f"{frame.kind.name} {frame.id} answers nothing")
+        if frame.kind not in ANSWERS[self._kind]:
+            raise FrameError(f"{frame.kind.name} is no answer to {self._kind.name}")
+        answer.set_result(frame)
+
+
+def load_payload(workload: Workload) -> bytes:
+    return json.dumps(
+        {
+            "handler": workload.handler,
+            "task_root": "/var/task",
+            "environment": dict(workload.environment),
+            "function_name": workload.function_name,
+            "version": workload.version,
+            "arn": workload.arn,
+            "memory_mib": workload.memory_mib,
+            "timeout_s": workload.timeout_s,
+            "log_group": f"/alcove/{workload.function_name}",
+            "log_stream": f"[{workload.version}]",
+            "rehearsal": False,
+        }
+    ).encode()
+
+
+def invoke_payload(invocation: Invocation) -> bytes:
+    """Return metadata and event as INVOKE carries them. Raises ``TooLarge``."""
+    metadata = json.dumps(
+        {
+            "request_id": invocation.request_id,
+            "deadline_ms": invocation.deadline_ms,
+            "arn": invocation.arn,
+            "trace_id": invocation.trace_id,
+            "client_context": invocation.client_context,
+        }
+    ).encode()
+    if len(metadata) > 0xFFFF or _LENGTH.size + len(metadata) + len(invocation.event) > MAX_PAYLOAD:
+        raise TooLarge("the event and its metadata are over the limit of 6 MB")
+    return _LENGTH.pack(len(metadata)) + metadata + invocation.event

@@ -1,0 +1,268 @@
+"""The server's settings: one row each.
+
+A row gives a setting its type, default, help and limits; the file, the environment, the flags of
+``alcove serve`` and the reference (``alcove settings``) all come from it. Precedence, strongest
+first: flag, environment (``ALCOVE_`` and the name in capitals), file (TOML, flat), default. What is
+read is parsed once, here, into a frozen ``Settings``.
+"""
+# ruff: noqa: RUF009 (_row is dataclasses.field with a shorter spelling)
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+from alcove.errors import InvalidRequest
+
+ENVIRONMENT_PREFIX = "ALCOVE_"
+DEFAULT_FILE = Path("/etc/alcove/alcove.toml")
+# sockaddr_un holds 108 bytes; some clients stop at 104 (unix(7)).
+_SOCKET_PATH_LIMIT = 104
+
+
+class Address(NamedTuple):
+    """Where a server listens. Port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is said about a setting beside its type and default; limits are inclusive."""
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    secret: bool = False
+
+
+def _row(default: Any, help: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"row": Row(help, **limits)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One running server's settings. Units are in the names; an empty tuple means "find out"."""
+
+    state: Path = _row(
+        Path("/var/lib/alcove"),
+        "Folder for all that must survive a restart (mode 0700). Needs about 3 GiB.",
+    )
+    run: Path = _row(Path("/run/alcove"), "Folder for api.sock and daemon.pid.")
+    listen: Address = _row(
+        Address("127.0.0.1", 9600),
+        "HOST:PORT of the API over TCP. Requests must be signed; port 0 takes a free one.",
+    )
+    pool_python: int = _row(
+        1, "Started machines kept waiting for Python functions; 0 keeps none.", low=0, high=1000
+    )
+    pool_nodejs: int = _row(
+        1, "Started machines kept waiting for Node.js functions; 0 keeps none.", low=0, high=1000
+    )
+    pool_provided: int = _row(
+        1, "Started machines kept waiting for functions with their own runtime.", low=0, high=1000
+    )
+    idle_timeout_s: float = _row(
+        300.0,
+        "Seconds that a sandbox stays after its last call: memory against cold starts.",
+        low=0,
+        high=86_400,
+    )
+    max_sandboxes: int = _row(
+        256,
+        "Most sandboxes at once, pools included; calls beyond it are throttled.",
+        low=1,
+        high=65_536,
+    )
+    memory_reserve_mib: int = _row(
+        512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20
+    )
+    isolation_allowed: tuple[str, ...] = _row(
+        ("vm", "gvisor", "process"),
+        "Isolation tiers that a function may ask for. The default of a function is vm, always.",
+        choices=("vm", "gvisor", "process"),
+    )
+    network_subnet: IPv4Network = _row(
+        IPv4Network("10.212.0.0/16"),
+        "Addresses for sandboxes. Choose one that nothing else here uses.",
+    )
+    dns: tuple[IPv4Address, ...] = _row(
+        (), "Resolvers for sandboxes (IPv4 addresses); without any, those of this host."
+    )
+    accelerator: str = _row(
+        "auto",
+        "auto tries hardware virtualisation by booting something; kvm and tcg (emulation) insist.",
+        choices=("auto", "kvm", "tcg"),
+    )
+    log_level: str = _row(
+        "info",
+        "How much the server logs on stderr.",
+        choices=("debug", "info", "warning", "error"),
+    )
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run / "api.sock"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.run / "daemon.pid"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row together with its name, type and default, for faces that list them all."""
+
+    name: str
+    type: Any
+    default: Any
+    row: Row
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    def parse(self, value: Any, source: str) -> Any:
+        """Return the value in its type. Raises ``InvalidRequest`` that names ``source``."""
+        try:
+            parsed = _PARSERS[self.type](value)
+            self._check(parsed)
+        except (ValueError, TypeError) as error:
+            # Python's own messages quote the value.
+            why = "" if self.row.secret else f" {value!r}: {error}"
+            raise InvalidRequest(
+                f"{source}: not accepted{why}", hint=f"{self.name}: {self.row.help}"
+            ) from (None if self.row.secret else error)
+        return parsed
+
+    def show(self, value: Any) -> str:
+        """Return the value as text, such as ``parse`` takes."""
+        if self.row.secret:
+            return "(secret)"
+        return ",".join(map(str, value)) if type(value) is tuple else str(value)
+
+    def _check(self, value: Any) -> None:
+        low, high, choices = self.row.low, self.row.high, self.row.choices
+        if low is not None and value < low:
+            raise ValueError(f"it must be at least {low:g}")
+        if high is not None and not value <= high:
+            raise ValueError(f"it must be at most {high:g}")
+        for one in value if isinstance(value, tuple) else (value,):
+            if choices and one not in choices:
+                raise ValueError(f"choose from {', '.join(choices)}")
+
+
+def settings() -> Iterator[Setting]:
+    """Every setting, in the order of the reference."""
+    types = get_type_hints(Settings)
+    for one in fields(Settings):
+        yield Setting(one.name, types[one.name], one.default, one.metadata["row"])
+
+
+def load_settings(
+    *, file: Path | None = None, environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> Settings:
+    """Return the settings in force. ``flags`` holds only what was given.
+
+    ``file`` None is the default file, if there. Raises ``InvalidRequest`` that names the source of
+    a bad value.
+    """
+    known = {one.name: one for one in settings()}
+    values: dict[str, Any] = {}
+    path = file or DEFAULT_FILE
+    for name, value in _read(path, must_exist=file is not None).items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "'alcove settings' lists them all"
+            raise InvalidRequest(f"{path}: there is no setting {name}", hint=hint)
+        values[name] = known[name].parse(value, f"{path}: {name}")
+    for one in known.values():
+        if one.variable in environment:
+            values[one.name] = one.parse(environment[one.variable], one.variable)
+    for name, value in flags.items():
+        values[name] = known[name].parse(value, known[name].flag)
+    chosen = Settings(**values)
+    if len(str(chosen.api_socket)) > _SOCKET_PATH_LIMIT:
+        raise InvalidRequest(
+            f"the path {chosen.api_socket} is too long for a socket ({_SOCKET_PATH_LIMIT} bytes)",
+            hint="choose a shorter folder with --run",
+        )
+    return chosen
+
+
+def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        if not must_exist:
+            return {}
+        raise InvalidRequest(f"{path} does not exist", hint="check --config") from error
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(
+            f"{path} can't be read: {error}", hint="it must be a TOML file"
+        ) from error
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("a folder is wanted")
+    return Path(value).absolute()
+
+
+def _address(value: Any) -> Address:
+    if isinstance(value, Address):
+        return value
+    host, colon, port = str(value).rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError("HOST:PORT is wanted, such as 127.0.0.1:9600")
+    return Address(host.strip("[]") or "127.0.0.1", int(port))
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool | float):
+        raise TypeError("a whole number is wanted")
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError("a number is wanted")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("text is wanted")
+    return value.strip()
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(_text(part) for part in parts if part)
+
+
+_PARSERS: dict[Any, Callable[[Any], Any]] = {
+    Path: _path,
+    Address: _address,
+    int: _whole,
+    float: _number,
+    str: _text,
+    tuple[str, ...]: _texts,
+    tuple[IPv4Address, ...]: lambda value: tuple(IPv4Address(one) for one in _texts(value)),
+    IPv4Network: IPv4Network,
+}

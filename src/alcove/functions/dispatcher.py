@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 import uuid
 from collections import defaultdict, deque
@@ -159,74 +160,74 @@ class Dispatcher:
         invocation = Invocation(
             request_id, event, deadline_ms, function.invoked_arn, trace_id, client_context
         )
-        outcome, unhandled = await self._call(instance, invocation)
+        instance.log.expect(request_id)
+        outcome = await self._call(instance, invocation)
         duration_ms = (time.perf_counter() - called) * 1000
         phases["invoke"] = duration_ms
         instance.served += 1
-        tail = await self._finish(instance, request_id, duration_ms, want_log or unhandled)
-        error: Literal["Handled", "Unhandled"] | None = None
-        if outcome.error is not None:
-            error = "Unhandled"
+        tail = await self._finish(instance, request_id, duration_ms, want_log)
+        failed: Literal["Unhandled"] | None = None if outcome.error is None else "Unhandled"
         return InvokeResult(
             payload=outcome.payload if outcome.error is None else outcome.error,
-            error=error,
+            error=failed,
             request_id=request_id,
             start=start,
             why=why,
             phases_ms=phases,
-            billed_ms=max(1, round(duration_ms + 0.5)),
+            billed_ms=_billed(duration_ms),
             log_tail=tail,
             executed_version=function.version,
             sandbox_id=instance.sandbox.id,
         )
 
-    async def _call(self, instance: Instance, invocation: Invocation) -> tuple[Outcome, bool]:
-        """Return the outcome, and whether the sandbox is lost by it."""
+    async def _call(self, instance: Instance, invocation: Invocation) -> Outcome:
+        """Return the outcome; ``instance.gone`` says where the sandbox is lost by it."""
         function = instance.function
         try:
             async with asyncio.timeout(function.timeout_s):
-                return await instance.sandbox.invoke(invocation), False
+                return await instance.sandbox.invoke(invocation)
         except TimeoutError:
             instance.gone = "timeout"
             stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
             message = f"{stamp} {invocation.request_id} Task timed out after {function.timeout_s:.2f} seconds"
-            return Outcome(b"", _error("Sandbox.Timedout", message)), True
+            return Outcome(b"", _error("Sandbox.Timedout", message))
         except SandboxGone as gone:
             instance.gone = gone.reason
-            return Outcome(b"", _ended_document(invocation.request_id, gone.reason)), True
+            return Outcome(b"", _ended_document(invocation.request_id, gone.reason))
         except ProtocolError:
             instance.gone = "protocol"
             message = f"RequestId: {invocation.request_id} Error: Runtime broke its protocol"
-            return Outcome(b"", _error("Runtime.ProtocolError", message)), True
+            return Outcome(b"", _error("Runtime.ProtocolError", message))
 
-    async def _finish(self, instance: Instance, request_id: str, duration_ms: float, settle: bool) -> bytes:
-        """Park or release the instance, write the log; return its tail where it is asked for."""
-        if settle and instance.gone is None:
+    async def _finish(self, instance: Instance, request_id: str, duration_ms: float, want_log: bool) -> bytes:
+        """Park or release the instance and have its log written; return the log's tail where it is wanted."""
+        written: list[bytes] = []
+        if instance.gone is not None:
+            instance.log.flush()
+            self._release(instance)
+        elif want_log:
             await instance.log.settle(request_id)
-        if settle or instance.gone is not None:
-            tail = self._write_log(instance, request_id, duration_ms)
-            if instance.gone is not None:
-                self._release(instance)
-            else:
-                self._park(instance)
-            return tail[-TAIL_BYTES:]
-        self._park(instance, request_id=request_id, duration_ms=duration_ms)
-        return b""
+        instance.log.report(
+            request_id,
+            lambda output: written.append(self._write_log(instance.function, request_id, duration_ms, output)),
+        )
+        if instance.gone is None:
+            self._park(instance)
+        return written[0][-TAIL_BYTES:] if written else b""
 
-    def _write_log(self, instance: Instance, request_id: str, duration_ms: float) -> bytes:
-        function = instance.function
-        output = instance.log.take()
+    def _write_log(
+        self, function: FunctionVersion, request_id: str, duration_ms: float, output: bytes
+    ) -> bytes:
         head = f"START RequestId: {request_id} Version: {function.version}\n"
         report = (
             f"END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
-            f"Billed Duration: {max(1, round(duration_ms + 0.5))} ms\tMemory Size: {function.memory_mib} MB\n"
+            f"Billed Duration: {_billed(duration_ms)} ms\tMemory Size: {function.memory_mib} MB\n"
         )
         if output and not output.endswith(b"\n"):
             output += b"\n"
         text = head.encode() + output + report.encode()
-        lines = text.decode(errors="replace").splitlines()
         try:
-            self._logs.of(function.function_id).append(request_id, lines)
+            self._logs.of(function.function_id).append(request_id, text.decode(errors="replace").splitlines())
         except OSError as error:
             log.warning("the log of %s cannot be written: %s", function.name, error)
         return text
@@ -274,11 +275,7 @@ class Dispatcher:
         if not instance.busy:
             self._release(instance)
 
-    def _park(self, instance: Instance, *, request_id: str | None = None, duration_ms: float = 0.0) -> None:
-        if request_id is not None:
-            # The output arrives after the answer, on another channel: the log is written when it is there, or with the next.
-            self._later(self._park_when_settled(instance, request_id, duration_ms))
-            return
+    def _park(self, instance: Instance) -> None:
         if instance.retired or instance.gone is not None:
             self._release(instance)
             return
@@ -286,14 +283,10 @@ class Dispatcher:
         instance.idle_since = time.monotonic()
         self._idle[instance.function.arn].append(instance)
 
-    async def _park_when_settled(self, instance: Instance, request_id: str, duration_ms: float) -> None:
-        await instance.log.settle(request_id)
-        self._write_log(instance, request_id, duration_ms)
-        self._park(instance)
-
     def _release(self, instance: Instance) -> None:
         if instance in self._all:
             self._all.discard(instance)
+            instance.log.flush()
             self._later(instance.sandbox.close())
 
     def _later(self, work: Any) -> None:
@@ -413,6 +406,11 @@ class Dispatcher:
             await tier.snapshot(function.workload())
         except (SandboxError, RetryLater, HostError, InvalidRequest, InitError, TimeoutError) as error:
             log.warning("no snapshot of %s: %s", function.arn, error)
+
+
+def _billed(duration_ms: float) -> int:
+    """Return whole milliseconds, rounded up, at least one."""
+    return max(1, math.ceil(duration_ms))
 
 
 def _error(kind: str, message: str) -> bytes:

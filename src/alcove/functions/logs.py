@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,51 +29,86 @@ MARKER_WAIT_S = 1.0
 _MARKER = re.compile(rb"\0alcove:end:([^\0]{1,128})\0")
 
 
+# Called with a request's whole output, once.
+OutputSink = Callable[[bytes], None]
+
+
 class RequestLog:
-    """Collects the output of one sandbox and cuts it by request."""
+    """Collects the output of one sandbox and cuts it by request.
+
+    Answers and output travel on different channels, so a request's output may end after its answer, when the next request is
+    already in the sandbox. Only markers of requests that are expected count.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._dropped = 0
-        self._ended: dict[str, asyncio.Future[None]] = {}
+        self._expected: dict[str, OutputSink | None] = {}
+        self._complete: dict[str, bytes] = {}
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+
+    def expect(self, request_id: str) -> None:
+        """A request is about to enter the sandbox."""
+        self._expected[request_id] = None
 
     def write(self, stream: int, data: bytes) -> None:
-        room = REQUEST_BYTES - len(self._buffer)
-        if len(data) > room:
-            # Markers are short and come last: keep the end of what does not fit.
-            self._dropped += len(data) - room
-            data = data[: max(0, room - 256)] + data[-256:] if room > 256 else data[-256:]
-            if room <= 256:
-                del self._buffer[-256:]
+        """Take output as it comes. Over ``REQUEST_BYTES`` for a request only the end is kept, where markers are."""
         self._buffer += data
-        for match in _MARKER.finditer(self._buffer, max(0, len(self._buffer) - len(data) - 160)):
-            waiter = self._ended.pop(match[1].decode(errors="replace"), None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+        while True:
+            match = _MARKER.search(self._buffer)
+            if match is None:
+                break
+            text = bytes(self._buffer[: match.start()])
+            request_id = match[1].decode(errors="replace")
+            del self._buffer[: match.end()]
+            if request_id in self._expected:
+                self._end(request_id, text)
+            else:
+                self._buffer[:0] = text
+        excess = len(self._buffer) - REQUEST_BYTES
+        if excess > 0:
+            del self._buffer[:excess]
+            self._dropped += excess
+
+    def report(self, request_id: str, sink: OutputSink) -> None:
+        """Have ``sink`` called with the request's output: now if it is complete, else when it is."""
+        text = self._complete.pop(request_id, None)
+        if text is None:
+            self._expected[request_id] = sink
+        else:
+            sink(text)
 
     async def settle(self, request_id: str) -> None:
         """Wait, not for ever, until the output of the request is all there."""
-        marker = f"\0alcove:end:{request_id}\0".encode()
-        if marker in self._buffer:
+        if request_id not in self._expected:
             return
-        waiter = asyncio.get_running_loop().create_future()
-        self._ended[request_id] = waiter
+        waiter = self._waiters[request_id] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(MARKER_WAIT_S):
                 await waiter
         except TimeoutError:
             pass
         finally:
-            self._ended.pop(request_id, None)
+            self._waiters.pop(request_id, None)
 
-    def take(self) -> bytes:
-        """Return what is there and start anew; markers are taken out."""
-        text = _MARKER.sub(b"", bytes(self._buffer))
-        self._buffer.clear()
+    def flush(self) -> None:
+        """The sandbox has ended, or a marker never came: whoever waits gets what is there."""
+        for request_id in list(self._expected):
+            self._end(request_id, bytes(self._buffer))
+            self._buffer.clear()
+
+    def _end(self, request_id: str, text: bytes) -> None:
         if self._dropped:
-            text += f"\n[alcove: {self._dropped} bytes of output dropped]\n".encode()
+            text = f"[alcove: {self._dropped} bytes of output dropped]\n".encode() + text
             self._dropped = 0
-        return text
+        sink = self._expected.pop(request_id)
+        if sink is None:
+            self._complete[request_id] = text
+        else:
+            sink(text)
+        waiter = self._waiters.get(request_id)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)

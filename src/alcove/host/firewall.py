@@ -1,0 +1,113 @@
+"""nftables rules: what sandboxes may reach.
+
+Inside the instance's namespace: a port may send only from its own MAC and address (bridge family); forwarding is dropped but for
+replies, for a tenant's bridge to itself, and for the way out, less link-local addresses; the namespace itself answers only pings. On the
+host: nothing from the instance reaches the host's own services or another instance; what goes out is translated.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+from alcove.errors import HostError
+
+_PORTS = "bridge alcove ports"
+_BRIDGES = "inet alcove bridges"
+
+
+def inside_rules() -> str:
+    return """
+table inet alcove
+delete table inet alcove
+table inet alcove {
+  set bridges { type ifname . ifname; }
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    ct state invalid drop
+    ip daddr { 169.254.0.0/16, 100.127.0.0/16, 127.0.0.0/8, 224.0.0.0/4, 255.255.255.255 } drop
+    iifname . oifname @bridges accept
+    iifname "b-*" oifname "up0" accept
+  }
+  chain input {
+    type filter hook input priority filter; policy drop;
+    ct state established,related accept
+    iifname "b-*" icmp type echo-request accept
+  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "up0" masquerade
+  }
+}
+table bridge alcove
+delete table bridge alcove
+table bridge alcove {
+  set ports { type ifname . ether_addr . ipv4_addr; }
+  chain prerouting {
+    type filter hook prerouting priority filter; policy accept;
+    iifname "t*" jump port
+  }
+  chain port {
+    ether type ip iifname . ether saddr . ip saddr @ports accept
+    ether type arp iifname . ether saddr . arp saddr ip @ports accept
+    drop
+  }
+}
+"""
+
+
+def host_rules(tag: str, uplink: str, inside: str) -> str:
+    return f"""
+table inet alcove-{tag}
+delete table inet alcove-{tag}
+table inet alcove-{tag} {{
+  chain input {{
+    type filter hook input priority filter; policy accept;
+    iifname "{uplink}" ct state established,related accept
+    iifname "{uplink}" drop
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    iifname "{uplink}" oifname "alc*" drop
+    iifname "{uplink}" ip daddr 169.254.0.0/16 drop
+    oifname "{uplink}" ct state established,related accept
+    oifname "{uplink}" drop
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {inside} oifname != "{uplink}" masquerade
+  }}
+}}
+"""
+
+
+def add_port(name: str, mac: str, address: str) -> str:
+    return f"add element {_PORTS} {{ {name} . {mac} . {address} }}"
+
+
+def remove_port(name: str, mac: str, address: str) -> str:
+    return f"delete element {_PORTS} {{ {name} . {mac} . {address} }}"
+
+
+def add_bridge(name: str) -> str:
+    return f'add element {_BRIDGES} {{ "{name}" . "{name}" }}'
+
+
+def load(rules: str, *, namespace: str | None = None, tolerant: bool = False) -> None:
+    """Load rules in one transaction, in the calling thread's network namespace or the one named.
+
+    Raises ``HostError`` with nft's words, unless ``tolerant``.
+    """
+    argv = ["nft", "-f", "-"]
+    if namespace is not None:
+        argv = ["ip", "netns", "exec", namespace, *argv]
+    try:
+        result = subprocess.run(argv, input=rules, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise HostError("nft is not installed", hint="apt-get install nftables") from error
+    if result.returncode and not tolerant:
+        raise HostError(f"nft refuses the rules: {result.stderr.strip()[:500]}")
+
+
+def remove_host_rules(tag: str) -> None:
+    load(f"table inet alcove-{tag}\ndelete table inet alcove-{tag}\n", tolerant=True)

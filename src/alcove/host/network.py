@@ -1,0 +1,306 @@
+"""The network of one instance: a namespace of its own in which each tenant has a bridge.
+
+The namespace ``alcove-<tag>`` holds a bridge for each tenant, the sandboxes' ports on them, and one veth to the host. A sandbox's
+address is unique in the instance and set when its port is made, ahead; the gateway has the same address on every bridge, and a /32
+route leads to each sandbox. Claiming a port for a tenant is then two netlink messages: its master and its route.
+
+What is filtered where: ``rules`` explains. Nothing that a sandbox sends reaches another tenant, the host's own services, another
+instance or a link-local address (cloud metadata); everything else goes out by NAT. IPv6 is off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import ipaddress
+import os
+import struct
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alcove.errors import CapacityError, HostError
+from alcove.host import firewall
+
+T = TypeVar("T")
+
+_CLONE_NEWNET = 0x40000000
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+DEFAULT_SUBNET = "10.171.0.0/16"
+# An address just freed waits, so that a late packet does not reach its next holder.
+_REUSE_AFTER = 256
+
+
+@dataclass(slots=True)
+class Tap:
+    """A port made ahead. QEMU inherits ``fd``; the tap lives as long as some process holds it open."""
+
+    name: str
+    fd: int
+    address: str
+    mac: str
+    gateway: str
+    dns: tuple[str, ...]
+    mtu: int
+    tenant: str | None = None
+
+    def guest_config(self) -> dict[str, Any]:
+        """Return what the guest's agent needs to set up its NIC."""
+        return {
+            "mac": self.mac,
+            "address": f"{self.address}/32",
+            "gateway": self.gateway,
+            "dns": list(self.dns),
+            "mtu": self.mtu,
+        }
+
+
+class Network:
+    """See the module's docstring. ``setup`` before anything else; ``teardown`` leaves nothing."""
+
+    def __init__(self, tag: str, *, subnet: str = DEFAULT_SUBNET, dns: Iterable[str] = (), mtu: int = 1500) -> None:
+        self.tag = tag
+        self.namespace = f"alcove-{tag}"
+        self.uplink = f"alc{tag}"
+        self._subnet = ipaddress.ip_network(subnet)
+        self.gateway = str(self._subnet[1])
+        # One of 16,384 link networks of shared address space (RFC 6598), by tag.
+        link = ipaddress.ip_network("100.127.0.0/16")
+        offset = int(hashlib.sha256(tag.encode()).hexdigest()[:4], 16) % 16384 * 4
+        self.link_host, self.link_inside = str(link[offset + 1]), str(link[offset + 2])
+        self.dns = tuple(dns) or upstream_resolvers()
+        self.mtu = mtu
+        self._used: set[str] = set()
+        self._freed: deque[str] = deque()
+        self._next = 2
+        self._bridges: set[str] = set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="alcove-network", initializer=self._enter)
+        self._inside = False
+        self._route: Any = None
+
+    # Set-up
+
+    async def setup(self) -> None:
+        """Make the namespace, its link to the host and the rules; what is there already is kept."""
+        await asyncio.to_thread(self._setup)
+        await self._run(self._open)
+
+    def _setup(self) -> None:
+        if not Path("/dev/net/tun").exists():
+            raise HostError("/dev/net/tun does not exist", hint="modprobe tun")
+        if not Path(f"/run/netns/{self.namespace}").exists():
+            _ip("netns", "add", self.namespace)
+        inside = ("-n", self.namespace)
+        if not Path(f"/sys/class/net/{self.uplink}").exists():
+            _ip("link", "add", self.uplink, "type", "veth", "peer", "name", "up0", "netns", self.namespace)
+        _ip("addr", "replace", f"{self.link_host}/30", "dev", self.uplink)
+        _ip("link", "set", self.uplink, "up")
+        _ip(*inside, "addr", "replace", f"{self.link_inside}/30", "dev", "up0")
+        for device in ("lo", "up0"):
+            _ip(*inside, "link", "set", device, "up")
+        _ip(*inside, "route", "replace", "default", "via", self.link_host)
+        settings = {
+            "net/ipv4/ip_forward": "1",
+            "net/ipv4/conf/all/rp_filter": "1",
+            "net/ipv4/conf/default/rp_filter": "1",
+            "net/ipv4/conf/all/send_redirects": "0",
+            "net/ipv4/conf/default/send_redirects": "0",
+            "net/ipv6/conf/all/disable_ipv6": "1",
+            "net/ipv6/conf/default/disable_ipv6": "1",
+        }
+        for key, value in settings.items():
+            _command("ip", "netns", "exec", self.namespace, "sysctl", "-qw", f"{key.replace('/', '.')}={value}")
+        # Egress needs the host to forward; rules below confine it to what the sandboxes may do.
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        firewall.load(firewall.host_rules(self.tag, self.uplink, self.link_inside))
+        firewall.load(firewall.inside_rules(), namespace=self.namespace)
+
+    def _enter(self) -> None:
+        """The network thread's first act: it lives in the namespace. Its sockets and taps are made there."""
+
+    def _open(self) -> None:
+        if self._inside:
+            return
+        fd = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.setns(fd, _CLONE_NEWNET):
+                raise HostError(f"cannot enter {self.namespace}: {os.strerror(ctypes.get_errno())}")
+        finally:
+            os.close(fd)
+        from pyroute2 import IPRoute
+
+        self._route = IPRoute()
+        self._inside = True
+        for link in self._route.get_links():
+            name = link.get_attr("IFLA_IFNAME")
+            if name.startswith("b-"):
+                self._bridges.add(name)
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    # Ports
+
+    async def tap(self) -> Tap:
+        """Make a port ahead, on no bridge. Raises ``CapacityError`` when no address is left."""
+        address = self._allocate()
+        try:
+            return await self._run(self._make_tap, address)
+        except BaseException:
+            self._used.discard(address)
+            raise
+
+    def _allocate(self) -> str:
+        if len(self._freed) > _REUSE_AFTER or self._next >= self._subnet.num_addresses - 1:
+            if not self._freed:
+                raise CapacityError(f"no address is left in {self._subnet}", hint="choose a larger --subnet")
+            address = self._freed.popleft()
+        else:
+            address = str(self._subnet[self._next])
+            self._next += 1
+            if address in self._used:
+                return self._allocate()
+        self._used.add(address)
+        return address
+
+    def _port(self, address: str) -> tuple[str, str]:
+        offset = int(ipaddress.ip_address(address)) - int(self._subnet.network_address)
+        octets = ipaddress.ip_address(address).packed
+        return f"t{offset}", "02:a1:" + ":".join(f"{octet:02x}" for octet in octets)
+
+    def _make_tap(self, address: str) -> Tap:
+        name, mac = self._port(address)
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR)
+            fcntl.ioctl(fd, _TUNSETIFF, request)
+            firewall.load(firewall.add_port(name, mac, address))
+        except OSError as error:
+            os.close(fd)
+            raise HostError(f"a tap cannot be made: {error}", hint="check /dev/net/tun") from error
+        except BaseException:
+            os.close(fd)
+            raise
+        return Tap(name, fd, address, mac, self.gateway, self.dns, self.mtu)
+
+    async def attach(self, tap: Tap, tenant: str) -> None:
+        """Connect the port to the tenant's bridge, which is made on demand."""
+        tap.tenant = tenant
+        await self._run(self._attach, tap.name, tap.address, tap.mac, tenant)
+
+    def _attach(self, name: str, address: str, mac: str, tenant: str) -> None:
+        bridge = self._bridge(tenant)
+        port = self._index(name)
+        self._route.link("set", index=port, master=self._index(bridge), state="up")
+        self._route.route("replace", dst=f"{address}/32", oif=self._index(bridge), scope="link")
+        self._route.neigh("replace", dst=address, lladdr=mac, ifindex=self._index(bridge), state="permanent")
+
+    def _index(self, name: str) -> int:
+        found = self._route.link_lookup(ifname=name)
+        if not found:
+            raise HostError(f"the network device {name} is gone")
+        return int(found[0])
+
+    def _bridge(self, tenant: str) -> str:
+        name = "b-" + hashlib.sha256(tenant.encode()).hexdigest()[:12]
+        if name not in self._bridges:
+            self._route.link("add", ifname=name, kind="bridge")
+            index = self._index(name)
+            self._route.addr("add", index=index, address=self.gateway, prefixlen=32)
+            self._route.link("set", index=index, state="up")
+            firewall.load(firewall.add_bridge(name))
+            self._bridges.add(name)
+        return name
+
+    async def release(self, tap: Tap) -> None:
+        """Close our end and forget the port; the device goes when its last holder does."""
+        with contextlib.suppress(OSError):
+            os.close(tap.fd)
+        if tap.address in self._used:
+            await self._run(self._forget, tap.name, tap.mac, tap.address)
+            self._used.discard(tap.address)
+            self._freed.append(tap.address)
+
+    def _forget(self, name: str, mac: str, address: str) -> None:
+        firewall.load(firewall.remove_port(name, mac, address), tolerant=True)
+        for index in self._route.link_lookup(ifname=name):
+            with contextlib.suppress(Exception):
+                self._route.link("del", index=index)
+        with contextlib.suppress(Exception):
+            self._route.route("del", dst=f"{address}/32")
+
+    async def adopt(self, address: str, tenant: str | None) -> Tap:
+        """Take over the port of a machine that an earlier daemon started; its tap is in that machine's hands alone."""
+        self._used.add(address)
+        name, mac = self._port(address)
+        return Tap(name, -1, address, mac, self.gateway, self.dns, self.mtu, tenant)
+
+    async def recover(self, known: set[str]) -> None:
+        """Forget every port whose address is not ``known``: what a killed daemon left."""
+        await self._run(self._recover, {self._port(address)[0] for address in known})
+
+    def _recover(self, known: set[str]) -> None:
+        for link in self._route.get_links():
+            name = link.get_attr("IFLA_IFNAME")
+            if name.startswith("t") and name[1:].isdigit() and name not in known:
+                address = str(self._subnet[int(name[1:])])
+                self._forget(name, self._port(address)[1], address)
+
+    async def close(self) -> None:
+        """Let go of the namespace without removing it: machines that are kept go on using it."""
+        await self._run(lambda: self._route.close() if self._route is not None else None)
+        self._thread.shutdown()
+
+    async def teardown(self) -> None:
+        """Remove the namespace and the rules."""
+        await self.close()
+        await asyncio.to_thread(remove, self.tag)
+
+
+def remove(tag: str) -> None:
+    """Remove all that the instance with this tag has in the network. Idempotent."""
+    firewall.remove_host_rules(tag)
+    if Path(f"/run/netns/alcove-{tag}").exists():
+        _ip("netns", "del", f"alcove-{tag}")
+    if Path(f"/sys/class/net/alc{tag}").exists():
+        with contextlib.suppress(HostError):
+            _ip("link", "del", f"alc{tag}")
+
+
+def upstream_resolvers() -> tuple[str, ...]:
+    """Return the host's real resolvers: none on loopback, where a guest could not reach them."""
+    for path in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
+        if not path.exists():
+            continue
+        found = []
+        for line in path.read_text().splitlines():
+            fields = line.split()
+            if len(fields) >= 2 and fields[0] == "nameserver":
+                with contextlib.suppress(ValueError):
+                    server = ipaddress.ip_address(fields[1].partition("%")[0])
+                    if server.version == 4 and not server.is_loopback:
+                        found.append(str(server))
+        if found:
+            return tuple(found[:3])
+    return ()
+
+
+def _ip(*arguments: str) -> None:
+    _command("ip", *arguments)
+
+
+def _command(*argv: str) -> None:
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise HostError(
+            f"{' '.join(argv)}: {result.stderr.strip()}", hint="apt-get install iproute2 nftables procps"
+        )

@@ -1,0 +1,136 @@
+"""What a function is to the control plane, and what it asks of the dispatcher."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId, Workload
+
+LATEST = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionVersion:
+    """One version of a function: ``$LATEST`` as it was at ``revision_id``, or a published one."""
+
+    tenant: TenantId
+    function_id: str
+    name: str
+    version: str
+    function_arn: str  # without a version: it names the function
+    runtime: Runtime
+    runtime_name: str  # as the client wrote it
+    handler: str
+    memory_mib: int
+    timeout_s: int
+    environment: Mapping[str, str]
+    description: str
+    role: str
+    isolation: Isolation
+    network: bool
+    code: CodeImage
+    package_sha256: str  # hex, of the zip
+    package_bytes: int
+    revision_id: str
+    modified_ms: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def arn(self) -> str:
+        """The ARN with the version."""
+        return f"{self.function_arn}:{self.version}"
+
+    @property
+    def invoked_arn(self) -> str:
+        """What the runtime tells the handler: without a version for ``$LATEST``, as AWS has it."""
+        return self.function_arn if self.version == LATEST else self.arn
+
+    @property
+    def code_sha256(self) -> str:
+        """Base64, as both dialects write it."""
+        return base64.b64encode(bytes.fromhex(self.package_sha256)).decode()
+
+    @property
+    def last_modified(self) -> str:
+        """ISO 8601 as AWS writes it: 2026-01-31T23:59:59.123+0000."""
+        moment = datetime.fromtimestamp(self.modified_ms // 1000, UTC)
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{self.modified_ms % 1000:03d}+0000"
+
+    def workload(self) -> Workload:
+        return Workload(
+            tenant=self.tenant,
+            function_name=self.name,
+            version=self.version,
+            arn=self.invoked_arn,
+            runtime=self.runtime,
+            handler=self.handler,
+            code=self.code,
+            memory_mib=self.memory_mib,
+            timeout_s=float(self.timeout_s),
+            environment=self.environment,
+            network=self.network,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionChange:
+    """A configuration, or a change to one: None leaves a field as it is (or at its default)."""
+
+    runtime: str | None = None
+    handler: str | None = None
+    memory_mib: int | None = None
+    timeout_s: int | None = None
+    environment: Mapping[str, str] | None = None
+    description: str | None = None
+    role: str | None = None
+    isolation: str | None = None
+    network: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeResult:
+    """An answered invocation.
+
+    ``payload`` is the handler's answer, or the error document where ``error`` is set. ``start`` is
+    how the sandbox came to be (``warm``, ``mounted``, ``restored``, ``booted``), ``why`` the reason
+    in words.
+    """
+
+    payload: bytes
+    error: Literal["Handled", "Unhandled"] | None
+    request_id: str
+    start: str
+    why: str
+    phases_ms: dict[str, float]
+    billed_ms: int
+    log_tail: bytes
+    executed_version: str
+    sandbox_id: str
+
+
+class DispatcherProtocol(Protocol):
+    """What the control plane and the faces need of ``functions.dispatcher.Dispatcher``."""
+
+    async def invoke(
+        self,
+        function: FunctionVersion,
+        event: bytes,
+        *,
+        trace_id: str = "",
+        client_context: str = "",
+        want_log: bool = False,
+    ) -> InvokeResult: ...
+
+    async def forget(self, function_arn: str, version: str | None) -> None:
+        """Drain the instances of one version, or of all: they serve what they have, then end."""
+        ...
+
+    async def snapshot(self, function: FunctionVersion) -> None:
+        """Save a published version after its init code has run."""
+        ...
+
+    def instances(self) -> list[dict[str, Any]]: ...

@@ -23,6 +23,8 @@ from alcove.host.files import building, private_folder
 
 PROGRAM = Path("/usr/bin/qemu-system-x86_64")
 FIRMWARE = ("bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin")
+# QEMU loads its emulation as a module when it starts.
+MODULES = ("/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",)
 _FIRMWARE_FOLDERS = (Path("/usr/share/qemu"), Path("/usr/share/seabios"))
 # Users of machines: a range that no distribution's tool hands out.
 FIRST_USER = 2_000_000
@@ -96,4 +98,5 @@ def _files() -> list[Path]:
         if found is None:
             raise HostError(f"QEMU's firmware {name} is missing", hint="apt-get install seabios qemu-system-data")
         firmware.append(found)
-    return [PROGRAM, *sorted(libraries), *firmware]
+    modules = [Path(name) for name in MODULES if Path(name).exists()]
+    return [PROGRAM, *sorted(libraries), *modules, *firmware]

@@ -1,0 +1,70 @@
+"""The engine: guest image, network and every tier that works here, brought up together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from alcove.errors import HostError
+from alcove.host.cgroup import Cgroup
+from alcove.host.files import instance_tag, private_folder
+from alcove.host.network import DEFAULT_SUBNET, Network
+from alcove.images.guest import build_guest_image
+from alcove.images.rehearsal import rehearsal_image
+from alcove.sandbox.protocol import Isolation, Tier
+from alcove.sandbox.vm_tier import VmTier
+from alcove.vmm.accelerator import Accelerator, probe
+from alcove.vmm.jail import build_jail
+from alcove.vmm.spec import AcceleratorKind
+
+log = logging.getLogger(__name__)
+
+
+async def open_engine(
+    stack: AsyncExitStack,
+    *,
+    state: Path,
+    subnet: str = DEFAULT_SUBNET,
+    dns: tuple[str, ...] = (),
+    accelerator: str = "auto",
+    waiting: int = 1,
+    isolations: frozenset[Isolation] = frozenset(Isolation),
+    progress: Callable[[str], None] = log.info,
+) -> tuple[dict[Isolation, Tier], Network]:
+    """Bring up images, network and the tiers that work here; ``stack`` takes them down again."""
+    tag = instance_tag(private_folder(state))
+    image = await asyncio.to_thread(build_guest_image, state / "images", progress=progress)
+    sample = await rehearsal_image(state / "images" / "rehearsal")
+    network = Network(tag, subnet=subnet, dns=dns)
+    await network.setup()
+    stack.push_async_callback(network.teardown)
+    stack.callback(Cgroup.remove_parent, tag)
+    tiers: dict[Isolation, Tier] = {}
+    if Isolation.VM in isolations:
+        jail = await asyncio.to_thread(build_jail, state / "jail")
+        chosen = await asyncio.to_thread(_accelerator, accelerator, state, image.kernel)
+        log.info("accelerator: %s (%s)", chosen.kind, chosen.reason)
+        tier = VmTier(
+            state=state,
+            tag=tag,
+            image=image,
+            jail=jail,
+            accelerator=chosen,
+            network=network,
+            rehearsal_image=sample,
+            waiting=waiting,
+        )
+        tiers[Isolation.VM] = tier
+    return tiers, network
+
+
+def _accelerator(choice: str, state: Path, kernel: Path) -> Accelerator:
+    if choice == "tcg":
+        return Accelerator(AcceleratorKind.TCG, "chosen by the settings")
+    found = probe(state, kernel)
+    if choice == "kvm" and found.kind is not AcceleratorKind.KVM:
+        raise HostError(f"KVM does not work here: {found.reason}", hint="run: alcove doctor")
+    return found

@@ -1,0 +1,71 @@
+"""The root of the commands: a group that imports a subcommand when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from alcove.cli import exits
+from alcove.errors import AlcoveError
+
+# name: (module, attribute, one line of help). The help stands here so that listing imports nothing.
+COMMANDS = {
+    "serve": ("alcove.cli.serve", "serve_command", "Run the server."),
+    "fn": ("alcove.cli.functions", "group", "Deploy, call and look at functions."),
+    "ps": ("alcove.cli.instances", "ps", "List the sandboxes that run now."),
+    "env": ("alcove.cli.environment", "env", "Print the exports that point SDKs here."),
+    "doctor": ("alcove.cli.doctor", "doctor", "Say what this machine can do and what it lacks."),
+    "image": ("alcove.cli.image", "group", "Build and list guest images."),
+    "bench": ("alcove.bench.cli", "group", "Measure start-up times, density and bursts."),
+    "settings": ("alcove.cli.reference", "settings_command", "Print the server's settings."),
+    "completion": ("alcove.cli.completion", "completion", "Print a shell's completion script."),
+    "version": ("alcove.cli.reference", "version", "Print the version."),
+}
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row[2]) for name, row in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def root() -> None:
+    """Functions, each in a virtual machine of its own.
+
+    \b
+    Examples:
+      alcove serve
+      alcove fn deploy ./hello --runtime python3.11 --handler app.handler
+      alcove fn invoke hello '{"name": "Ada"}'
+      eval "$(alcove env)"        # point boto3 and the Baidu SDK here
+
+    \b
+    Exit codes: 0 done, 1 the function failed, 2 wrong usage, 3 not found,
+    4 server unreachable, 5 refused, 6 the server or this machine failed.
+    """
+
+
+def main() -> None:
+    """Run the command; turn errors raised on purpose into a message, a hint and an exit code."""
+    try:
+        root(prog_name="alcove")
+    except AlcoveError as error:
+        sys.exit(exits.report(error))
+    except BrokenPipeError:
+        # The reader went away (alcove fn list | head): no news for anyone.
+        sys.stderr.close()
+        sys.exit(exits.OK)

@@ -1,0 +1,152 @@
+"""A small client of the server's UNIX socket: http.client over AF_UNIX, standard library only."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from alcove.cli.exits import ServerUnreachable
+from alcove.errors import (
+    AccessDenied,
+    AlcoveError,
+    CapacityError,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    ThrottledError,
+    TooLarge,
+)
+
+# The AWS-shaped control API.
+FUNCTIONS = "/2015-03-31/functions"
+# The longest that a function may run (15 minutes), its cold start, and some room.
+TIMEOUT_S = 1000.0
+_ERRORS: dict[int, type[AlcoveError]] = {
+    400: InvalidRequest,
+    401: AccessDenied,
+    403: AccessDenied,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    429: ThrottledError,
+    503: CapacityError,
+    507: CapacityError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer below 400. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        try:
+            return json.loads(self.body) if self.body else {}
+        except ValueError as error:
+            raise AlcoveError("the server's answer is not JSON") from error
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s, blocksize=1 << 18)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _Upload(io.BytesIO):
+    """A body that tells how much of it was sent."""
+
+    sent: Callable[[int], None]
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.sent(self.tell())
+        return data
+
+
+class Client:
+    """Talks to the server whose ``api.sock`` is in ``run``, by a connection for each request."""
+
+    def __init__(self, run: Path) -> None:
+        self.socket = run / "api.sock"
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        sent: Callable[[int], None] | None = None,
+    ) -> Answer:
+        """Raises ``ServerUnreachable``, or the error that fits the status, with its message."""
+        connection = _Connection(self.socket, TIMEOUT_S)
+        upload = _Upload(body)
+        upload.sent = sent or (lambda _: None)
+        every = {"Content-Length": str(len(body)), **(headers or {})}
+        try:
+            connection.request(method, path, upload if body else None, every)
+            response = connection.getresponse()
+            answer = Answer(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read(),
+            )
+        except TimeoutError as error:
+            raise AlcoveError("the server did not answer in time", hint="see its log") from error
+        except PermissionError as error:
+            raise ServerUnreachable(
+                f"{self.socket} is not yours to open", hint="run as the server's user (root)"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise _error(answer)
+        return answer
+
+    def call(self, method: str, path: str, document: Any = None, **options: Any) -> Any:
+        """Send and receive JSON."""
+        body = b"" if document is None else json.dumps(document).encode()
+        headers = {"Content-Type": "application/json"}
+        return self.request(method, path, body, headers, **options).json()
+
+    def _unreachable(self, error: Exception) -> ServerUnreachable:
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            return ServerUnreachable(
+                f"no server runs at {self.socket}",
+                hint="start it with: alcove serve (or name its folder with --run)",
+            )
+        return ServerUnreachable(
+            f"the connection to the server broke: {error or type(error).__name__}",
+            hint="whether the request took effect is unknown; see the server's log",
+        )
+
+
+def _error(answer: Answer) -> AlcoveError:
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        document = {}
+    fields = cast(
+        "dict[str, Any]",
+        {key.lower(): value for key, value in document.items()}
+        if isinstance(document, dict)
+        else {},
+    )
+    message = fields.get("message") or f"the server answered with status {answer.status}"
+    kind = _ERRORS.get(answer.status, InvalidRequest if answer.status < 500 else AlcoveError)
+    return kind(str(message), hint=str(fields.get("hint") or ""))

@@ -1,0 +1,32 @@
+"""``alcove ps``: the sandboxes that run now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from alcove.cli import output
+from alcove.cli.client import Client
+from alcove.cli.options import json_option, run_option
+
+_COLUMNS = ("id", "isolation", "runtime", "start", "state", "function", "version", "pid", "idle_s")
+
+
+@click.command()
+@run_option
+@json_option
+def ps(run: Path, as_json: bool) -> None:
+    """List the sandboxes that run now: in a pool, busy with a call, or idle after one.
+
+    \b
+    Example:
+      alcove ps
+    """
+    found = Client(run).call("GET", "/alcove/v1/instances").get("instances", [])
+    if as_json:
+        output.print_json(found)
+        return
+    columns = [name for name in _COLUMNS if any(name in one for one in found)]
+    rows = [["" if one.get(name) is None else one[name] for name in columns] for one in found]
+    output.print_table([name.upper() for name in columns], rows, empty="no sandbox runs")

@@ -1,0 +1,98 @@
+"""One call of a function by the control API, and what its answer's headers say."""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from alcove.cli.client import FUNCTIONS, Answer, Client
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An answered call. ``error`` is None, or ``Handled`` or ``Unhandled`` where it failed."""
+
+    payload: bytes
+    error: str | None
+    start: str
+    why: str
+    sandbox: str
+    version: str
+    request_id: str
+    phases_ms: dict[str, float]
+    total_ms: float
+    log: str
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        document["payload"] = _json_or_text(self.payload)
+        document["total_ms"] = round(self.total_ms, 2)
+        return document
+
+    def summary(self) -> str:
+        """One line: how it started, why, where, and in what time."""
+        phases = ", ".join(f"{name} {ms:.1f}" for name, ms in self.phases_ms.items())
+        why = f" ({self.why})" if self.why else ""
+        times = f": {phases}" if phases else ""
+        return f"{self.start}{why} in {self.sandbox}, {self.total_ms:.1f} ms{times}"
+
+
+def call(
+    client: Client, name: str, payload: bytes, *, qualifier: str = "", log: bool = False
+) -> Call:
+    """Invoke and wait for the answer. A function that fails still answers: see ``Call.error``."""
+    query = "?" + urlencode({"Qualifier": qualifier}) if qualifier else ""
+    headers = {"Content-Type": "application/json"}
+    if log:
+        headers["X-Amz-Log-Type"] = "Tail"
+    path = f"{FUNCTIONS}/{quote(name, safe='')}/invocations{query}"
+    began = time.perf_counter()
+    answer = client.request("POST", path, payload, headers)
+    return read_call(answer, (time.perf_counter() - began) * 1000)
+
+
+def read_call(answer: Answer, total_ms: float) -> Call:
+    headers = answer.headers
+    start, why = read_start(headers.get("x-alcove-start", ""))
+    return Call(
+        payload=answer.body,
+        error=headers.get("x-amz-function-error"),
+        start=start,
+        why=why,
+        sandbox=headers.get("x-alcove-sandbox", ""),
+        version=headers.get("x-amz-executed-version", ""),
+        request_id=headers.get("x-amzn-requestid", ""),
+        phases_ms=read_phases(headers.get("x-alcove-phases", "")),
+        total_ms=total_ms,
+        log=base64.b64decode(headers.get("x-amz-log-result", "")).decode(errors="replace"),
+    )
+
+
+def read_start(header: str) -> tuple[str, str]:
+    """``restored; why=no idle instance`` -> (restored, no idle instance)."""
+    mode, _, rest = header.partition(";")
+    return mode.strip(), rest.strip().removeprefix("why=").strip('"')
+
+
+def read_phases(header: str) -> dict[str, float]:
+    """``state=8.1,agent=20`` -> {state: 8.1, agent: 20.0}; what is not a number is left out."""
+    phases = {}
+    for part in header.split(","):
+        name, _, value = part.strip().partition("=")
+        try:
+            phases[name] = float(value)
+        except ValueError:
+            continue
+    return phases
+
+
+def _json_or_text(payload: bytes) -> Any:
+    import json
+
+    try:
+        return json.loads(payload) if payload else None
+    except ValueError:
+        return payload.decode(errors="replace")

@@ -1,0 +1,73 @@
+"""``alcove fn invoke``: call a function and say how it started."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from alcove.cli import exits, output
+from alcove.cli.client import Client
+from alcove.cli.invocation import call
+from alcove.cli.options import json_option, run_option
+from alcove.errors import InvalidRequest
+
+
+@click.command()
+@click.argument("name")
+@click.argument("payload", default="{}")
+@click.option("--qualifier", default="", help="A version; without it, $LATEST.")
+@click.option("--logs", is_flag=True, help="Print the end of what the function printed, on stderr.")
+@click.option("--quiet", "-q", is_flag=True, help="Print the function's answer only.")
+@run_option
+@json_option
+def invoke(
+    name: str, payload: str, qualifier: str, logs: bool, quiet: bool, run: Path, as_json: bool
+) -> None:
+    """Call NAME with PAYLOAD: JSON, @FILE, or - for stdin. The answer goes to stdout.
+
+    How it started and in what time goes to stderr. Exits with 1 where the function failed.
+
+    \b
+    Examples:
+      alcove fn invoke hello '{"name": "Ada"}'
+      alcove fn invoke report @event.json --qualifier 3 --logs
+      echo '{}' | alcove fn invoke hello - --json
+    """
+    if ":" in name and not qualifier:
+        name, _, qualifier = name.partition(":")
+    answered = call(Client(run), name, _payload(payload), qualifier=qualifier, log=logs or as_json)
+    if as_json:
+        output.print_json(answered.to_json())
+    else:
+        sys.stdout.buffer.write(answered.payload + b"\n")
+        sys.stdout.flush()
+        if logs and answered.log:
+            click.echo(answered.log, err=True, nl=not answered.log.endswith("\n"))
+        if not quiet:
+            output.note(answered.summary())
+    if answered.error:
+        if not as_json:
+            output.note(f"error: the function failed ({answered.error.lower()})")
+        sys.exit(exits.FUNCTION_FAILED)
+
+
+def _payload(text: str) -> bytes:
+    if text == "-":
+        data = sys.stdin.buffer.read()
+    elif text.startswith("@"):
+        try:
+            data = Path(text[1:]).read_bytes()
+        except OSError as error:
+            raise InvalidRequest(f"{text[1:]} can't be read: {error.strerror}") from error
+    else:
+        data = text.encode()
+    try:
+        json.loads(data)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"the payload is not JSON: {error}", hint="quote it for the shell, or use @FILE"
+        ) from error
+    return data

@@ -151,7 +151,7 @@ def check_squashfs(filesystems: Path = Path("/proc/filesystems")) -> Check:
 
 
 def check_nftables() -> Check:
-    """Whether the kernel lets us list rules, which is what the program being there doesn't prove."""
+    """Whether rules can be listed: the program being there does not prove it."""
     program = shutil.which("nft", path=_PATH)
     mend = "apt-get install nftables; modprobe nf_tables"
     if program is None:

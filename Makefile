@@ -27,9 +27,9 @@ examples: setup  ## Build the three example functions into build/examples
 	@scripts/build-examples
 
 demo: setup examples  ## The main job: three functions, each called cold, from the pool and warm
-	@$(PYTHON) scripts/demo.py
+	@$(PYTHON) scripts/demo
 
-test: setup lint  ## Every test, with real virtual machines (needs root)
+test: setup lint examples  ## Every test, with real virtual machines (needs root)
 	@scripts/test
 
 test-fast: setup  ## Unit tests only, in parallel
@@ -42,7 +42,7 @@ lint: setup  ## Style, types and layers
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-bench: setup  ## Measure start-up times, density and bursts
+bench: setup examples  ## Measure start-up times, density and bursts
 	@$(ALCOVE) bench startup
 
 serve: setup  ## Run the server here, until Ctrl-C

@@ -280,9 +280,9 @@ def test_env_prints_exports_that_a_shell_reads(stub: Stub, tmp_path: Path) -> No
 
 
 def test_ps_prints_the_columns_that_there_are(stub: Stub, tmp_path: Path) -> None:
-    one = {"id": "vm-1", "isolation": "vm", "function": None}
+    one = {"sandbox": "vm-1", "isolation": "vm", "function": None}
     stub.answers["GET /alcove/v1/instances"] = (200, {}, {"instances": [one]})
-    assert alcove(tmp_path, "ps").stdout == "ID\tISOLATION\tFUNCTION\nvm-1\tvm\t\n"
+    assert alcove(tmp_path, "ps").stdout == "SANDBOX\tISOLATION\tFUNCTION\nvm-1\tvm\t\n"
 
 
 @pytest.mark.parametrize(

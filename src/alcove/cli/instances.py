@@ -10,7 +10,17 @@ from alcove.cli import output
 from alcove.cli.client import Client
 from alcove.cli.options import json_option, run_option
 
-_COLUMNS = ("id", "isolation", "runtime", "start", "state", "function", "version", "pid", "idle_s")
+_COLUMNS = (
+    "sandbox",
+    "isolation",
+    "runtime",
+    "start",
+    "state",
+    "function",
+    "version",
+    "served",
+    "idle_s",
+)
 
 
 @click.command()

@@ -1,0 +1,105 @@
+"""The functions of the demo and the calls made of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import report
+from server import DemoError, Server
+
+from alcove.cli.invocation import Call
+
+WARM_CALLS = 10
+
+
+@dataclass(frozen=True)
+class Function:
+    """``folder`` names the example; ``proof`` is a key that its answer must have."""
+
+    name: str
+    folder: str
+    runtime: str
+    handler: str
+    memory_mib: int
+    proof: str
+    rounds: int  # of cold and of pooled starts: fewer where the init code is slow
+
+
+FUNCTIONS = (
+    Function("totals", "python-pandas", "python3.11", "app.handler", 512, "groups", 1),
+    Function("markdown", "node-markdown", "nodejs18.x", "index.handler", 256, "html", 3),
+    Function("digest", "provided-shell", "provided", "function.digest", 128, "sha256", 3),
+)
+
+
+@dataclass
+class Caller:
+    """Makes calls of one kind after another, checks each answer and keeps what its headers say."""
+
+    server: Server
+    examples: Path
+    made: list[tuple[Function, str, Call]] = field(default_factory=list)
+    _round: int = 0
+
+    def event(self, function: Function) -> bytes:
+        return (self.examples / function.folder / "event.json").read_bytes()
+
+    def deploy(self, function: Function, packages: Path) -> None:
+        self.server.command(
+            "fn", "deploy", str(packages / function.folder), "--name", function.name,
+            "--runtime", function.runtime, "--handler", function.handler,
+            "--memory", str(function.memory_mib), "--timeout", "60",
+            "--run", str(self.server.run),
+        )  # fmt: skip
+        report.step(f"deployed {function.name} ({function.runtime}, from {function.folder})")
+
+    def cold(self, function: Function) -> None:
+        for number in range(function.rounds):
+            if number:
+                self._retire(function)
+            self._call(function, "cold", {"restored", "booted"})
+
+    def snapshot(self, function: Function) -> None:
+        """Publish a version: its first call starts from the memory saved after its init code."""
+        path = f"/2015-03-31/functions/{function.name}/versions"
+        version = str(self.server.client.call("POST", path, {})["Version"])
+        self._call(function, "cold, published", {"restored"}, version)
+
+    def pooled(self, function: Function) -> None:
+        for number in range(function.rounds):
+            if number:
+                self._retire(function)
+            self.server.wait_for_pools()
+            self._call(function, "from the pool", {"mounted"})
+
+    def warm(self, function: Function) -> None:
+        for _ in range(WARM_CALLS):
+            self._call(function, "warm", {"warm"})
+
+    def note(self, function: Function, kind: str, answered: Call) -> None:
+        """Check the answer and keep the call."""
+        if answered.error:
+            raise DemoError(f"{function.name} failed ({kind}): {answered.payload.decode()}")
+        answer = json.loads(answered.payload)
+        if function.proof not in answer:
+            raise DemoError(f"{function.name} answered {answered.payload[:200]!r} ({kind})")
+        self.made.append((function, kind, answered))
+
+    def _call(self, function: Function, kind: str, modes: set[str], version: str = "") -> None:
+        answered = self.server.call(function.name, self.event(function), version)
+        self.note(function, kind, answered)
+        if answered.start not in modes:
+            raise DemoError(
+                f"{function.name} was {answered.start} ({answered.why}), not {' or '.join(modes)}"
+            )
+        if kind != "warm" or self.made[-2][1] != "warm":
+            report.step(f"{function.name}, {kind}: {answered.summary()}")
+
+    def _retire(self, function: Function) -> None:
+        """Change the configuration, so that the idle instance is of no more use."""
+        self._round += 1
+        document = {"Description": f"demo, round {self._round}"}
+        path = f"/2015-03-31/functions/{function.name}/configuration"
+        self.server.client.call("PUT", path, document)

@@ -1,0 +1,345 @@
+"""The agent: PID 1 of every VM, and the host's hands inside of it.
+
+One thread, one loop. It carries out the control channel's operations (docs/architecture.md), starts the language runtime, forwards what
+the tenant's processes print, reports how they end, and reaps orphans. It holds no secret: the tenant's code runs as another
+user, in another cgroup, and finds nothing here. Standard library only; every module is imported before a template is saved.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from alcove.guest import cgroup, clone, kernel, setup
+from alcove.guest.port import RETRY_S, Port, find_port
+from alcove.guest.processes import CHUNK, TENANT_USER, Process, ProcessTable
+from alcove.guest.runtimes import python as python_runtime
+from alcove.wire.frame import PROTOCOL_VERSION, Frame, FrameError, Kind
+
+VERSION = "1"
+_COMMANDS = {
+    "nodejs18": ["/usr/bin/node", "/opt/alcove/alcove/guest/runtimes/node.js"],
+    "provided": ["/usr/bin/python3.11", "-I", "-S", "-B", "-X", "utf8", "/opt/alcove/start", "provided"],
+}
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": ":UTC", "HOME": "/tmp"}
+# Where a runtime that is exec'd finds its channel.
+CHANNEL_FD = 3
+
+
+class Refused(Exception):
+    """An operation cannot be carried out; ``code`` says why in one word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Agent:
+    def __init__(self) -> None:
+        self._port = Port(find_port("alcove.agent"))
+        self._invoke_device = find_port("alcove.invoke")
+        self._table = ProcessTable()
+        self._copies: dict[int, int] = {}
+        self._epoll = select.epoll()
+        self._outputs: dict[int, Process] = {}
+        self._paused = False
+        self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._mask = select.EPOLLIN
+        self._epoll.register(self._port.fd, self._mask)
+        self._retry_at: float | None = None
+        self._ops: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
+            "hello": self._hello,
+            "batch": self._batch,
+            "personalise": clone.personalise,
+            "start_runtime": self._start_runtime,
+            "limits": lambda request: cgroup.limit(request["memory_mib"], request["pids"]),
+            "freeze": lambda request: cgroup.freeze(),
+            "thaw": lambda request: cgroup.thaw(),
+            "mount_code": self._mount_code,
+            "unmount_code": lambda request: kernel.unmount(request["path"], kernel.MNT_DETACH),
+            "mount_scratch": self._mount_scratch,
+            "unmount_scratch": lambda request: kernel.unmount(request["path"]),
+            "copy_begin": self._copy_begin,
+            "copy_end": self._copy_end,
+            "run": self._run,
+            "kill": self._kill,
+            "shutdown": self._shutdown,
+        }
+
+    # The loop
+
+    def serve(self) -> None:
+        while True:
+            for fd, events in self._epoll.poll(self._patience()):
+                if fd == self._port.fd:
+                    self._on_port(events)
+                elif fd == self._wake:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(fd, 4096)
+                    self._on_children()
+                elif fd in self._outputs:
+                    self._forward(fd)
+            self._after()
+
+    def _patience(self) -> float:
+        waits = [wait for wait in (self._table.expire(),) if wait is not None]
+        if self._retry_at is not None:
+            waits.append(max(0.0, self._retry_at - time.monotonic()))
+        return min(waits, default=-1)
+
+    def _on_port(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._port.flush()
+        if events & (select.EPOLLIN | select.EPOLLHUP):
+            try:
+                for frame in self._port.receive():
+                    self._carry_out(frame)
+            except FrameError as error:
+                sys.stderr.write(f"alcove agent: {error}\n")
+                self._port.away = True
+            if self._port.away:
+                # A port whose host is away is readable and hung up without end: look again later.
+                self._epoll.unregister(self._port.fd)
+                self._retry_at = time.monotonic() + RETRY_S
+
+    def _after(self) -> None:
+        if self._retry_at is not None:
+            if time.monotonic() >= self._retry_at:
+                self._retry_at = None
+                self._mask = select.EPOLLIN
+                self._epoll.register(self._port.fd, self._mask)
+            return
+        mask = select.EPOLLIN | (select.EPOLLOUT if self._port.wants_write else 0)
+        if mask != self._mask:
+            self._mask = mask
+            self._epoll.modify(self._port.fd, mask)
+        if self._port.full is not self._paused:
+            self._paused = self._port.full
+            for fd in self._outputs:
+                self._epoll.modify(fd, 0 if self._paused else select.EPOLLIN)
+
+    # Requests
+
+    def _carry_out(self, frame: Frame) -> None:
+        if frame.kind is Kind.DATA:
+            self._copy_data(frame)
+            return
+        try:
+            if frame.kind is not Kind.REQUEST:
+                raise Refused("protocol", f"{frame.kind.name} has no place here")
+            request = json.loads(frame.payload)
+            if request["op"] == "wait":
+                self._wait(frame.id, request)
+                return
+            reply = self._do(request)
+        except Exception as error:
+            code = getattr(error, "code", type(error).__name__)
+            document = {"code": str(code), "message": str(error) or type(error).__name__}
+            self._port.send(Kind.ERROR, frame.id, json.dumps(document).encode())
+        else:
+            self._port.send(Kind.REPLY, frame.id, json.dumps(reply).encode())
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        operation = self._ops.get(request["op"])
+        if operation is None:
+            raise Refused("unknown", f"no operation is named {request['op']!r}")
+        return operation(request) or {}
+
+    def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "protocol": PROTOCOL_VERSION,
+            "version": VERSION,
+            "kernel": os.uname().release,
+            "processes": [number for number, process in self._table.by_number.items() if not process.report],
+        }
+
+    def _batch(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"replies": [self._do(op) for op in request["ops"]]}
+
+    # Disks
+
+    def _mount_code(self, request: dict[str, Any]) -> None:
+        flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+        kernel.mount(f"/dev/{_device(request)}", request["path"], "squashfs", flags)
+
+    def _mount_scratch(self, request: dict[str, Any]) -> None:
+        device = f"/dev/{_device(request)}"
+        if request.get("format"):
+            command = ["/sbin/mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-m", "0", device]
+            _run_to_end(command)
+        kernel.mount(device, request["path"], "ext4", kernel.MS_NOSUID | kernel.MS_NODEV)
+        os.chown(request["path"], TENANT_USER, TENANT_USER)
+
+    def _copy_begin(self, request: dict[str, Any]) -> None:
+        stream = int(request["stream"])
+        if stream in self._copies:
+            raise Refused("busy", f"stream {stream} is open already")
+        self._copies[stream] = os.memfd_create("alcove-copy", os.MFD_CLOEXEC)
+
+    def _copy_data(self, frame: Frame) -> None:
+        fd = self._copies.get(frame.id)
+        if fd is not None:
+            os.write(fd, frame.payload)
+
+    def _copy_end(self, request: dict[str, Any]) -> None:
+        fd = self._copies.pop(int(request["stream"]), -1)
+        if fd < 0:
+            raise Refused("unknown", "no such stream is open")
+        try:
+            path = request["path"]
+            kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+            _run_to_end(["/bin/tar", "-x", "-f", f"/proc/self/fd/{fd}", "-C", path, "--no-same-owner"], (fd,))
+            kernel.mount("tmpfs", path, "tmpfs", kernel.MS_REMOUNT | kernel.MS_RDONLY | 6)
+        finally:
+            os.close(fd)
+
+    # Processes
+
+    def _start_runtime(self, request: dict[str, Any]) -> dict[str, Any]:
+        runtime = request["runtime"]
+        channel = os.open(self._invoke_device, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if runtime == "python3.11":
+                # Forked, not executed: it shares the agent's interpreter, and under emulation its translated code.
+                def child() -> None:
+                    _reset_interpreter()
+                    python_runtime.serve(channel)
+
+                process = self._table.start(child, runtime=True, keep_fd=channel)
+            elif runtime in _COMMANDS:
+                command = _COMMANDS[runtime]
+
+                def child() -> None:
+                    os.dup2(channel, CHANNEL_FD, inheritable=True)
+                    environment = {**_ENVIRONMENT, "ALCOVE_CHANNEL_FD": str(CHANNEL_FD)}
+                    os.execve(command[0], command, environment)
+
+                process = self._table.start(child, runtime=True, keep_fd=channel)
+            else:
+                raise Refused("unknown", f"no runtime is named {runtime!r}")
+        finally:
+            os.close(channel)
+        self._watch(process)
+        return {"process": process.number}
+
+    def _run(self, request: dict[str, Any]) -> dict[str, Any]:
+        argv = [str(word) for word in request["argv"]]
+        environment = {**_ENVIRONMENT, **request.get("env", {})}
+        stdin = os.memfd_create("alcove-stdin", os.MFD_CLOEXEC)
+        try:
+            os.write(stdin, base64.b64decode(request.get("stdin") or ""))
+            os.lseek(stdin, 0, os.SEEK_SET)
+
+            def child() -> None:
+                os.chdir(request.get("cwd") or "/tmp")
+                os.execvpe(argv[0], argv, environment)
+
+            process = self._table.start(child, stdin=stdin, timeout_s=request.get("timeout_s"))
+        finally:
+            os.close(stdin)
+        self._watch(process)
+        return {"process": process.number}
+
+    def _process(self, request: dict[str, Any]) -> Process:
+        process = self._table.by_number.get(int(request["process"]))
+        if process is None:
+            raise Refused("unknown", f"no process has the number {request['process']}")
+        return process
+
+    def _kill(self, request: dict[str, Any]) -> None:
+        process = self._process(request)
+        if process.report is None:
+            self._table.signal(process, int(request.get("signal", signal.SIGKILL)))
+
+    def _wait(self, id: int, request: dict[str, Any]) -> None:
+        process = self._process(request)
+        if process.report is None:
+            process.waiters.append(id)
+        else:
+            self._port.send(Kind.REPLY, id, json.dumps(process.report).encode())
+
+    def _shutdown(self, request: dict[str, Any]) -> None:
+        os.sync()
+        with open("/proc/sysrq-trigger", "w") as file:
+            file.write("o")
+
+    # Output and ends
+
+    def _watch(self, process: Process) -> None:
+        for fd in process.outputs:
+            self._outputs[fd] = process
+            self._epoll.register(fd, 0 if self._paused else select.EPOLLIN)
+
+    def _forward(self, fd: int) -> bool:
+        """Forward one chunk; return whether there may be more."""
+        process = self._outputs[fd]
+        try:
+            data = os.read(fd, CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._drop_output(fd)
+            return False
+        self._port.send(Kind.LOG, process.number, bytes([process.outputs[fd]]) + data)
+        return True
+
+    def _drop_output(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+        del self._outputs[fd]
+        os.close(fd)
+
+    def _on_children(self) -> None:
+        for process in self._table.reap():
+            # What it printed last comes before the report of its end; more than the queue holds is lost with it.
+            for fd in process.outputs:
+                while fd in self._outputs and not self._port.full and self._forward(fd):
+                    pass
+                if fd in self._outputs:
+                    self._drop_output(fd)
+            document = json.dumps({"event": "exit", **(process.report or {})}).encode()
+            self._port.send(Kind.EVENT, 0, document)
+            for id in process.waiters:
+                self._port.send(Kind.REPLY, id, json.dumps(process.report).encode())
+
+
+def _device(request: dict[str, Any]) -> str:
+    name = str(request["device"])
+    if not name.isalnum():
+        raise Refused("invalid", f"{name!r} is no disk")
+    return name
+
+
+def _run_to_end(argv: list[str], fds: tuple[int, ...] = ()) -> None:
+    """Run a program of the image's as root, to its end."""
+    actions = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds]
+    pid = os.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise Refused("failed", f"{argv[0]} ended with status {os.waitstatus_to_exitcode(status)}")
+
+
+def _reset_interpreter() -> None:
+    """Make the forked interpreter one that has just started, as far as tenant code can tell."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    sys.argv = ["alcove"]
+    for name in [name for name in sys.modules if name == "alcove" or name.startswith("alcove.")]:
+        if name not in ("alcove", "alcove.wire", "alcove.wire.frame"):
+            sys.modules.pop(name, None)
+
+
+def main() -> None:
+    setup.set_up()
+    Agent().serve()

@@ -1,0 +1,265 @@
+"""The Python runtime: loads a handler, calls it, answers, one request at a time.
+
+Errors have the shapes that AWS's runtime gives them (awslambdaric/bootstrap.py): errorMessage, errorType, stackTrace. What runs before
+the first answer runs with cold translated code after a restore, so the path from LOAD to RESULT is kept short.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from alcove.guest.runtimes.channel import Channel, ChannelClosed
+from alcove.guest.runtimes.hooks import Hooks
+from alcove.wire.frame import Frame, Kind
+
+MAX_RESULT = 6 * 1024 * 1024
+_DEFAULTS = {
+    "LANG": "C.UTF-8",
+    "TZ": ":UTC",
+    "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
+    "HOME": "/tmp",
+    "LD_LIBRARY_PATH": "/var/task/lib:/opt/lib",
+}
+Handler = Callable[[Any, Any], Any]
+
+
+class HandlerError(Exception):
+    """The handler cannot be loaded; ``kind`` is AWS's errorType."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Identity:
+    """AWS's context.identity."""
+
+    cognito_identity_id: str | None = None
+    cognito_identity_pool_id: str | None = None
+
+
+class ClientContext:
+    """AWS's context.client_context: what the caller sent, decoded."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.custom = document.get("custom")
+        self.env = document.get("env")
+        self.client = document.get("client")
+
+
+class Context:
+    """The handler's second argument, with the names that AWS documents."""
+
+    def __init__(self, load: dict[str, Any], call: dict[str, Any]) -> None:
+        self.function_name = load["function_name"]
+        self.function_version = load["version"]
+        self.invoked_function_arn = call["arn"]
+        self.memory_limit_in_mb = str(load["memory_mib"])
+        self.aws_request_id = call["request_id"]
+        self.log_group_name = load["log_group"]
+        self.log_stream_name = load["log_stream"]
+        self.identity = Identity()
+        raw = call["client_context"]
+        self.client_context = ClientContext(json.loads(raw)) if raw else None
+        self._deadline_ms = call["deadline_ms"]
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int(self._deadline_ms - time.time() * 1000))
+
+    # Baidu CFC's name for the same.
+    @property
+    def request_id(self) -> str:
+        return str(self.aws_request_id)
+
+
+class PythonRuntime:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._handler: Handler | None = None
+        self._load: dict[str, Any] = {}
+        self._before: tuple[set[str], list[str], set[str]] | None = None
+        self._hooks = Hooks()
+
+    def run(self) -> NoReturn:
+        self._channel.send(Kind.READY, 0, b'{"runtime": "python3.11", "protocol": 1}')
+        answers = {
+            Kind.LOAD: self._on_load,
+            Kind.INVOKE: self._on_invoke,
+            Kind.HOOK: self._on_hook,
+            Kind.UNLOAD: self._on_unload,
+            Kind.PING: lambda frame: (Kind.PONG, frame.payload),
+        }
+        while True:
+            try:
+                frame = self._channel.receive()
+            except ChannelClosed:
+                os._exit(0)
+            kind, payload = answers[frame.kind](frame)
+            self._channel.send(kind, frame.id, payload)
+            if frame.kind is Kind.INVOKE:
+                self._mark()
+
+    # Loading
+
+    def _on_load(self, frame: Frame) -> tuple[Kind, bytes]:
+        began = time.perf_counter()
+        load = self._load = json.loads(frame.payload)
+        if load["rehearsal"]:
+            self._before = (set(sys.modules), list(sys.path), set(sys.path_importer_cache))
+        self._hooks.reseed()
+        os.environ.clear()
+        os.environ.update(_DEFAULTS)
+        os.environ.update(_variables(load))
+        os.environ.update(load["environment"])
+        root = load["task_root"]
+        sys.path[:0] = [root]
+        sys.path += ["/opt/python", "/opt/alcove/alcove/guest/tenant"]
+        os.chdir(root)
+        try:
+            self._handler = _find_handler(load["handler"], root)
+        except HandlerError as error:
+            return Kind.FAILURE, _failure(error.kind, str(error), [])
+        except SystemExit as error:
+            return Kind.FAILURE, _failure("Runtime.ExitError", f"the module exited: {error.code}", [])
+        except BaseException as error:
+            return Kind.FAILURE, _failure(type(error).__name__, str(error), _stack(error))
+        spent = (time.perf_counter() - began) * 1000
+        return Kind.LOADED, b'{"init_ms": %.3f}' % spent
+
+    def _on_unload(self, frame: Frame) -> tuple[Kind, bytes]:
+        """Forget a rehearsal: its modules, paths, environment, and what importing has cached about its folder."""
+        if self._before is not None:
+            modules, path, importers = self._before
+            for name in set(sys.modules) - modules:
+                del sys.modules[name]
+            sys.path[:] = path
+            for entry in set(sys.path_importer_cache) - importers:
+                del sys.path_importer_cache[entry]
+        self._before = None
+        self._handler = None
+        self._load = {}
+        os.chdir("/")
+        os.environ.clear()
+        return Kind.DONE, b""
+
+    def _on_hook(self, frame: Frame) -> tuple[Kind, bytes]:
+        hook = json.loads(frame.payload)["hook"]
+        try:
+            if hook == "before_snapshot":
+                self._hooks.before_snapshot()
+            else:
+                self._hooks.after_restore()
+        except BaseException as error:
+            return Kind.FAILURE, _failure(type(error).__name__, str(error), _stack(error))
+        return Kind.DONE, b""
+
+    # Calls
+
+    def _on_invoke(self, frame: Frame) -> tuple[Kind, bytes]:
+        payload = frame.payload
+        split = 2 + int.from_bytes(payload[:2], "big")
+        call = json.loads(payload[2:split])
+        self._request_id = call["request_id"]
+        if call["trace_id"]:
+            os.environ["_X_AMZN_TRACE_ID"] = call["trace_id"]
+        if self._handler is None:
+            return Kind.FAILURE, _failure("Runtime.NotLoaded", "no handler is loaded", [])
+        try:
+            event = json.loads(payload[split:] or b"null")
+        except ValueError as error:
+            return Kind.FAILURE, _failure("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}", [])
+        try:
+            result = self._handler(event, Context(self._load, call))
+        except SystemExit as error:
+            message = f"RequestId: {self._request_id} Error: Runtime exited with error: exit status {error.code}"
+            return Kind.FAILURE, _failure("Runtime.ExitError", message, [])
+        except BaseException as error:
+            return Kind.FAILURE, _failure(type(error).__name__, str(error), _stack(error))
+        try:
+            answer = json.dumps(result).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            return Kind.FAILURE, _failure("Runtime.MarshalError", f"Unable to marshal response: {error}", [])
+        if len(answer) > MAX_RESULT:
+            message = f"Response payload size ({len(answer)} bytes) exceeded maximum allowed payload size ({MAX_RESULT} bytes)."
+            return Kind.FAILURE, _failure("Function.ResponseSizeTooLarge", message, [])
+        return Kind.RESULT, answer
+
+    def _mark(self) -> None:
+        """Tell the host where this request's output ends. The tenant may have closed or replaced what we write to."""
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.write(2, b"\0alcove:end:%s\0" % self._request_id.encode())
+        except (OSError, ValueError, AttributeError):
+            pass
+
+
+def _variables(load: dict[str, Any]) -> dict[str, str]:
+    """Return the variables that AWS defines for every function."""
+    return {
+        "_HANDLER": load["handler"],
+        "LAMBDA_TASK_ROOT": load["task_root"],
+        "LAMBDA_RUNTIME_DIR": "/opt/alcove",
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
+        "AWS_LAMBDA_FUNCTION_NAME": load["function_name"],
+        "AWS_LAMBDA_FUNCTION_VERSION": load["version"],
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(load["memory_mib"]),
+        "AWS_LAMBDA_LOG_GROUP_NAME": load["log_group"],
+        "AWS_LAMBDA_LOG_STREAM_NAME": load["log_stream"],
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+    }
+
+
+def _find_handler(name: str, root: str) -> Handler:
+    module_name, _, function_name = name.rpartition(".")
+    if not module_name:
+        raise HandlerError("Runtime.MalformedHandlerName", f"Bad handler '{name}': not enough values to unpack (expected 2, got 1)")
+    dotted = module_name.replace("/", ".")
+    if dotted.split(".")[0] in sys.builtin_module_names:
+        raise HandlerError("Runtime.BuiltInModuleConflict", f"Cannot use built-in module {module_name} as a handler module")
+    try:
+        module = importlib.import_module(dotted)
+    except ImportError as error:
+        raise HandlerError("Runtime.ImportModuleError", f"Unable to import module '{module_name}': {error}") from error
+    except SyntaxError as error:
+        raise HandlerError("Runtime.UserCodeSyntaxError", f"Syntax error in module '{module_name}': {error}") from error
+    handler = getattr(module, function_name, None)
+    if not callable(handler):
+        raise HandlerError("Runtime.HandlerNotFound", f"Handler '{function_name}' missing on module '{module_name}'")
+    return handler  # type: ignore[no-any-return]
+
+
+def _stack(error: BaseException) -> list[str]:
+    """Return the tenant's own frames, formatted as AWS does."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith("/opt/alcove/")]
+    return traceback.format_list(own)
+
+
+def _failure(kind: str, message: str, stack: list[str]) -> bytes:
+    document = {"errorMessage": message[:65536], "errorType": kind, "stackTrace": stack[-64:]}
+    return json.dumps(document).encode()
+
+
+def serve(fd: int) -> NoReturn:
+    """Run on this channel for ever. The tenant's children do not inherit it."""
+    os.set_inheritable(fd, False)
+    random.seed()
+    PythonRuntime(Channel(fd)).run()
+
+
+def main() -> NoReturn:
+    """Run in a container: the channel is descriptor 0, which becomes nothing for the tenant."""
+    fd = os.dup(0)
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    serve(fd)

@@ -64,7 +64,6 @@ def tell(server: Server) -> None:
         caller.deploy(function, PACKAGES)
     for function in FUNCTIONS:
         caller.cold(function)
-        caller.snapshot(function)
     server.stop()
 
     report.title("From the warm pool, then warm")

@@ -279,6 +279,12 @@ def test_env_prints_exports_that_a_shell_reads(stub: Stub, tmp_path: Path) -> No
     assert result.stdout == "export ALCOVE_URL=http://h:1\nexport K='a b'\"'\"'$(x)'\n"
 
 
+def test_env_names_the_region_as_boto3_reads_it(stub: Stub, tmp_path: Path) -> None:
+    stub.answers["GET /alcove/v1/env"] = (200, {}, {"AWS_REGION": "bj"})
+    found = json.loads(alcove(tmp_path, "env", "--json").stdout)
+    assert found == {"AWS_REGION": "bj", "AWS_DEFAULT_REGION": "bj"}
+
+
 def test_ps_prints_the_columns_that_there_are(stub: Stub, tmp_path: Path) -> None:
     one = {"sandbox": "vm-1", "isolation": "vm", "function": None}
     stub.answers["GET /alcove/v1/instances"] = (200, {}, {"instances": [one]})

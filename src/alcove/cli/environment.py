@@ -23,6 +23,9 @@ def env(run: Path, as_json: bool) -> None:
       eval "$(alcove env)"
     """
     found = Client(run).call("GET", "/alcove/v1/env")
+    if "AWS_REGION" in found:
+        # botocore reads the region under this name only; other AWS SDKs read AWS_REGION.
+        found.setdefault("AWS_DEFAULT_REGION", found["AWS_REGION"])
     if as_json:
         output.print_json(found)
         return

@@ -69,7 +69,7 @@ class Caller:
         """Publish a version: its first call starts from the memory saved after its init code."""
         answered = self._call_published(function)
         if report.mode(answered) != "snapshot":
-            # Published by an earlier run, for a guest image that is gone: a new version gets a new one.
+            # Published by an earlier run, for a guest image that is gone.
             path = f"{FUNCTIONS_PATH}/{function.name}?Qualifier={answered.version}"
             self.server.client.call("DELETE", path)
             answered = self._call_published(function)

@@ -65,7 +65,3 @@ def main() -> None:
         root(prog_name="alcove")
     except AlcoveError as error:
         sys.exit(exits.report(error))
-    except BrokenPipeError:
-        # The reader went away (alcove fn list | head): no news for anyone.
-        sys.stderr.close()
-        sys.exit(exits.OK)

@@ -44,7 +44,10 @@ def logs(name: str, tail: int, follow: bool, run: Path, as_json: bool) -> None:
             return
         cursor = page.get("cursor", cursor)
         query = {"after": cursor}
-        time.sleep(_POLL_S)
+        try:
+            time.sleep(_POLL_S)
+        except KeyboardInterrupt:
+            return  # the way to end it: no error
 
 
 def _text(line: dict[str, Any]) -> str:

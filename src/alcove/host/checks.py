@@ -49,10 +49,9 @@ _CONTAINERS = ("gvisor", "process")
 PROGRAMS = (
     Program("qemu-system-x86_64", "qemu-system-x86", ("--version",), ("vm",)),
     Program("mksquashfs", "squashfs-tools", ("-version",), _ALL),
-    Program("mkfs.ext4", "e2fsprogs", ("-V",), _ALL),
     Program("ip", "iproute2", ("-V",), _ALL),
     Program("nft", "nftables", ("--version",), _ALL),
-    Program("cpio", "cpio", ("--version",), _ALL),
+    Program("sysctl", "procps", ("--version",), _ALL),
     Program("runsc", "runsc", ("--version",), ("gvisor",)),
 )
 _RUNC = Program("runc", "runc", ("--version",), ("process",))

@@ -194,8 +194,8 @@ def check_host(state: Path) -> list[Check]:
 
 def _version(path: str, arguments: tuple[str, ...]) -> str:
     shown = _run([path, *arguments]) or ""
-    numbers = re.search(r"\d[\w.+:~-]*\d", shown)
-    return numbers[0] if numbers else "installed, of unknown version"
+    numbers = re.search(r"(?:^|[\sv-])(\d+\.[\w.+:~-]*\d)", shown)
+    return numbers[1] if numbers else "installed, of unknown version"
 
 
 def _run(argv: list[str]) -> str | None:

@@ -50,6 +50,7 @@ class Tap:
     gateway: str
     dns: tuple[str, ...]
     mtu: int
+    index: int = 0
     tenant: str | None = None
 
     def guest_config(self) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class Network:
         self._used: set[str] = set()
         self._freed: deque[str] = deque()
         self._next = 2
-        self._bridges: set[str] = set()
+        self._bridges: dict[str, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="alcove-network", initializer=self._enter)
         self._inside = False
         self._route: Any = None
@@ -143,7 +144,7 @@ class Network:
         for link in self._route.get_links():
             name = link.get_attr("IFLA_IFNAME")
             if name.startswith("b-"):
-                self._bridges.add(name)
+                self._bridges[name] = int(link["index"])
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -190,19 +191,18 @@ class Network:
         except BaseException:
             os.close(fd)
             raise
-        return Tap(name, fd, address, mac, self.gateway, self.dns, self.mtu)
+        return Tap(name, fd, address, mac, self.gateway, self.dns, self.mtu, self._index(name))
 
     async def attach(self, tap: Tap, tenant: str) -> None:
         """Connect the port to the tenant's bridge, which is made on demand."""
         tap.tenant = tenant
-        await self._run(self._attach, tap.name, tap.address, tap.mac, tenant)
+        await self._run(self._attach, tap.index, tap.address, tap.mac, tenant)
 
-    def _attach(self, name: str, address: str, mac: str, tenant: str) -> None:
+    def _attach(self, port: int, address: str, mac: str, tenant: str) -> None:
         bridge = self._bridge(tenant)
-        port = self._index(name)
-        self._route.link("set", index=port, master=self._index(bridge), state="up")
-        self._route.route("replace", dst=f"{address}/32", oif=self._index(bridge), scope="link")
-        self._route.neigh("replace", dst=address, lladdr=mac, ifindex=self._index(bridge), state="permanent")
+        self._route.link("set", index=port, master=bridge, state="up")
+        self._route.route("replace", dst=f"{address}/32", oif=bridge, scope="link")
+        self._route.neigh("replace", dst=address, lladdr=mac, ifindex=bridge, state="permanent")
 
     def _index(self, name: str) -> int:
         found = self._route.link_lookup(ifname=name)
@@ -210,16 +210,18 @@ class Network:
             raise HostError(f"the network device {name} is gone")
         return int(found[0])
 
-    def _bridge(self, tenant: str) -> str:
+    def _bridge(self, tenant: str) -> int:
+        """Return the index of the tenant's bridge, made now where it is not there."""
         name = "b-" + hashlib.sha256(tenant.encode()).hexdigest()[:12]
-        if name not in self._bridges:
+        index = self._bridges.get(name)
+        if index is None:
             self._route.link("add", ifname=name, kind="bridge")
             index = self._index(name)
             self._route.addr("add", index=index, address=self.gateway, prefixlen=32)
             self._route.link("set", index=index, state="up")
             firewall.load(firewall.add_bridge(name))
-            self._bridges.add(name)
-        return name
+            self._bridges[name] = index
+        return index
 
     async def release(self, tap: Tap) -> None:
         """Close our end and forget the port; the device goes when its last holder does."""
@@ -242,7 +244,7 @@ class Network:
         """Take over the port of a machine that an earlier daemon started; its tap is in that machine's hands alone."""
         self._used.add(address)
         name, mac = self._port(address)
-        return Tap(name, -1, address, mac, self.gateway, self.dns, self.mtu, tenant)
+        return Tap(name, -1, address, mac, self.gateway, self.dns, self.mtu, tenant=tenant)
 
     async def recover(self, known: set[str]) -> None:
         """Forget every port whose address is not ``known``: what a killed daemon left."""

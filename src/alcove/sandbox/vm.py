@@ -51,6 +51,9 @@ CODE_DRIVE = "code"
 # 1,769 MB is one full vCPU, in proportion below, as AWS documents for Lambda.
 MEMORY_MIB_PER_VCPU = 1769
 GUEST_PIDS = 512
+# Before a function's own limit is known.
+GUEST_FREE_MIB = 3008
+_MOUNT: dict[str, Any] = {"op": "mount_code", "device": "vdb", "path": TASK_ROOT}
 _COPY_CHUNK = 256 * 1024
 
 
@@ -202,12 +205,13 @@ class VmSandbox:
         await self._swap(self._rehearsal_image)
         if not self.personalised:
             await self.machine.resume()
-        mount = {"op": "mount_code", "device": "vdb", "path": TASK_ROOT}
-        await self.agent.batch(*self._first_ops(), mount)
+        limits = {"op": "limits", "memory_mib": GUEST_FREE_MIB, "pids": GUEST_PIDS}
+        await self.agent.batch(*self._first_ops(), _MOUNT, limits)
         await self.channel.request(Kind.LOAD, _REHEARSAL, timeout_s=60)
         await self.channel.invoke(_rehearsal_invocation())
         await self.channel.request(Kind.UNLOAD, b"", timeout_s=60)
         await self.agent.batch({"op": "unmount_code", "path": TASK_ROOT})
+        await self.machine.drop_unused()
         clock.mark("rehearse")
 
     # Load
@@ -217,11 +221,11 @@ class VmSandbox:
         self.tenant, self.workload = workload.tenant, workload
         ops: list[dict[str, Any]] = []
         if delivery is Delivery.MOUNTED:
-            await self._swap(workload.code.path)
-            ops.append({"op": "mount_code", "device": "vdb", "path": TASK_ROOT})
+            await asyncio.gather(self._swap(workload.code.path), self._attach_network(workload))
+            ops.append(_MOUNT)
+        else:
+            await self._attach_network(workload)
         clock.mark("attach")
-        await self._attach_network(workload)
-        clock.mark("network")
         if not self.personalised:
             await self.machine.resume()
         limits = {"op": "limits", "memory_mib": workload.memory_mib, "pids": GUEST_PIDS}
@@ -238,8 +242,7 @@ class VmSandbox:
         """Take up a restored snapshot of ``workload``: it is loaded already."""
         clock = PhaseClock(self.phases_ms)
         self.tenant, self.workload = workload.tenant, workload
-        await self._swap(workload.code.path)
-        await self._attach_network(workload)
+        await asyncio.gather(self._swap(workload.code.path), self._attach_network(workload))
         clock.mark("attach")
         await self.resume()
         clock.mark("personalise")

@@ -262,6 +262,7 @@ class VmTier:
         await sandbox.freeze_for_snapshot()
         await sandbox.machine.pause()
         await sandbox.machine.swap(CODE_DRIVE, None, size=IMAGE_SIZE)
+        await sandbox.machine.drop_unused()
         state = anonymous_file("alcove-state")
         try:
             await sandbox.machine.save(state)

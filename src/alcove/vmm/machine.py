@@ -36,6 +36,7 @@ class Machine:
         self.process = process
         self.monitor = monitor
         self._backing: dict[str, tuple[str, int]] = {}
+        self._unused: list[tuple[str, int]] = []
 
     @classmethod
     async def launch(
@@ -128,9 +129,15 @@ class Machine:
         )
         previous, self._backing[drive] = self._backing.get(drive), (node, number)
         if previous is not None:
-            await self.monitor.execute("blockdev-del", {"node-name": previous[0]})
+            self._unused.append(previous)
+
+    async def drop_unused(self) -> None:
+        """Close the files that were swapped out: apart from ``swap``, which is on the path of a cold start."""
+        while self._unused:
+            node, number = self._unused.pop()
             with contextlib.suppress(CommandError):
-                await self.monitor.execute("remove-fd", {"fdset-id": previous[1]})
+                await self.monitor.execute("blockdev-del", {"node-name": node})
+                await self.monitor.execute("remove-fd", {"fdset-id": number})
 
     async def console(self) -> str:
         """Return what the guest's console holds, at most its last 64 KiB; reading empties it."""

@@ -21,6 +21,7 @@ import uuid
 import zipfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from alcove.bench.figures import Figures, Ratio
@@ -66,7 +67,7 @@ def zip_of_folder(folder: Path, extra: dict[str, str]) -> bytes:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts and "tests" not in path.parts
     }
-    return zip_of(files | extra)
+    return zip_of({**files, **extra})
 
 
 async def workload(code: CodeStore, name: str, package: bytes, version: str = "1") -> Workload:
@@ -91,7 +92,9 @@ def invocation() -> Invocation:
 class Bench:
     """One run: ``rounds`` of every (tier, mode, function), in turn."""
 
-    def __init__(self, tiers: dict[Isolation, Tier], workloads: list[Workload], progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, tiers: dict[Isolation, Tier], workloads: list[Workload], progress: Callable[[str], None]
+    ) -> None:
         self.tiers = tiers
         self.workloads = workloads
         self.figures = Figures()
@@ -122,9 +125,7 @@ class Bench:
                 await sandbox.rehearse()
                 await sandbox.rehearse()
                 await self._settle()
-                await self._measure(
-                    count, isolation, str(delivery), load, lambda d=delivery, s=sandbox: self._ahead(s, load, d)
-                )
+                await self._measure(count, isolation, str(delivery), load, partial(self._ahead, sandbox, load, delivery))
                 if delivery is Delivery.MOUNTED and count:
                     await self._warm(isolation, sandbox, load)
             finally:
@@ -165,9 +166,7 @@ class Bench:
         for _ in range(WARM_CALLS):
             began = time.perf_counter()
             await self._answer(sandbox)
-            self.figures.add(
-                str(isolation), "warm", load.function_name, (time.perf_counter() - began) * 1000
-            )
+            self.figures.add(str(isolation), "warm", load.function_name, (time.perf_counter() - began) * 1000)
 
     async def _answer(self, sandbox: Sandbox) -> None:
         outcome = await sandbox.invoke(invocation())

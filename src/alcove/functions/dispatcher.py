@@ -1,8 +1,11 @@
 """From an invocation to a sandbox and back: figure 4 of the paper.
 
-An idle instance of the version serves at once. Where there is none, one is made by the fastest way there is: from the version's snapshot,
-from the pool (its code mounted into a sandbox that runs already), or by a start of its own. Every answer says which way it was and why.
-One request is in a sandbox at a time; an instance that has idled too long is released; a retired one (its function changed) is
+An idle instance of the version serves at once. Where there is none, one is made by the fastest way there is:
+from the version's snapshot,
+from the pool (its code mounted into a sandbox that runs already), or by a start of its own. Every answer says
+which way it was and why.
+One request is in a sandbox at a time; an instance that has idled too long is released; a retired one (its
+function changed) is
 released after the request that it serves.
 """
 
@@ -21,7 +24,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from alcove.errors import (
-
     HostError,
     InvalidRequest,
     ProtocolError,
@@ -44,7 +46,6 @@ from alcove.sandbox.protocol import (
     Sandbox,
     Tier,
 )
-from alcove.sandbox.vm import VmSandbox
 from alcove.sandbox.vm_tier import VmTier
 from alcove.vmm.machine import RestoreError
 
@@ -140,7 +141,9 @@ class Dispatcher:
         client_context: str = "",
         want_log: bool = False,
     ) -> InvokeResult:
-        """Run one invocation. Raises ``ThrottledError``, ``CapacityError``, ``HostError``; what the function does wrong is an answer."""
+        """Run one invocation. Raises ``ThrottledError``, ``CapacityError``, ``HostError``; what the function
+        does wrong is an answer.
+        """
         request_id = str(uuid.uuid4())
         phases: dict[str, float] = {}
         began = time.perf_counter()
@@ -157,9 +160,7 @@ class Dispatcher:
                 return self._init_failed(function, request_id, InitError(document), phases, began)
         called = time.perf_counter()
         deadline_ms = int(time.time() * 1000 + function.timeout_s * 1000)
-        invocation = Invocation(
-            request_id, event, deadline_ms, function.invoked_arn, trace_id, client_context
-        )
+        invocation = Invocation(request_id, event, deadline_ms, function.invoked_arn, trace_id, client_context)
         instance.log.expect(request_id)
         outcome = await self._call(instance, invocation)
         duration_ms = (time.perf_counter() - called) * 1000
@@ -215,9 +216,7 @@ class Dispatcher:
             self._park(instance)
         return written[0][-TAIL_BYTES:] if written else b""
 
-    def _write_log(
-        self, function: FunctionVersion, request_id: str, duration_ms: float, output: bytes
-    ) -> bytes:
+    def _write_log(self, function: FunctionVersion, request_id: str, duration_ms: float, output: bytes) -> bytes:
         head = f"START RequestId: {request_id} Version: {function.version}\n"
         report = (
             f"END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
@@ -427,5 +426,3 @@ def _ended_document(request_id: str, reason: str) -> bytes:
             return _error("Runtime.ExitError", f"{prefix}Runtime exited with error: signal: killed")
         case _:
             return _error("Runtime.ExitError", f"{prefix}Runtime exited without providing a reason")
-
-

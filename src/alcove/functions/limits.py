@@ -35,17 +35,13 @@ RESERVED_VARIABLES = frozenset(
 
 def check_memory(memory_mib: int) -> int:
     if memory_mib not in MEMORY_MIB:
-        raise InvalidRequest(
-            f"'MemorySize' value {memory_mib} must be {MEMORY_MIB[0]} to {MEMORY_MIB[-1]} MB."
-        )
+        raise InvalidRequest(f"'MemorySize' value {memory_mib} must be {MEMORY_MIB[0]} to {MEMORY_MIB[-1]} MB.")
     return memory_mib
 
 
 def check_timeout(timeout_s: int) -> int:
     if timeout_s not in TIMEOUT_S:
-        raise InvalidRequest(
-            f"'Timeout' value {timeout_s} must be {TIMEOUT_S[0]} to {TIMEOUT_S[-1]} seconds."
-        )
+        raise InvalidRequest(f"'Timeout' value {timeout_s} must be {TIMEOUT_S[0]} to {TIMEOUT_S[-1]} seconds.")
     return timeout_s
 
 
@@ -77,9 +73,7 @@ def check_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
         if "\0" in value:
             raise InvalidRequest(f"Environment variable {name} holds a NUL character.")
     if len(json.dumps(dict(environment), ensure_ascii=False).encode()) > ENVIRONMENT_LIMIT:
-        raise InvalidRequest(
-            f"Environment variables exceed the limit of {ENVIRONMENT_LIMIT} bytes together."
-        )
+        raise InvalidRequest(f"Environment variables exceed the limit of {ENVIRONMENT_LIMIT} bytes together.")
     return dict(environment)
 
 
@@ -98,9 +92,7 @@ def check_isolation(name: str, allowed: frozenset[Isolation]) -> Isolation:
     try:
         isolation = Isolation(name)
     except ValueError:
-        raise InvalidRequest(
-            f"Isolation {name[:40]!r} is unknown: {', '.join(Isolation)} exist."
-        ) from None
+        raise InvalidRequest(f"Isolation {name[:40]!r} is unknown: {', '.join(Isolation)} exist.") from None
     if isolation not in allowed:
         raise InvalidRequest(
             f"Isolation {isolation.value!r} is not allowed here: {', '.join(sorted(allowed))}.",

@@ -50,6 +50,11 @@ class FunctionVersion:
         return self.function_arn if self.version == LATEST else self.arn
 
     @property
+    def revision(self) -> str:
+        """Tells one state of ``$LATEST`` from the next: sandboxes of an earlier one are never taken for it."""
+        return f"{self.arn}#{self.revision_id}"
+
+    @property
     def code_sha256(self) -> str:
         """Base64, as both dialects write it."""
         return base64.b64encode(bytes.fromhex(self.package_sha256)).decode()
@@ -73,6 +78,7 @@ class FunctionVersion:
             timeout_s=float(self.timeout_s),
             environment=self.environment,
             network=self.network,
+            revision=self.revision,
         )
 
 

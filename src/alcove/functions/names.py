@@ -35,10 +35,7 @@ class Reference:
 def check_name(name: str) -> str:
     """Return a valid function name. Raises ``InvalidRequest``."""
     if not _NAME.fullmatch(name):
-        raise InvalidRequest(
-            f"Function name {name[:80]!r} must have 1 to 64 letters, digits, hyphens or"
-            " underscores."
-        )
+        raise InvalidRequest(f"Function name {name[:80]!r} must have 1 to 64 letters, digits, hyphens or underscores.")
     return name
 
 

@@ -1,6 +1,7 @@
 """Sandboxes started ahead, rehearsed, waiting for code.
 
-One pool for each (isolation, runtime). Its target follows demand: each claim that finds the pool empty raises it by one, up to
+One pool for each (isolation, runtime). Its target follows demand: each claim that finds the pool empty raises
+it by one, up to
 ``ceiling``; a quiet period lowers it to its floor again.
 """
 
@@ -31,6 +32,7 @@ class Pool:
         self.target = floor
         self._ready: deque[Sandbox] = deque()
         self._wanted = asyncio.Event()
+        self._changed = asyncio.Event()
         self._last_miss = 0.0
         self._task: asyncio.Task[None] | None = None
         self._pause = 0
@@ -58,7 +60,8 @@ class Pool:
     async def filled(self) -> None:
         """Wait until the pool holds its target."""
         while len(self._ready) < self.target:
-            await asyncio.sleep(0.02)
+            self._changed.clear()
+            await self._changed.wait()
 
     async def _fill(self) -> None:
         while True:
@@ -77,6 +80,7 @@ class Pool:
                         raise
                     self._watch(sandbox)
                     self._ready.append(sandbox)
+                    self._changed.set()
                 except (AlcoveError, TimeoutError, OSError) as error:
                     log.warning("pool %s/%s: %s", self.tier.isolation, self.runtime, error)
                     await asyncio.sleep(RETRY_S)

@@ -32,9 +32,7 @@ class Records:
     settings: Settings
     code: CodeStore
 
-    def find(
-        self, connection: sqlite3.Connection, function: rows.FunctionRow, version: str
-    ) -> FunctionVersion:
+    def find(self, connection: sqlite3.Connection, function: rows.FunctionRow, version: str) -> FunctionVersion:
         """Return that version of the function. Raises ``NotFound``."""
         row = rows.find_version(connection, function.id, version)
         if row is None:

@@ -25,7 +25,6 @@ def resolve(name: str) -> Runtime:
         return NAMES[name]
     except KeyError:
         raise InvalidRequest(
-            f"The runtime parameter of {name!r} is not supported. "
-            f"Known runtimes: {', '.join(sorted(NAMES))}.",
+            f"The runtime parameter of {name!r} is not supported. Known runtimes: {', '.join(sorted(NAMES))}.",
             hint="choose one of the known runtimes",
         ) from None

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest
@@ -96,9 +96,7 @@ class FunctionService:
         items = await self._database.read(query)
         return Page(items[:limit], items[limit - 1].name if len(items) > limit else None)
 
-    async def list_versions(
-        self, tenant: TenantId, name: str, marker: str = "", limit: int = PAGE_LIMIT
-    ) -> Page:
+    async def list_versions(self, tenant: TenantId, name: str, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
         """``$LATEST``, then the published versions, oldest first."""
         limit = _page_limit(limit)
         if marker and not (marker.isascii() and marker.isdigit()):
@@ -113,6 +111,24 @@ class FunctionService:
         items = await self._database.read(query)
         more = len(items) > start + limit
         return Page(items[start : start + limit], str(start + limit) if more else None)
+
+    async def every_version(self, tenant: TenantId) -> AsyncIterator[FunctionVersion]:
+        """All versions of all functions of the tenant, a page at a time."""
+        functions = ""
+        while True:
+            page = await self.list(tenant, functions)
+            for function in page.items:
+                versions = ""
+                while True:
+                    part = await self.list_versions(tenant, function.name, versions)
+                    for version in part.items:
+                        yield version
+                    if part.marker is None:
+                        break
+                    versions = part.marker
+            if page.marker is None:
+                return
+            functions = page.marker
 
     async def usage(self, tenant: TenantId) -> tuple[int, int]:
         """The tenant's number of functions, and the bytes of its packages."""
@@ -186,9 +202,7 @@ class FunctionService:
         current = await self.get(tenant, name)
         wanted = self._records.apply(current, change)
         if wanted.runtime is current.runtime:
-            return await self._update(
-                tenant, name, lambda v: self._records.apply(v, change), revision_id
-            )
+            return await self._update(tenant, name, lambda v: self._records.apply(v, change), revision_id)
         package = await asyncio.to_thread(self.code.package_path(current.package_sha256).read_bytes)
         with self.code.pinned(package):
             built = await self._build(package, wanted)
@@ -245,9 +259,7 @@ class FunctionService:
         await self._dispatcher.forget(found.function_arn, version)
         await self._collect()
 
-    async def set_tags(
-        self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]
-    ) -> None:
+    async def set_tags(self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]) -> None:
         """Let ``change`` edit the function's tags."""
 
         def write(connection: sqlite3.Connection) -> None:
@@ -270,9 +282,7 @@ class FunctionService:
             function = find_function(connection, tenant, name)
             latest = self._records.find(connection, function, LATEST)
             check_revision(latest, revision_id)
-            updated = replace(
-                edit(latest), revision_id=str(uuid.uuid4()), modified_ms=now_ms(), version=LATEST
-            )
+            updated = replace(edit(latest), revision_id=str(uuid.uuid4()), modified_ms=now_ms(), version=LATEST)
             rows.put_version(connection, to_row(updated))
             return updated
 

@@ -1,6 +1,7 @@
 """Processes that outlive us: started detached, held by pidfd, known again after a restart.
 
-A pid alone is never signalled: it may have been given to another process since. What identifies a process for as long as the
+A pid alone is never signalled: it may have been given to another process since. What identifies a process for
+as long as the
 host runs is its pid with its start time (field 22 of /proc/PID/stat, proc(5)) and the boot id.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import select
 import shlex
@@ -17,8 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import logging
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,11 @@ def start_time(pid: int) -> int | None:
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _settle(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ class Process:
             loop = asyncio.get_running_loop()
             ended: asyncio.Future[None] = loop.create_future()
             fd = os.dup(self.fd)
-            loop.add_reader(fd, lambda: ended.done() or ended.set_result(None))
+            loop.add_reader(fd, _settle, ended)
             try:
                 await ended
             finally:
@@ -110,9 +115,7 @@ class Process:
             self.fd = -1
 
 
-def spawn(
-    argv: Sequence[str], *, pass_fds: Sequence[int] = (), output: int = subprocess.DEVNULL
-) -> Process:
+def spawn(argv: Sequence[str], *, pass_fds: Sequence[int] = (), output: int = subprocess.DEVNULL) -> Process:
     """Start a process in a session of its own, with an empty environment; its output goes to ``output``.
 
     The command is logged so that it can be pasted into a shell.

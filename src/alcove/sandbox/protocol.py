@@ -6,11 +6,11 @@ at a time until it is closed. Every tier passes ``tests/contract/test_sandbox.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import NewType, Protocol
+from typing import Any, NewType, Protocol
 
 SandboxId = NewType("SandboxId", str)
 TenantId = NewType("TenantId", str)
@@ -74,6 +74,8 @@ class Workload:
     timeout_s: float = 3.0
     environment: Mapping[str, str] = field(default_factory=dict)
     network: bool = True
+    # Tells this code and configuration from every other that the version had or will have.
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,14 @@ class Sandbox(Protocol):
         ...
 
 
+# Decides by a sandbox's record, as it is on disk, whether it is taken over from an earlier daemon.
+Adopts = Callable[[Mapping[str, Any]], bool]
+
+
+def adopt_none(record: Mapping[str, Any]) -> bool:
+    return False
+
+
 class Tier(Protocol):
     """A maker of sandboxes. ``available`` is empty where the tier works here, else the reason why not."""
 
@@ -144,8 +154,8 @@ class Tier(Protocol):
         """Start a sandbox without code; ``how`` None is the tier's fastest. Raises ``HostError``, ``CapacityError``."""
         ...
 
-    async def recover(self) -> None:
-        """After a crash: destroy what no sandbox record accounts for, and every unfinished sandbox."""
+    async def recover(self, adopt: Adopts = adopt_none) -> Sequence[Sandbox]:
+        """After a crash: take over the loaded sandboxes that ``adopt`` accepts; destroy every other leftover."""
         ...
 
     async def close(self) -> None: ...

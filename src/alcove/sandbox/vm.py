@@ -1,7 +1,9 @@
 """A sandbox that is a virtual machine.
 
-Its life: launched (QEMU waits for a state, or boots), restored (the guest runs, its tenant's side frozen), personalised (entropy, clock,
-identity, network: before any tenant code moves), rehearsed or loaded, invoked, closed. ``VmSandbox`` owns the machine's process, cgroup,
+Its life: launched (QEMU waits for a state, or boots), restored (the guest runs, its tenant's side frozen),
+personalised (entropy, clock,
+identity, network: before any tenant code moves), rehearsed or loaded, invoked, closed. ``VmSandbox`` owns the
+machine's process, cgroup,
 tap, user id and folder, and frees them all in ``close``.
 """
 
@@ -105,6 +107,7 @@ class VmSandbox:
         self.resources = resources
         self.tenant: TenantId | None = None
         self.workload: Workload | None = None
+        self.revision = ""
         self._network = network
         self._records = records
         self._rehearsal_image = rehearsal_image
@@ -218,7 +221,7 @@ class VmSandbox:
 
     async def load(self, workload: Workload, delivery: Delivery = Delivery.MOUNTED) -> None:
         clock = PhaseClock(self.phases_ms)
-        self.tenant, self.workload = workload.tenant, workload
+        self.tenant, self.workload, self.revision = workload.tenant, workload, workload.revision
         ops: list[dict[str, Any]] = []
         if delivery is Delivery.MOUNTED:
             await asyncio.gather(self._swap(workload.code.path), self._attach_network(workload))
@@ -241,7 +244,7 @@ class VmSandbox:
     async def wake(self, workload: Workload) -> None:
         """Take up a restored snapshot of ``workload``: it is loaded already."""
         clock = PhaseClock(self.phases_ms)
-        self.tenant, self.workload = workload.tenant, workload
+        self.tenant, self.workload, self.revision = workload.tenant, workload, workload.revision
         await asyncio.gather(self._swap(workload.code.path), self._attach_network(workload))
         clock.mark("attach")
         await self.resume()
@@ -254,7 +257,8 @@ class VmSandbox:
     async def freeze_for_snapshot(self) -> None:
         """Run the hooks that come before a snapshot and freeze the tenant's side.
 
-        The hook runs ten years ahead: OpenSSL's generators then hold a reseeding time that every restored clone finds in
+        The hook runs ten years ahead: OpenSSL's generators then hold a reseeding time that every restored clone
+        finds in
         its future, which makes them reseed (``reseed_time_interval`` in OpenSSL's drbg.c).
         """
         ahead = self.personality() | {"time_ns": time.time_ns() + 10 * 365 * 86_400 * 10**9}
@@ -332,7 +336,7 @@ class VmSandbox:
                 "start": str(self.start),
                 "address": resources.tap.address if resources.tap else None,
                 "tenant": self.tenant,
-                "arn": self.workload.arn if self.workload else None,
+                "revision": self.revision,
                 "process": resources.machine.process.identity.to_json() if resources.machine else None,
             },
         )

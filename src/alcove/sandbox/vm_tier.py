@@ -1,7 +1,9 @@
 """The tier ``vm``: launches machines, builds templates and snapshots, keeps QEMUs waiting, reaps what a crash left.
 
-A start is a restore where a template fits and a cold boot where none does. QEMU's own start (some 50 ms) is taken off the path by
-machines that are launched ahead and wait for their state: ``Waiting``. A template is built by one machine on shared memory that is sealed
+A start is a restore where a template fits and a cold boot where none does. QEMU's own start (some 50 ms) is
+taken off the path by
+machines that are launched ahead and wait for their state: ``Waiting``. A template is built by one machine on
+shared memory that is sealed
 afterwards; every other machine maps it privately.
 """
 
@@ -13,8 +15,10 @@ import errno
 import logging
 import os
 import signal
+import socket
+import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,22 +28,24 @@ from alcove.host.cgroup import Cgroup
 from alcove.host.files import private_folder
 from alcove.host.memory import copy_sparse, create_memory
 from alcove.host.network import Network
-from alcove.host.process import Process, ProcessIdentity
+from alcove.host.process import Process, ProcessIdentity, spawn
 from alcove.images.code import IMAGE_SIZE
 from alcove.images.guest import GuestImage
-from alcove.sandbox.protocol import Isolation, Runtime, SandboxId, Start, Workload
+from alcove.sandbox.agent import AgentClient
+from alcove.sandbox.protocol import Adopts, Isolation, Runtime, SandboxId, Start, Workload, adopt_none
 from alcove.sandbox.record import RecordStore, new_id
 from alcove.sandbox.vm import CODE_DRIVE, VmResources, VmSandbox, destroy
 from alcove.vmm.accelerator import Accelerator
-from alcove.vmm.jail import FIRST_USER, USERS, Jail
+from alcove.vmm.jail import FIRST_USER, PROGRAM, USERS, Jail
 from alcove.vmm.machine import Machine, RestoreError, anonymous_file
-from alcove.vmm.qmp import listen
-from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, Boot, Channel, Drive, MachineSpec
+from alcove.vmm.qmp import Monitor, listen
+from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, Boot, Channel, Drive, MachineSpec, render
 from alcove.vmm.template import MachineStore, SavedMachine, machine_key
 
 log = logging.getLogger(__name__)
 
-# The largest function (3,008 MB) and what the guest's kernel and agent need. The file is sparse and shared: one template serves
+# The largest function (3,008 MB) and what the guest's kernel and agent need. The file is sparse and shared: one
+# template serves
 # every size, and cgroups inside and outside hold each function to its own.
 MEMORY_MIB = 3328
 # Outside a function's own limit: QEMU itself, its translation buffer, the guest's kernel.
@@ -142,9 +148,7 @@ class VmTier:
         self._live.add(sandbox)
         return sandbox
 
-    async def _start_machine(
-        self, resources: VmResources, memory_fd: int, *, share: bool, boot: bool
-    ) -> Machine:
+    async def _start_machine(self, resources: VmResources, memory_fd: int, *, share: bool, boot: bool) -> Machine:
         with contextlib.ExitStack() as stack:
             sockets = {
                 name: stack.enter_context(listen(resources.folder / f"{name}.sock"))
@@ -156,26 +160,19 @@ class VmTier:
                 stack.callback(os.close, fd)
                 return fd
 
-            tap = resources.tap
-            spec = MachineSpec(
-                name=resources.id,
-                accelerator=self._accelerator.kind,
-                memory_mib=MEMORY_MIB,
-                memory_fd=memory_fd,
-                share=share,
-                drives=(
-                    Drive("root", open_file(self._image.root)),
-                    Drive(CODE_DRIVE, None, size=IMAGE_SIZE),
-                ),
-                channels=(
-                    Channel("alcove.agent", sockets["agent"].fileno()),
-                    Channel("alcove.invoke", sockets["invoke"].fileno()),
-                ),
-                qmp_fd=sockets["qmp"].fileno(),
-                tap_fd=tap.fd if tap is not None else None,
-                boot=Boot(open_file(self._image.kernel), open_file(self._image.initrd), KERNEL_COMMAND_LINE)
+            boot_from = (
+                Boot(open_file(self._image.kernel), open_file(self._image.initrd), KERNEL_COMMAND_LINE)
                 if boot
-                else None,
+                else None
+            )
+            spec = self._spec(
+                resources.id,
+                memory_fd,
+                open_file(self._image.root),
+                sockets,
+                share=share,
+                boot=boot_from,
+                tap_fd=resources.tap.fd if resources.tap is not None else None,
             )
             return await Machine.launch(
                 spec,
@@ -184,6 +181,33 @@ class VmTier:
                 cgroup_files=resources.cgroup.procs_files(),
                 monitor_path=resources.folder / "qmp.sock",
             )
+
+    def _spec(
+        self,
+        name: str,
+        memory_fd: int,
+        root_fd: int,
+        sockets: Mapping[str, socket.socket],
+        *,
+        share: bool = False,
+        boot: Boot | None = None,
+        tap_fd: int | None = None,
+    ) -> MachineSpec:
+        return MachineSpec(
+            name=name,
+            accelerator=self._accelerator.kind,
+            memory_mib=MEMORY_MIB,
+            memory_fd=memory_fd,
+            share=share,
+            drives=(Drive("root", root_fd), Drive(CODE_DRIVE, None, size=IMAGE_SIZE)),
+            channels=(
+                Channel("alcove.agent", sockets["agent"].fileno()),
+                Channel("alcove.invoke", sockets["invoke"].fileno()),
+            ),
+            qmp_fd=sockets["qmp"].fileno(),
+            tap_fd=tap_fd,
+            boot=boot,
+        )
 
     def _take_user(self) -> int:
         for _ in range(USERS):
@@ -235,9 +259,7 @@ class VmTier:
         memory = create_memory(f"alcove-{key[:8]}", MEMORY_MIB * MIB)
         try:
             # Without a tap: the state must fit machines with and without a network.
-            sandbox = await self._launch(
-                runtime, Start.BOOTED, memory_fd=memory, share=True, boot=True, network=False
-            )
+            sandbox = await self._launch(runtime, Start.BOOTED, memory_fd=memory, share=True, boot=True, network=False)
             try:
                 await sandbox.boot(BOOT_TIMEOUT_S)
                 await sandbox.agent.batch(sandbox.personality())
@@ -335,9 +357,7 @@ class VmTier:
         self._waiting_size = count
         queue = self._waiting.setdefault(saved.key, deque())
         while len(queue) < count:
-            queue.append(
-                await self._launch(runtime, Start.RESTORED, memory_fd=saved.memory_fd, share=False)
-            )
+            queue.append(await self._launch(runtime, Start.RESTORED, memory_fd=saved.memory_fd, share=False))
 
     def _refill(self, runtime: Runtime, saved: SavedMachine, start: Start) -> None:
         async def refill() -> None:
@@ -346,15 +366,40 @@ class VmTier:
             queue = self._waiting.setdefault(saved.key, deque())
             if not self._closing and len(queue) < self._waiting_size:
                 try:
-                    queue.append(
-                        await self._launch(runtime, start, memory_fd=saved.memory_fd, share=False)
-                    )
+                    queue.append(await self._launch(runtime, start, memory_fd=saved.memory_fd, share=False))
                 except (SandboxError, CapacityError, HostError) as error:
                     log.warning("no machine could be launched ahead: %s", error)
 
         task = asyncio.create_task(refill())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    @contextlib.asynccontextmanager
+    async def bare_restore(self, runtime: Runtime) -> AsyncIterator[AgentClient]:
+        """Restore the template by QEMU alone, for a floor to measure against: no jail, cgroup, network or record."""
+        saved = await self._template(runtime, log.info)
+        with tempfile.TemporaryDirectory(prefix="alcove-bare-") as name, contextlib.ExitStack() as stack:
+            folder = Path(name)
+            sockets = {
+                part: stack.enter_context(listen(folder / f"{part}.sock")) for part in ("qmp", "agent", "invoke")
+            }
+            root = os.open(self._image.root, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, root)
+            spec = self._spec("bare", saved.memory_fd, root, sockets)
+            process = spawn([str(PROGRAM), *render(spec)], pass_fds=spec.descriptors())
+            monitor = Monitor()
+            await monitor.connect(folder / "qmp.sock")
+            machine = Machine("bare", process, monitor)
+            state = saved.state()
+            try:
+                agent = await AgentClient.connect(folder / "agent.sock")
+                await machine.restore(state)
+                await machine.resume()
+                yield agent
+                agent.close()
+            finally:
+                os.close(state)
+                await machine.kill()
 
     # Snapshots of published versions
 
@@ -372,7 +417,9 @@ class VmTier:
         )
 
     async def snapshot(self, workload: Workload) -> str:
-        """Run the version's init code in a machine of its own and save it. Raises ``InitError`` where the code fails."""
+        """Run the version's init code in a machine of its own and save it. Raises ``InitError`` where the code
+        fails.
+        """
         key = self.snapshot_key(workload)
         if key in self._loaded or await self._load_snapshot(key) is not None:
             return key
@@ -413,7 +460,9 @@ class VmTier:
         return await self._load_snapshot(self.snapshot_key(workload)) is not None
 
     async def start_snapshot(self, workload: Workload) -> VmSandbox:
-        """Restore the version's snapshot: loaded, its init code run. Raises ``RestoreError`` where there is none that fits."""
+        """Restore the version's snapshot: loaded, its init code run. Raises ``RestoreError`` where there is
+        none that fits.
+        """
         key = self.snapshot_key(workload)
         saved = await self._load_snapshot(key)
         if saved is None:
@@ -435,10 +484,11 @@ class VmTier:
 
     # After a crash, and at the end
 
-    async def recover(self, adopt: Callable[[dict[str, Any]], bool] = lambda record: False) -> list[VmSandbox]:
+    async def recover(self, adopt: Adopts = adopt_none) -> list[VmSandbox]:
         """Adopt the loaded machines that ``adopt`` accepts (by record) and destroy every other leftover.
 
-        Order matters: processes die by their cgroup first, so that a machine whose record was never completed is reaped too.
+        Order matters: processes die by their cgroup first, so that a machine whose record was never completed
+        is reaped too.
         """
         adopted: list[VmSandbox] = []
         for id, record in self._records.all().items():
@@ -478,6 +528,7 @@ class VmTier:
                 release=self._released,
             )
             sandbox.personalised = True
+            sandbox.revision = str(record.get("revision") or "")
             await sandbox.connect()
             await sandbox.ping(timeout_s=10)
         except (SandboxGone, SandboxError, KeyError, ValueError, OSError, TimeoutError) as error:
@@ -521,5 +572,7 @@ def _host_error(error: OSError) -> CapacityError | HostError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CapacityError("the disk is full", hint="free disk space in the state folder")
     if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE):
-        return CapacityError(f"the machine is out of resources: {error.strerror}", hint="stop sandboxes or raise limits")
+        return CapacityError(
+            f"the machine is out of resources: {error.strerror}", hint="stop sandboxes or raise limits"
+        )
     return HostError(f"a machine could not be launched: {error}", hint="run: alcove doctor")

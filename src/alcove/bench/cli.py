@@ -1,0 +1,150 @@
+"""``alcove bench``: the commands behind the figures in docs/specification.md."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from alcove.bench import burst as burst_bench
+from alcove.bench import density as density_bench
+from alcove.bench import startup as startup_bench
+from alcove.bench.figures import Ratio, print_ratios, write_report
+from alcove.sandbox.protocol import Isolation
+
+_STATE = Path("build/bench")
+_PANDAS = Path("build/examples/python-pandas")
+DENSITY_LIMIT_MIB = 70.0
+BURST_LEAST = 0.8
+
+
+def _run(work: Any) -> Any:
+    return asyncio.run(work)
+
+
+def _facts() -> dict[str, Any]:
+    return {"kernel": platform.release(), "processor": platform.machine(), "python": platform.python_version()}
+
+
+@click.group()
+def group() -> None:
+    """Measure start-up times, memory and bursts on this machine.
+
+    \b
+    Examples:
+      alcove bench startup --json build/startup.json
+      alcove bench density --machines 100
+      alcove bench burst
+    """
+
+
+_state = click.option(
+    "--state", type=click.Path(path_type=Path), default=_STATE, show_default=True, help="The engine's folder."
+)
+_json = click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to this file.")
+
+
+@group.command()
+@_state
+@_json
+@click.option("--rounds", default=20, show_default=True, help="Samples of each start mode.")
+@click.option("--booted-vms", default=3, show_default=True, help="Samples of a VM's cold boot, which takes seconds.")
+@click.option(
+    "--pandas",
+    type=click.Path(path_type=Path),
+    default=_PANDAS,
+    show_default=True,
+    help="A folder with pandas unpacked (make examples).",
+)
+@click.option(
+    "--tier",
+    "tiers",
+    multiple=True,
+    type=click.Choice([str(tier) for tier in Isolation]),
+    help="Only these tiers.",
+)
+def startup(
+    state: Path, report: Path | None, rounds: int, booted_vms: int, pandas: Path, tiers: tuple[str, ...]
+) -> None:
+    """The paper's table 1: every way to start, for every tier, interleaved."""
+    console = Console()
+    with console.status("starting") as status:
+        bench = _run(
+            startup_bench.measure(
+                state.resolve(),
+                rounds=rounds,
+                booted_vm_rounds=booted_vms,
+                pandas=pandas if pandas.exists() else None,
+                isolations=frozenset(map(Isolation, tiers)) or frozenset(Isolation),
+                progress=lambda line: status.update(line),
+            )
+        )
+    bench.figures.print(console, "Start until the first answer")
+    for (tier, mode, function), phases in bench.phases.items():
+        cost = ", ".join(f"{name} {spent:.1f}" for name, spent in phases.items())
+        console.print(f"[dim]{tier} {mode} {function}: {cost} (ms, last round)[/]")
+    ratios = startup_bench.ratios(bench.figures)
+    print_ratios(console, ratios)
+    if report is not None:
+        write_report(report, bench.figures, ratios, _facts())
+
+
+@group.command()
+@_state
+@_json
+@click.option("--machines", default=100, show_default=True, help="Idle VMs at once.")
+def density(state: Path, report: Path | None, machines: int) -> None:
+    """Memory of each idle function VM (Pss), and whether all of them answer."""
+    console = Console()
+    with console.status("starting") as status:
+        found = _run(density_bench.measure(state.resolve(), machines=machines, progress=status.update))
+    console.print(
+        f"{found.machines} idle VMs: Pss mean {found.mean_mib:.1f} MiB, p99 {found.p99_mib:.1f} MiB;"
+        f" {found.answered} answered afterwards"
+    )
+    print_ratios(console, [Ratio("Pss of an idle VM, MiB (mean)", found.mean_mib, DENSITY_LIMIT_MIB)])
+    if report is not None:
+        document = {
+            "machines": found.machines,
+            "answered": found.answered,
+            "pss_mean_mib": found.mean_mib,
+            "pss_p99_mib": found.p99_mib,
+        }
+        report.write_text(json.dumps(document) + "\n")
+    if found.answered != found.machines:
+        raise click.ClickException("not every machine answered")
+
+
+@group.command()
+@_state
+@_json
+@click.option("--machines", default=20, show_default=True, help="Starts in each round.")
+@click.option("--at-once", default=4, show_default=True, help="Starts side by side.")
+@click.option("--rounds", default=5, show_default=True)
+def burst(state: Path, report: Path | None, machines: int, at_once: int, rounds: int) -> None:
+    """Restored VMs a second, against bare QEMU restores."""
+    console = Console()
+    with console.status("starting") as status:
+        found = _run(
+            burst_bench.measure(
+                state.resolve(), machines=machines, at_once=at_once, rounds=rounds, progress=status.update
+            )
+        )
+    console.print(
+        f"functions answered: {found.functions_per_s:.2f}/s; machines restored and personalised:"
+        f" {found.machines_per_s:.2f}/s; bare QEMU restores: {found.floor_per_s:.2f}/s"
+    )
+    print_ratios(console, [Ratio("bare / engine, machines a second", 1 / found.ratio, 1 / BURST_LEAST)])
+    if report is not None:
+        document = {
+            "functions_per_s": found.functions_per_s,
+            "machines_per_s": found.machines_per_s,
+            "floor_per_s": found.floor_per_s,
+            "ratio": found.ratio,
+        }
+        report.write_text(json.dumps(document) + "\n")

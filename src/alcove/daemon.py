@@ -1,0 +1,146 @@
+"""The daemon: composition of all floors into one running service.
+
+``Daemon`` is an async context manager. Entering it brings up, in order, state, images, network, tiers,
+leftovers of a crash, pools and
+servers; leaving it takes them down in reverse. On a clean stop every sandbox ends; after a kill the machines that were
+loaded and idle go on running, and the next daemon adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any
+
+from alcove.api.app import build_app
+from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.logs import LogStore
+from alcove.functions.model import FunctionVersion
+from alcove.functions.records import Settings as ServiceSettings
+from alcove.functions.service import FunctionService
+from alcove.gateway.http import Server
+from alcove.host.files import private_folder
+from alcove.host.network import Network
+from alcove.images.code import CodeStore
+from alcove.sandbox.engine import open_engine
+from alcove.sandbox.protocol import Isolation, Runtime, Tier
+from alcove.sandbox.vm import VmSandbox
+from alcove.sandbox.vm_tier import VmTier
+from alcove.settings import Address, Settings
+from alcove.store.database import Database
+from alcove.tenants.directory import TenantDirectory
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """See the module's docstring."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stack = AsyncExitStack()
+        self._stopped = asyncio.Event()
+        self.started = time.time()
+        self.address = settings.listen
+
+    def stop(self) -> None:
+        """Ask for the end; ``run_until_stopped`` returns. Safe from a signal handler of the loop."""
+        self._stopped.set()
+
+    async def run_until_stopped(self) -> None:
+        await self._stopped.wait()
+
+    async def __aenter__(self) -> Daemon:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        settings, stack = self.settings, self._stack
+        state = private_folder(settings.state)
+        database = await Database.open(state / "alcove.db")
+        stack.push_async_callback(database.close)
+        tenants = await TenantDirectory.open(database)
+        code = CodeStore(state / "images" / "code")
+        stack.callback(code.close)
+        allowed = frozenset(Isolation(name) for name in settings.isolation_allowed)
+        tiers, network = await open_engine(
+            stack,
+            state=state,
+            subnet=str(settings.network_subnet),
+            dns=tuple(map(str, settings.dns)),
+            accelerator=settings.accelerator,
+            isolations=allowed,
+        )
+        logs = LogStore(state / "logs")
+        sizes = {
+            Runtime.PYTHON: settings.pool_python,
+            Runtime.NODE: settings.pool_nodejs,
+            Runtime.PROVIDED: settings.pool_provided,
+        }
+        dispatcher = Dispatcher(
+            tiers,
+            logs,
+            pool_sizes={(Isolation.VM, runtime): size for runtime, size in sizes.items()},
+            idle_timeout_s=settings.idle_timeout_s,
+            max_sandboxes=settings.max_sandboxes,
+        )
+        service = FunctionService(database, code, dispatcher, ServiceSettings(isolations=frozenset(tiers)))
+        await self._recover(tiers, dispatcher, service, tenants, network)
+        for tier in tiers.values():
+            stack.push_async_callback(tier.close)
+            for runtime, size in sizes.items():
+                if size and tier.isolation is Isolation.VM:
+                    await tier.prepare(runtime, log.info)
+                    if isinstance(tier, VmTier):
+                        await tier.keep_waiting(runtime, 1)
+        stack.push_async_callback(dispatcher.close)
+        dispatcher.start()
+        app = build_app(self, service, dispatcher, tenants, logs)
+        server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
+        stack.push_async_callback(server.close)
+        await server.listen_unix(settings.api_socket)
+        port = await server.listen_tcp(settings.listen.host, settings.listen.port)
+        self.address = Address(settings.listen.host, port)
+        log.info("serving on http://%s", self.address)
+
+    async def _recover(
+        self,
+        tiers: dict[Isolation, Tier],
+        dispatcher: Dispatcher,
+        service: FunctionService,
+        tenants: TenantDirectory,
+        network: Network,
+    ) -> None:
+        """Adopt what an earlier daemon left running, reap the rest."""
+        await service.recover()
+        known: dict[str, FunctionVersion] = {}
+        for tenant in tenants.all():
+            async for version in service.every_version(tenant.id):
+                known[version.revision] = version
+        addresses: set[str] = set()
+        for tier in tiers.values():
+            for sandbox in await tier.recover(lambda record: record.get("revision") in known):
+                if isinstance(sandbox, VmSandbox):
+                    dispatcher.adopt(known[sandbox.revision], sandbox)
+                    log.info("adopted sandbox %s", sandbox.id)
+                    if sandbox.resources.tap is not None:
+                        addresses.add(sandbox.resources.tap.address)
+        await network.recover(addresses)
+
+    def health(self) -> dict[str, Any]:
+        return {"status": "ok", "uptime_s": round(time.time() - self.started, 1), "address": str(self.address)}

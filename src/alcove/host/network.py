@@ -1,10 +1,13 @@
 """The network of one instance: a namespace of its own in which each tenant has a bridge.
 
-The namespace ``alcove-<tag>`` holds a bridge for each tenant, the sandboxes' ports on them, and one veth to the host. A sandbox's
-address is unique in the instance and set when its port is made, ahead; the gateway has the same address on every bridge, and a /32
+The namespace ``alcove-<tag>`` holds a bridge for each tenant, the sandboxes' ports on them, and one veth to the
+host. A sandbox's
+address is unique in the instance and set when its port is made, ahead; the gateway has the same address on
+every bridge, and a /32
 route leads to each sandbox. Claiming a port for a tenant is then two netlink messages: its master and its route.
 
-What is filtered where: ``rules`` explains. Nothing that a sandbox sends reaches another tenant, the host's own services, another
+What is filtered where: ``rules`` explains. Nothing that a sandbox sends reaches another tenant, the host's own
+services, another
 instance or a link-local address (cloud metadata); everything else goes out by NAT. IPv6 is off.
 """
 
@@ -62,6 +65,17 @@ class Tap:
             "dns": list(self.dns),
             "mtu": self.mtu,
         }
+
+
+@dataclass(slots=True)
+class Veth(Tap):
+    """A container's port: one end of a pair, the other is ``eth0`` in a namespace of the container's own."""
+
+    namespace: str = ""
+
+    @property
+    def namespace_path(self) -> Path:
+        return Path("/run/netns") / self.namespace
 
 
 class Network:
@@ -193,6 +207,50 @@ class Network:
             raise
         return Tap(name, fd, address, mac, self.gateway, self.dns, self.mtu, self._index(name))
 
+    async def veth(self, tenant: str | None = None) -> Veth:
+        """Make a container's port ahead, on no bridge unless ``tenant`` is given; ``attach`` and ``release``
+        take it.
+        """
+        address = self._allocate()
+        name, mac = self._port(address)
+        port = self._veth(name, address, mac)
+        try:
+            await asyncio.to_thread(self._make_veth, port)
+            await self._run(firewall.load, firewall.add_port(name, mac, address))
+            port.index = await self._run(self._index, name)
+            if tenant is not None:
+                await self.attach(port, tenant)
+        except BaseException:
+            await self.release(port)
+            raise
+        return port
+
+    async def adopt_veth(self, address: str) -> Veth:
+        """Take over, to release it, the port of a container that an earlier daemon started."""
+        self._used.add(address)
+        name, mac = self._port(address)
+        return self._veth(name, address, mac)
+
+    def _veth(self, name: str, address: str, mac: str) -> Veth:
+        namespace = f"{self.namespace}-{name}"
+        return Veth(name, -1, address, mac, self.gateway, self.dns, self.mtu, namespace=namespace)
+
+    def _make_veth(self, port: Veth) -> None:
+        _ip("netns", "add", port.namespace)
+        _ip(
+            *("-n", self.namespace, "link", "add", port.name, "mtu", str(self.mtu), "type", "veth"),
+            *("peer", "name", "eth0", "netns", port.namespace, "address", port.mac, "mtu", str(self.mtu)),
+        )
+        _ip_batch(
+            port.namespace,
+            "link set lo up",
+            "link set eth0 addrgenmode none",
+            f"addr add {port.address}/32 dev eth0",
+            "link set eth0 up",
+            f"route add {port.gateway}/32 dev eth0 scope link",
+            f"route add default via {port.gateway} dev eth0",
+        )
+
     async def attach(self, tap: Tap, tenant: str) -> None:
         """Connect the port to the tenant's bridge, which is made on demand."""
         tap.tenant = tenant
@@ -231,6 +289,8 @@ class Network:
             await self._run(self._forget, tap.name, tap.mac, tap.address)
             self._used.discard(tap.address)
             self._freed.append(tap.address)
+        if isinstance(tap, Veth) and tap.namespace_path.exists():
+            await asyncio.to_thread(_ip, "netns", "del", tap.namespace)
 
     def _forget(self, name: str, mac: str, address: str) -> None:
         firewall.load(firewall.remove_port(name, mac, address), tolerant=True)
@@ -271,6 +331,8 @@ class Network:
 def remove(tag: str) -> None:
     """Remove all that the instance with this tag has in the network. Idempotent."""
     firewall.remove_host_rules(tag)
+    for path in Path("/run/netns").glob(f"alcove-{tag}-t*"):
+        _ip("netns", "del", path.name)
     if Path(f"/run/netns/alcove-{tag}").exists():
         _ip("netns", "del", f"alcove-{tag}")
     if Path(f"/sys/class/net/alc{tag}").exists():
@@ -300,9 +362,11 @@ def _ip(*arguments: str) -> None:
     _command("ip", *arguments)
 
 
-def _command(*argv: str) -> None:
-    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+def _ip_batch(namespace: str, *lines: str) -> None:
+    _command("ip", "-n", namespace, "-batch", "-", input="\n".join(lines) + "\n")
+
+
+def _command(*argv: str, input: str | None = None) -> None:
+    result = subprocess.run(argv, capture_output=True, text=True, check=False, input=input)
     if result.returncode:
-        raise HostError(
-            f"{' '.join(argv)}: {result.stderr.strip()}", hint="apt-get install iproute2 nftables procps"
-        )
+        raise HostError(f"{' '.join(argv)}: {result.stderr.strip()}", hint="apt-get install iproute2 nftables procps")

@@ -19,6 +19,10 @@ TIMEOUT_S = 30
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 # The launcher joins its groups while it is still a shell, so that none of its processes is ever outside of them.
 _JOIN = 'for file in $1; do echo $$ > "$file" || exit 71; done; shift; exec "$@"'
+# runsc 20221219 takes a namespace for the host's where it finds net/core/rmem_default, which newer kernels have in
+# each. It is hidden from runsc alone; mounts of the host's still arrive (slave).
+_HIDE = 'mount -t tmpfs -o ro,size=4k alcove /proc/sys/net && exec "$@"'
+_HIDING = ("/usr/bin/unshare", "--mount", "--propagation", "slave", "--", "/bin/sh", "-c", _HIDE, "alcove-hide")
 # file-access-mounts=shared: what the host mounts in the folders of a running container must be looked up anew.
 RUNSC_FLAGS = (
     *("--platform=ptrace", "--ignore-cgroups", "--network=sandbox", "--file-access-mounts=shared"),
@@ -28,9 +32,13 @@ RUNSC_FLAGS = (
 
 @dataclass(frozen=True, slots=True)
 class OciRuntime:
-    """One program with its flags. ``own_cgroups``: it joins cgroupsPath itself; else what it starts inherits ours."""
+    """One program with its flags, and what it is started through.
+
+    ``own_cgroups``: it joins cgroupsPath itself; else what it starts inherits the launcher's groups.
+    """
 
     program: str
+    prefix: tuple[str, ...]
     flags: tuple[str, ...]
     state: Path
     own_cgroups: bool
@@ -54,7 +62,8 @@ class OciRuntime:
             *("--log", str(log), "--log-format", "json"),
             *("run", "--detach", "--bundle", str(bundle), "--pid-file", str(pid_file), id),
         )
-        joined = ["/bin/sh", "-c", _JOIN, "alcove-join", " ".join(map(str, cgroup_files)), *argv]
+        groups = " ".join(map(str, cgroup_files))
+        joined = ["/bin/sh", "-c", _JOIN, "alcove-join", groups, *self.prefix, *argv]
         try:
             code = subprocess.run(
                 joined,
@@ -109,5 +118,5 @@ def find_runtime(isolation: Isolation, run: Path) -> OciRuntime:
         raise HostError("loop devices do not work here", hint="modprobe loop")
     state = private_folder(run / name)
     if isolation is Isolation.GVISOR:
-        return OciRuntime(program, RUNSC_FLAGS, state, own_cgroups=False)
-    return OciRuntime(program, (), state, own_cgroups=True)
+        return OciRuntime(program, _HIDING, RUNSC_FLAGS, state, own_cgroups=False)
+    return OciRuntime(program, (), (), state, own_cgroups=True)

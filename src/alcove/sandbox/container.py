@@ -54,6 +54,8 @@ OVERHEAD_MIB = {Isolation.PROCESS: 0, Isolation.GVISOR: 96}
 # function's.
 HOST_PIDS = {Isolation.PROCESS: GUEST_PIDS, Isolation.GVISOR: 2 * GUEST_PIDS}
 _STATUS_TRIES = 50
+# Of a processor: more than any machine has.
+_UNLIMITED = 1000.0
 # _IOWR(PIDFS_IOCTL_MAGIC, 11, 64 bytes) and PIDFD_INFO_EXIT (linux/pidfd.h, Linux 6.15).
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 8
 
@@ -159,7 +161,7 @@ class ContainerSandbox:
         if port is not None and workload.network and self._network is not None:
             await self._network.attach(port, workload.tenant)
         clock.mark("network")
-        self._limit(workload)
+        self._limit_memory(workload)
         if delivery is Delivery.MOUNTED:
             await asyncio.to_thread(mount_squashfs, workload.code.path, self.resources.task)
         else:
@@ -170,16 +172,20 @@ class ContainerSandbox:
         except SandboxGone as gone:
             raise await self._explained(gone) from gone
         clock.mark("init")
+        self._limit_cpu(workload)
         self.record("loaded")
 
-    def _limit(self, workload: Workload) -> None:
+    def _limit_memory(self, workload: Workload) -> None:
+        limit = (workload.memory_mib + OVERHEAD_MIB[self.isolation]) * MIB
+        self._limit(memory_bytes=limit)
+
+    def _limit_cpu(self, workload: Workload) -> None:
         share = workload.memory_mib / MEMORY_MIB_PER_VCPU
+        self._limit(cpu_fraction=min(1.0, share), cpu_shares=max(2, int(1024 * share)))
+
+    def _limit(self, **limits: Any) -> None:
         try:
-            self.resources.cgroup.set_limits(
-                memory_bytes=(workload.memory_mib + OVERHEAD_MIB[self.isolation]) * MIB,
-                cpu_fraction=min(1.0, share),
-                cpu_shares=max(2, int(1024 * share)),
-            )
+            self.resources.cgroup.set_limits(**limits)
         except FileNotFoundError as error:
             raise SandboxGone("the container has ended", reason=self._reason or "exited") from error
         except OSError as error:
@@ -265,6 +271,9 @@ async def destroy(resources: ContainerResources, network: Network | None, record
 
 
 def _destroy(resources: ContainerResources) -> None:
+    # At a small share of a processor, dying takes long too.
+    with contextlib.suppress(OSError):
+        resources.cgroup.set_limits(cpu_fraction=_UNLIMITED)
     resources.cgroup.kill_all()
     resources.oci.delete(resources.id)
     unmount_under(resources.folder)

@@ -14,6 +14,7 @@ from alcove.host.files import instance_tag, private_folder
 from alcove.host.network import DEFAULT_SUBNET, Network
 from alcove.images.guest import build_guest_image
 from alcove.images.rehearsal import rehearsal_image
+from alcove.sandbox.container_tier import ContainerTier
 from alcove.sandbox.protocol import Isolation, Tier
 from alcove.sandbox.vm_tier import VmTier
 from alcove.vmm.accelerator import Accelerator, probe
@@ -58,6 +59,14 @@ async def open_engine(
             waiting=waiting,
         )
         tiers[Isolation.VM] = tier
+    for isolation in (Isolation.GVISOR, Isolation.PROCESS):
+        if isolation in isolations:
+            try:
+                tiers[isolation] = ContainerTier(
+                    isolation, state=state, tag=tag, image=image, network=network, rehearsal_image=sample
+                )
+            except HostError as error:
+                log.info("tier %s is not offered: %s (%s)", isolation, error, error.hint)
     return tiers, network
 
 

@@ -85,18 +85,25 @@ class OciRuntime:
         return int(pid_file.read_text())
 
     def delete(self, id: str) -> None:
-        """Kill what is left of the container and forget it; what is unknown is no error."""
-        subprocess.run(
-            self._argv("delete", "--force", id),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=_ENVIRONMENT,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        # A start that was killed halfway leaves a folder that the program itself does not accept.
+        """Forget a container whose processes are dead; what is unknown is no error.
+
+        runc removes the groups that it made. runsc keeps nothing but its state files, and would wait a second
+        for the dead.
+        """
+        if self.own_cgroups:
+            subprocess.run(
+                self._argv("delete", "--force", id),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_ENVIRONMENT,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        # A start that was killed halfway leaves a folder that runc itself does not accept.
         shutil.rmtree(self.state / id, ignore_errors=True)
+        for file in self.state.glob(f"{id}_sandbox:*"):
+            file.unlink(missing_ok=True)
 
 
 def _last_words(log: Path) -> str:

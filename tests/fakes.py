@@ -1,0 +1,121 @@
+"""A tier without machines, for tests of what stands above the tiers. It passes the same contract suite as the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Sequence
+
+
+from alcove.errors import HostError, SandboxGone
+from alcove.sandbox.protocol import (
+    Adopts,
+    Delivery,
+    ExitSink,
+    InitError,
+    Invocation,
+    Isolation,
+    LogSink,
+    Outcome,
+    Runtime,
+    Sandbox,
+    SandboxId,
+    Start,
+    Workload,
+    adopt_none,
+)
+
+_numbers = itertools.count(1)
+
+
+class FakeSandbox:
+    """Runs ``behaviour`` (an event in, an answer out) for what the workload's handler names.
+
+    Handlers: ``echo``, ``raise``, ``exit``, ``sleep`` (for the event's seconds), ``print``, ``initfail``.
+    """
+
+    def __init__(self, tier: FakeTier, runtime: Runtime, start: Start) -> None:
+        self.id = SandboxId(f"f-{next(_numbers)}")
+        self.isolation = tier.isolation
+        self.runtime = runtime
+        self.start = start
+        self.phases_ms: dict[str, float] = {"start": 0.1}
+        self.workload: Workload | None = None
+        self.ended = False
+        self._tier = tier
+        self._log: LogSink = lambda stream, data: None
+        self._exit: ExitSink = lambda reason: None
+
+    def listen(self, *, log: LogSink, exit: ExitSink) -> None:
+        self._log, self._exit = log, exit
+
+    async def rehearse(self) -> None:
+        await asyncio.sleep(0)
+
+    async def load(self, workload: Workload, delivery: Delivery = Delivery.MOUNTED) -> None:
+        if self.ended:
+            raise SandboxGone("ended")
+        await asyncio.sleep(self._tier.load_s)
+        self.workload = workload
+        self.phases_ms["init"] = 0.1
+        if workload.handler == "initfail":
+            raise InitError(b'{"errorType":"Boom","errorMessage":"init failed","stackTrace":[]}')
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        if self.ended or self.workload is None:
+            raise SandboxGone("ended")
+        event = json.loads(invocation.event or b"null")
+        outcome = Outcome(invocation.event)
+        match self.workload.handler:
+            case "raise":
+                outcome = Outcome(b"", b'{"errorType":"ValueError","errorMessage":"no","stackTrace":[]}')
+            case "exit":
+                self.die("exited")
+                raise SandboxGone("the runtime ended: exited", reason="exited")
+            case "sleep":
+                await asyncio.sleep(float(event))
+            case "print":
+                self._log(1, str(event).encode() + b"\n")
+        self._log(2, f"\0alcove:end:{invocation.request_id}\0".encode())
+        return outcome
+
+    def die(self, reason: str) -> None:
+        self.ended = True
+        self._exit(reason)
+
+    async def close(self) -> None:
+        self.ended = True
+        self._tier.live.discard(self)
+
+
+class FakeTier:
+    """Counts what it makes; ``live`` are the sandboxes that are not closed; ``fail`` makes starts fail."""
+
+    def __init__(self, isolation: Isolation = Isolation.VM, load_s: float = 0.0) -> None:
+        self.isolation = isolation
+        self.load_s = load_s
+        self.live: set[FakeSandbox] = set()
+        self.started = 0
+        self.fail = False
+
+    async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
+        return None
+
+    async def start(self, runtime: Runtime, how: Start | None = None) -> FakeSandbox:
+        await asyncio.sleep(0)
+        if self.fail:
+            raise HostError("no machine can be started")
+        self.started += 1
+        sandbox = FakeSandbox(self, runtime, how or Start.RESTORED)
+        self.live.add(sandbox)
+        return sandbox
+
+    async def recover(self, adopt: Adopts = adopt_none) -> Sequence[Sandbox]:
+        return []
+
+    async def close(self) -> None:
+        for sandbox in list(self.live):
+            await sandbox.close()
+
+

@@ -10,7 +10,9 @@ import ctypes
 import errno
 import fcntl
 import os
+import shutil
 import struct
+import subprocess
 import time
 from pathlib import Path
 
@@ -113,3 +115,21 @@ def unmount_under(folder: Path) -> None:
     """Unmount everything at and below ``folder``."""
     for point in mounts_under(folder.resolve()):
         unmount(point)
+
+
+def unpack_squashfs(image: Path, folder: Path) -> None:
+    """Copy the image's files into ``folder``. Raises ``HostError``."""
+    program = shutil.which("unsquashfs") or "/usr/bin/unsquashfs"
+    try:
+        subprocess.run(
+            [program, "-quiet", "-no-progress", "-no-xattrs", "-force", "-dest", str(folder), str(image)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={"PATH": os.defpath},
+            check=True,
+        )
+    except FileNotFoundError as error:
+        raise HostError("unsquashfs is missing", hint="apt-get install squashfs-tools") from error
+    except subprocess.CalledProcessError as error:
+        raise HostError(f"the code cannot be copied: {error.stderr.decode(errors='replace')[-300:]}") from error

@@ -308,7 +308,9 @@ class Network:
 
     async def recover(self, known: set[str]) -> None:
         """Forget every port whose address is not ``known``: what a killed daemon left."""
-        await self._run(self._recover, {self._port(address)[0] for address in known})
+        names = {self._port(address)[0] for address in known}
+        await self._run(self._recover, names)
+        await asyncio.to_thread(_remove_namespaces, self.namespace, names)
 
     def _recover(self, known: set[str]) -> None:
         for link in self._route.get_links():
@@ -331,13 +333,19 @@ class Network:
 def remove(tag: str) -> None:
     """Remove all that the instance with this tag has in the network. Idempotent."""
     firewall.remove_host_rules(tag)
-    for path in Path("/run/netns").glob(f"alcove-{tag}-t*"):
-        _ip("netns", "del", path.name)
+    _remove_namespaces(f"alcove-{tag}", set())
     if Path(f"/run/netns/alcove-{tag}").exists():
         _ip("netns", "del", f"alcove-{tag}")
     if Path(f"/sys/class/net/alc{tag}").exists():
         with contextlib.suppress(HostError):
             _ip("link", "del", f"alc{tag}")
+
+
+def _remove_namespaces(namespace: str, kept: set[str]) -> None:
+    """Remove the namespaces of containers whose ports are not ``kept``."""
+    for path in Path("/run/netns").glob(f"{namespace}-t*"):
+        if path.name.removeprefix(f"{namespace}-") not in kept:
+            _ip("netns", "del", path.name)
 
 
 def upstream_resolvers() -> tuple[str, ...]:

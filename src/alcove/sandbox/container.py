@@ -11,10 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +19,8 @@ from typing import Any
 
 from alcove.errors import HostError, SandboxError, SandboxGone
 from alcove.host.cgroup import Cgroup
-from alcove.host.mounts import mount_squashfs, unmount, unmount_under
+from alcove.host.exit_status import exit_status
+from alcove.host.mounts import mount_squashfs, unmount, unmount_under, unpack_squashfs
 from alcove.host.network import Network, Veth
 from alcove.host.process import Process
 from alcove.sandbox.channel import InvocationChannel
@@ -56,8 +53,6 @@ HOST_PIDS = {Isolation.PROCESS: GUEST_PIDS, Isolation.GVISOR: 2 * GUEST_PIDS}
 _STATUS_TRIES = 50
 # Of a processor: more than any machine has.
 _UNLIMITED = 1000.0
-# _IOWR(PIDFS_IOCTL_MAGIC, 11, 64 bytes) and PIDFD_INFO_EXIT (linux/pidfd.h, Linux 6.15).
-_PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 8
 
 
 @dataclass(slots=True)
@@ -165,7 +160,7 @@ class ContainerSandbox:
         if delivery is Delivery.MOUNTED:
             await asyncio.to_thread(mount_squashfs, workload.code.path, self.resources.task)
         else:
-            await asyncio.to_thread(_unpack, workload.code.path, self.resources.task)
+            await asyncio.to_thread(unpack_squashfs, workload.code.path, self.resources.task)
         clock.mark("mount" if delivery is Delivery.MOUNTED else "copy")
         try:
             await self.channel.load(workload)
@@ -217,7 +212,7 @@ class ContainerSandbox:
         # The kernel counts the kill before the victim is gone.
         if self.resources.cgroup.oom_kills():
             return "out_of_memory"
-        status = _exit_status(process.fd)
+        status = exit_status(process.fd)
         # runsc reports a signal as a shell does.
         killed = status & 0x7F or (self.isolation is Isolation.GVISOR and status >> 8 > 128)
         return "signal" if killed else "exited"
@@ -278,38 +273,6 @@ def _destroy(resources: ContainerResources) -> None:
     resources.oci.delete(resources.id)
     unmount_under(resources.folder)
     resources.cgroup.remove()
-
-
-def _exit_status(pidfd: int) -> int:
-    """Return the wait status of a process that has ended, child of ours or not; 0 where the kernel does not tell."""
-    info = bytearray(64)
-    for _ in range(_STATUS_TRIES):
-        info[:8] = _PIDFD_INFO_EXIT.to_bytes(8, "little")
-        try:
-            fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
-        except OSError:
-            return 0
-        if int.from_bytes(info[:8], "little") & _PIDFD_INFO_EXIT:
-            return int.from_bytes(info[60:64], "little", signed=True)
-        time.sleep(0.002)  # its parent has not reaped it yet
-    return 0
-
-
-def _unpack(image: Path, folder: Path) -> None:
-    program = shutil.which("unsquashfs") or "/usr/bin/unsquashfs"
-    try:
-        subprocess.run(
-            [program, "-quiet", "-no-progress", "-no-xattrs", "-force", "-dest", str(folder), str(image)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={"PATH": os.defpath},
-            check=True,
-        )
-    except FileNotFoundError as error:
-        raise HostError("unsquashfs is missing", hint="apt-get install squashfs-tools") from error
-    except subprocess.CalledProcessError as error:
-        raise HostError(f"the code cannot be copied: {error.stderr.decode(errors='replace')[-300:]}") from error
 
 
 _REHEARSAL = (

@@ -13,7 +13,7 @@ import errno
 import json
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from alcove.sandbox.container import (
 )
 from alcove.sandbox.oci import Container, oci_config
 from alcove.sandbox.oci_runtime import find_runtime
-from alcove.sandbox.protocol import Isolation, Runtime, SandboxId, Start
+from alcove.sandbox.protocol import Adopts, Isolation, Runtime, SandboxId, Start, adopt_none
 from alcove.sandbox.record import RecordStore, new_id
 from alcove.sandbox.vm import PhaseClock
 
@@ -202,7 +202,7 @@ class ContainerTier:
 
     # Ends
 
-    async def recover(self) -> None:
+    async def recover(self, adopt: Adopts = adopt_none) -> Sequence[ContainerSandbox]:
         """Destroy every container of an earlier daemon: its end of their channels is gone with it."""
         await asyncio.to_thread(self._launchers.kill_all)
         for id, record in self._records.all().items():
@@ -210,6 +210,7 @@ class ContainerTier:
                 await self._reap(id, record)
         if not self._mounted:
             await asyncio.to_thread(unmount_under, self._root)
+        return ()
 
     async def _reap(self, id: SandboxId, record: dict[str, Any]) -> None:
         resources = ContainerResources(id, self._records.folder / id, Cgroup(self._tag, id), self._oci)
@@ -260,5 +261,5 @@ def _host_error(error: OSError) -> AlcoveError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CapacityError("the disk is full", hint="free disk space in the state folder")
     if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE):
-        return CapacityError(f"the machine is out of resources: {error.strerror}", hint="stop sandboxes or raise limits")
+        return CapacityError(f"the machine is out of resources: {error.strerror}", hint="stop sandboxes")
     return HostError(f"a container could not be started: {error}", hint="run: alcove doctor")

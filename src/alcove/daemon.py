@@ -111,6 +111,7 @@ class Daemon:
         stack.push_async_callback(dispatcher.close)
         dispatcher.start()
         app = build_app(self, service, dispatcher, tenants, logs)
+        stack.push_async_callback(app.close)
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close)
         await server.listen_unix(settings.api_socket)
@@ -141,6 +142,11 @@ class Daemon:
                     if sandbox.resources.tap is not None:
                         addresses.add(sandbox.resources.tap.address)
         await network.recover(addresses)
+
+    def endpoint(self) -> str:
+        """Return the URL that clients on this machine use."""
+        host = "127.0.0.1" if self.address.host in ("0.0.0.0", "") else self.address.host
+        return f"http://{Address(host, self.address.port)}"
 
     def health(self) -> dict[str, Any]:
         return {"status": "ok", "uptime_s": round(time.time() - self.started, 1), "address": str(self.address)}

@@ -108,6 +108,11 @@ class Dispatcher:
             for (isolation, runtime), pool in self._pools.items()
         ]
 
+    @property
+    def capacity(self) -> int:
+        """The most sandboxes at once."""
+        return self._max_sandboxes
+
     def instances(self) -> list[dict[str, Any]]:
         return [instance.describe() for instance in self._all]
 

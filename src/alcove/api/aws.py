@@ -1,0 +1,221 @@
+"""The AWS Lambda API (2015-03-31 and its siblings), for stock AWS SDKs."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+from urllib.parse import parse_qs
+
+from alcove.api.body import change, field, number, package, read_object, text_map
+from alcove.api.context import Call, answer, check_event, decode_context, start_headers
+from alcove.errors import InvalidRequest
+from alcove.functions import limits
+from alcove.functions.model import LATEST, FunctionVersion
+from alcove.gateway.message import Response
+
+
+def configuration(function: FunctionVersion, *, qualified: bool = False) -> dict[str, Any]:
+    """Return FunctionConfiguration."""
+    return {
+        "FunctionName": function.name,
+        "FunctionArn": function.arn if qualified else function.invoked_arn,
+        "Runtime": function.runtime_name,
+        "Role": function.role or f"arn:aws:iam::{function.tenant}:role/alcove",
+        "Handler": function.handler,
+        "CodeSize": function.package_bytes,
+        "Description": function.description,
+        "Timeout": function.timeout_s,
+        "MemorySize": function.memory_mib,
+        "LastModified": function.last_modified,
+        "CodeSha256": function.code_sha256,
+        "Version": function.version,
+        "Environment": {"Variables": dict(function.environment)},
+        "TracingConfig": {"Mode": "PassThrough"},
+        "RevisionId": function.revision_id,
+        "State": "Active",
+        "LastUpdateStatus": "Successful",
+        "PackageType": "Zip",
+        "Architectures": ["x86_64"],
+        "EphemeralStorage": {"Size": 512},
+        "SnapStart": {
+            "ApplyOn": "PublishedVersions",
+            "OptimizationStatus": "On" if function.version != LATEST else "Off",
+        },
+        "Isolation": str(function.isolation),
+        "Network": function.network,
+    }
+
+
+async def create_function(call: Call) -> Response:
+    document = read_object(call.request)
+    name = field(document, "FunctionName", str)
+    if not name:
+        raise InvalidRequest("'FunctionName' is required.")
+    if field(document, "PackageType", str) not in (None, "Zip"):
+        raise InvalidRequest("PackageType must be Zip.")
+    tags = text_map(document, "Tags") or {}
+    config = change(document, tags, operator=call.operator)
+    if config.runtime is None:
+        raise InvalidRequest("'Runtime' is required.")
+    reference = call.reference(name)
+    function = await call.faces.service.create(
+        call.tenant,
+        reference.name,
+        package(field(document, "Code", dict) or {}),
+        config,
+        tags=tags,
+        publish=bool(field(document, "Publish", bool)),
+    )
+    return answer(configuration(function), 201, call.request_id)
+
+
+async def get_function(call: Call, name: str) -> Response:
+    function = await call.function(name, call.request.query.get("Qualifier"))
+    document = {
+        "Configuration": configuration(function),
+        "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function)},
+        "Tags": dict(function.tags),
+    }
+    return answer(document, 200, call.request_id)
+
+
+async def get_configuration(call: Call, name: str) -> Response:
+    function = await call.function(name, call.request.query.get("Qualifier"))
+    return answer(configuration(function), 200, call.request_id)
+
+
+async def list_functions(call: Call) -> Response:
+    query = call.request.query
+    page = await call.faces.service.list(call.tenant, query.get("Marker", ""), number(query, "MaxItems", 50))
+    items = page.items
+    if query.get("FunctionVersion") == "ALL":
+        every = [(await call.faces.service.list_versions(call.tenant, item.name)).items for item in items]
+        items = [version for versions in every for version in versions]
+    document: dict[str, Any] = {"Functions": [configuration(item, qualified=True) for item in items]}
+    if page.marker is not None:
+        document["NextMarker"] = page.marker
+    return answer(document, 200, call.request_id)
+
+
+async def update_code(call: Call, name: str) -> Response:
+    document = read_object(call.request)
+    function = await call.faces.service.update_code(
+        call.tenant,
+        call.reference(name).name,
+        package(document),
+        publish=bool(field(document, "Publish", bool)),
+        dry_run=bool(field(document, "DryRun", bool)),
+        revision_id=field(document, "RevisionId", str),
+    )
+    return answer(configuration(function), 200, call.request_id)
+
+
+async def update_configuration(call: Call, name: str) -> Response:
+    document = read_object(call.request)
+    function = await call.faces.service.update_configuration(
+        call.tenant,
+        call.reference(name).name,
+        change(document, operator=call.operator),
+        revision_id=field(document, "RevisionId", str),
+    )
+    return answer(configuration(function), 200, call.request_id)
+
+
+async def publish_version(call: Call, name: str) -> Response:
+    document = read_object(call.request)
+    function = await call.faces.service.publish(
+        call.tenant,
+        call.reference(name).name,
+        description=field(document, "Description", str),
+        code_sha256=field(document, "CodeSha256", str) or None,
+        revision_id=field(document, "RevisionId", str) or None,
+    )
+    return answer(configuration(function), 201, call.request_id)
+
+
+async def list_versions(call: Call, name: str) -> Response:
+    query = call.request.query
+    page = await call.faces.service.list_versions(
+        call.tenant, call.reference(name).name, query.get("Marker", ""), number(query, "MaxItems", 50)
+    )
+    document: dict[str, Any] = {"Versions": [configuration(item, qualified=True) for item in page.items]}
+    if page.marker is not None:
+        document["NextMarker"] = page.marker
+    return answer(document, 200, call.request_id)
+
+
+async def delete_function(call: Call, name: str) -> Response:
+    reference = call.reference(name, call.request.query.get("Qualifier"))
+    await call.faces.service.delete(call.tenant, reference.name, reference.qualifier)
+    return Response(204, {"x-amzn-RequestId": call.request_id})
+
+
+async def invoke(call: Call, name: str) -> Response:
+    headers = call.request.headers
+    kind = headers.get("x-amz-invocation-type", "RequestResponse")
+    if kind not in ("RequestResponse", "Event", "DryRun"):
+        raise InvalidRequest(f"Invocation type {kind[:40]!r} is not one of RequestResponse, Event, DryRun.")
+    function = await call.function(name, call.request.query.get("Qualifier"))
+    event = check_event(call.request.body, asynchronous=kind == "Event")
+    context = decode_context(headers.get("x-amz-client-context"))
+    if kind == "DryRun":
+        return Response(204, {"x-amzn-RequestId": call.request_id})
+    trace_id = headers.get("x-amzn-trace-id", "")
+    if kind == "Event":
+        # Accepted is not yet durable: a queue that outlives the daemon comes with asynchronous invocation proper.
+        call.faces.in_background(
+            call.faces.dispatcher.invoke(function, event, trace_id=trace_id, client_context=context)
+        )
+        return Response(202, {"x-amzn-RequestId": call.request_id})
+    want_log = headers.get("x-amz-log-type") == "Tail"
+    result = await call.faces.dispatcher.invoke(
+        function, event, trace_id=trace_id, client_context=context, want_log=want_log
+    )
+    out = {
+        "Content-Type": "application/json",
+        "x-amzn-RequestId": result.request_id,
+        "X-Amz-Executed-Version": result.executed_version,
+        **start_headers(result),
+    }
+    if result.error is not None:
+        out["X-Amz-Function-Error"] = result.error
+    if want_log:
+        out["X-Amz-Log-Result"] = base64.b64encode(result.log_tail).decode()
+    return Response(200, out, result.payload)
+
+
+async def account_settings(call: Call) -> Response:
+    count, size = await call.faces.service.usage(call.tenant)
+    document = {
+        "AccountLimit": {
+            "TotalCodeSize": 80530636800,
+            "CodeSizeUnzipped": 262144000,
+            "CodeSizeZipped": 52428800,
+            "ConcurrentExecutions": call.faces.dispatcher.capacity,
+            "UnreservedConcurrentExecutions": call.faces.dispatcher.capacity,
+        },
+        "AccountUsage": {"TotalCodeSize": size, "FunctionCount": count},
+    }
+    return answer(document, 200, call.request_id)
+
+
+async def list_tags(call: Call, arn: str) -> Response:
+    function = await call.function(arn)
+    return answer({"Tags": dict(function.tags)}, 200, call.request_id)
+
+
+async def tag(call: Call, arn: str) -> Response:
+    added = limits.check_tags(text_map(read_object(call.request), "Tags") or {})
+    await call.faces.service.set_tags(call.tenant, call.reference(arn).name, lambda tags: tags.update(added))
+    return Response(204, {"x-amzn-RequestId": call.request_id})
+
+
+async def untag(call: Call, arn: str) -> Response:
+    keys = parse_qs(call.request.raw_query).get("tagKeys", [])
+
+    def remove(tags: dict[str, str]) -> None:
+        for key in keys:
+            tags.pop(key, None)
+
+    await call.faces.service.set_tags(call.tenant, call.reference(arn).name, remove)
+    return Response(204, {"x-amzn-RequestId": call.request_id})

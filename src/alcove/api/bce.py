@@ -1,0 +1,166 @@
+"""Baidu's CFC API (v1), for the stock Baidu SDKs; their quirks are in docs/decisions/0006-two-dialects.md."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from alcove.api.body import change, field, number, package, read_object, text_map
+from alcove.api.context import Call, answer, check_event, decode_context, start_headers
+from alcove.errors import InvalidRequest
+from alcove.functions.model import FunctionVersion
+from alcove.gateway.message import Response
+
+REQUEST_ID = "x-bce-request-id"
+
+
+def configuration(function: FunctionVersion) -> dict[str, Any]:
+    """Return FunctionConfiguration, as CFC names its fields."""
+    return {
+        "FunctionName": function.name,
+        "FunctionBrn": f"brn:bce:cfc:{_region(function)}:{function.tenant}:function:{function.name}:{function.version}",
+        "FunctionArn": function.arn,
+        "Runtime": function.runtime_name,
+        "Handler": function.handler,
+        "CodeSize": function.package_bytes,
+        "CodeSha256": function.code_sha256,
+        "Description": function.description,
+        "Timeout": function.timeout_s,
+        "MemorySize": function.memory_mib,
+        "LastModified": function.last_modified,
+        "UpdatedAt": function.last_modified,
+        "Version": function.version,
+        "CommitID": function.revision_id,
+        "Environment": {"Variables": dict(function.environment)},
+        "Region": _region(function),
+        "Uid": function.tenant,
+        "Isolation": str(function.isolation),
+    }
+
+
+def _region(function: FunctionVersion) -> str:
+    return function.function_arn.split(":")[3]
+
+
+def qualifier(call: Call) -> str | None:
+    """The Go client writes ``qualifier`` in lower case."""
+    return call.request.query.get("Qualifier") or call.request.query.get("qualifier")
+
+
+async def create_function(call: Call) -> Response:
+    document = read_object(call.request)
+    name = field(document, "FunctionName", str)
+    if not name:
+        raise InvalidRequest("'FunctionName' is required.")
+    code = field(document, "Code", dict) or {}
+    tags = text_map(document, "Tags") or {}
+    config = change(document, tags, operator=call.operator)
+    if config.runtime is None:
+        raise InvalidRequest("'Runtime' is required.")
+    function = await call.faces.service.create(
+        call.tenant,
+        call.reference(name).name,
+        package(code),
+        config,
+        tags=tags,
+        publish=bool(field(code, "Publish", bool)),
+        dry_run=bool(field(code, "DryRun", bool)),
+    )
+    return _answer(call, configuration(function), 201)
+
+
+async def get_function(call: Call, name: str) -> Response:
+    function = await call.function(name, qualifier(call))
+    document = {
+        "Code": {"Location": call.faces.code_url(function), "RepositoryType": "bos"},
+        "Configuration": configuration(function),
+    }
+    return _answer(call, document)
+
+
+async def get_configuration(call: Call, name: str) -> Response:
+    return _answer(call, configuration(await call.function(name, qualifier(call))))
+
+
+async def list_functions(call: Call) -> Response:
+    query = call.request.query
+    page = await call.faces.service.list(call.tenant, query.get("Marker", ""), number(query, "MaxItems", 50))
+    document = {
+        "Functions": [configuration(item) for item in page.items],
+        "NextMarker": page.marker or "",
+    }
+    return _answer(call, document)
+
+
+async def update_code(call: Call, name: str) -> Response:
+    document = read_object(call.request)
+    function = await call.faces.service.update_code(
+        call.tenant,
+        call.reference(name).name,
+        package(document),
+        publish=bool(field(document, "Publish", bool)),
+        dry_run=bool(field(document, "DryRun", bool)),
+    )
+    return _answer(call, configuration(function))
+
+
+async def update_configuration(call: Call, name: str) -> Response:
+    function = await call.faces.service.update_configuration(
+        call.tenant, call.reference(name).name, change(read_object(call.request), operator=call.operator)
+    )
+    return _answer(call, configuration(function))
+
+
+async def publish_version(call: Call, name: str) -> Response:
+    document = read_object(call.request)
+    function = await call.faces.service.publish(
+        call.tenant, call.reference(name).name, description=field(document, "Description", str)
+    )
+    return _answer(call, configuration(function), 201)
+
+
+async def list_versions(call: Call, name: str) -> Response:
+    query = call.request.query
+    page = await call.faces.service.list_versions(
+        call.tenant, call.reference(name).name, query.get("Marker", ""), number(query, "MaxItems", 50)
+    )
+    document = {"Versions": [configuration(item) for item in page.items], "NextMarker": page.marker or ""}
+    return _answer(call, document)
+
+
+async def delete_function(call: Call, name: str) -> Response:
+    reference = call.reference(name, qualifier(call))
+    await call.faces.service.delete(call.tenant, reference.name, reference.qualifier)
+    return Response(204, {REQUEST_ID: call.request_id})
+
+
+async def invoke(call: Call, name: str) -> Response:
+    query = call.request.query
+    kind = query.get("invocationType") or "RequestResponse"
+    if kind not in ("RequestResponse", "Event", "DryRun"):
+        raise InvalidRequest(f"invocationType {kind[:40]!r} is not one of RequestResponse, Event, DryRun.")
+    function = await call.function(name, qualifier(call))
+    event = check_event(call.request.body, asynchronous=kind == "Event")
+    context = decode_context(call.request.headers.get("x-bce-client-context"))
+    if kind == "DryRun":
+        return Response(204, {REQUEST_ID: call.request_id})
+    if kind == "Event":
+        call.faces.in_background(call.faces.dispatcher.invoke(function, event, client_context=context))
+        return Response(202, {REQUEST_ID: call.request_id})
+    want_log = (query.get("logType") or "None") == "Tail"
+    result = await call.faces.dispatcher.invoke(function, event, client_context=context, want_log=want_log)
+    out = {
+        "Content-Type": "application/json",
+        REQUEST_ID: result.request_id,
+        "x-bce-executed-version": result.executed_version,
+        **start_headers(result),
+    }
+    if result.error is not None:
+        out["x-bce-function-error"] = result.error
+    if want_log:
+        out["x-bce-log-result"] = base64.b64encode(result.log_tail).decode()
+    return Response(200, out, result.payload)
+
+
+def _answer(call: Call, document: Any, status: int = 200) -> Response:
+    return answer(document, status, call.request_id, REQUEST_ID)

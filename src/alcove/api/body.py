@@ -1,0 +1,99 @@
+"""JSON bodies: read field by field, each with a clear refusal."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from alcove.errors import InvalidRequest
+from alcove.functions.model import FunctionChange
+from alcove.gateway.message import Request
+
+T = TypeVar("T")
+
+
+def read_object(request: Request) -> dict[str, Any]:
+    """Return the body as an object; an empty body is an empty one."""
+    if not request.body.strip():
+        return {}
+    try:
+        document = json.loads(request.body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"Could not parse request body into json: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    return document
+
+
+def field(document: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
+    """Return the field, None where it is absent or null. Raises ``InvalidRequest`` for another type."""
+    value = document.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InvalidRequest(f"'{name}' must be a {_NAMES[kind]}.")
+    return value
+
+
+_NAMES: dict[type, str] = {str: "string", int: "number", bool: "boolean", dict: "object"}
+
+
+def text_map(document: Mapping[str, Any], name: str) -> dict[str, str] | None:
+    found = field(document, name, dict)
+    if found is None:
+        return None
+    if not all(isinstance(key, str) and isinstance(value, str) for key, value in found.items()):
+        raise InvalidRequest(f"'{name}' must map strings to strings.")
+    return found
+
+
+def package(document: Mapping[str, Any]) -> bytes:
+    """Return the zip of a ``ZipFile`` field. Other sources of code are told apart."""
+    encoded = field(document, "ZipFile", str)
+    if encoded is None:
+        for other in ("S3Bucket", "ImageUri", "BosBucket"):
+            if document.get(other) is not None:
+                raise InvalidRequest(f"Code from '{other}' is not supported.", hint="send the zip as ZipFile")
+        raise InvalidRequest("'ZipFile' is required.", hint="send the zip, base64-encoded")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("'ZipFile' is not base64.") from None
+
+
+def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *, operator: bool) -> FunctionChange:
+    """Read the configuration's fields, the same in both dialects.
+
+    ``Isolation`` and ``Network`` are our own: the operator sends them as fields, others as the tags
+    ``alcove:isolation``
+    and ``alcove:network`` (their SDKs refuse fields that they do not know).
+    """
+    environment = field(document, "Environment", dict)
+    tags = tags or {}
+    isolation = field(document, "Isolation", str) if operator else None
+    network = field(document, "Network", bool) if operator else None
+    if network is None and "alcove:network" in tags:
+        network = tags["alcove:network"] not in ("none", "false", "off")
+    return FunctionChange(
+        runtime=field(document, "Runtime", str),
+        handler=field(document, "Handler", str),
+        memory_mib=field(document, "MemorySize", int),
+        timeout_s=field(document, "Timeout", int),
+        environment=None if environment is None else text_map(environment, "Variables") or {},
+        description=field(document, "Description", str),
+        role=field(document, "Role", str),
+        isolation=isolation or tags.get("alcove:isolation"),
+        network=network,
+    )
+
+
+def number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidRequest(f"'{name}' must be a number.")
+    return int(text)

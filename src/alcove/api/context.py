@@ -1,0 +1,109 @@
+"""What every face works with, and what it knows of one call."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from alcove.errors import InvalidRequest, TooLarge
+from alcove.functions import names
+from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.logs import LogStore
+from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.functions.service import FunctionService
+from alcove.gateway.message import Request, Response
+from alcove.sandbox.protocol import TenantId
+from alcove.tenants.directory import TenantDirectory
+
+SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
+ASYNCHRONOUS_LIMIT = 256 * 1024
+
+
+class Host(Protocol):
+    """What a face asks of the daemon."""
+
+    def health(self) -> dict[str, Any]: ...
+
+    def endpoint(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The parts behind all faces."""
+
+    host: Host
+    service: FunctionService
+    dispatcher: Dispatcher
+    tenants: TenantDirectory
+    logs: LogStore
+    code_url: Callable[[FunctionVersion], str]
+    in_background: Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request."""
+
+    faces: Faces
+    request: Request
+    request_id: str
+    tenant: TenantId
+    operator: bool
+
+    def reference(self, text: str, qualifier: str | None = None) -> names.Reference:
+        found = names.parse(text, qualifier)
+        found.check_owner(self.tenant)
+        return found
+
+    async def function(self, text: str, qualifier: str | None = None) -> FunctionVersion:
+        reference = self.reference(text, qualifier)
+        return await self.faces.service.resolve(self.tenant, reference.name, reference.version)
+
+
+def answer(document: Any, status: int = 200, request_id: str = "", header: str = "x-amzn-RequestId") -> Response:
+    headers = {"Content-Type": "application/json"}
+    if request_id:
+        headers[header] = request_id
+    return Response(status, headers, json.dumps(document).encode())
+
+
+def check_event(event: bytes, *, asynchronous: bool) -> bytes:
+    """Return the event as it goes to the runtime. Raises ``TooLarge`` and, for what is not JSON, ``InvalidRequest``."""
+    limit = ASYNCHRONOUS_LIMIT if asynchronous else SYNCHRONOUS_LIMIT
+    if len(event) > limit:
+        raise TooLarge(f"{len(event)} byte payload is too large for the invocation type (limit {limit} bytes)")
+    if not event:
+        return b"{}"
+    try:
+        json.loads(event)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"Could not parse request body into json: {error}") from None
+    return event
+
+
+def decode_context(header: str | None) -> str:
+    """Return the client context as JSON text."""
+    if not header:
+        return ""
+    try:
+        text = base64.b64decode(header, validate=True).decode()
+        decoded = json.loads(text)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("Client context must be a valid Base64-encoded JSON object.") from None
+    if not isinstance(decoded, dict):
+        raise InvalidRequest("Client context must be a valid Base64-encoded JSON object.")
+    return text
+
+
+def start_headers(result: InvokeResult) -> dict[str, str]:
+    """Say how the invocation started, why, and where its time went."""
+    phases = ",".join(f"{name}={spent:.2f}" for name, spent in result.phases_ms.items())
+    return {
+        "X-Alcove-Start": f"{result.start}; why={result.why}",
+        "X-Alcove-Phases": phases,
+        "X-Alcove-Sandbox": result.sandbox_id,
+    }

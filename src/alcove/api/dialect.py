@@ -1,0 +1,130 @@
+"""How each client is told that something went wrong: one table for each dialect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from alcove.errors import (
+    AccessDenied,
+    AlcoveError,
+    CapacityError,
+    Conflict,
+    HostError,
+    InvalidRequest,
+    NotFound,
+    RequestError,
+    ThrottledError,
+    TooLarge,
+)
+from alcove.gateway.message import Response
+
+Render = Callable[[int, str, str, str, str], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """``codes`` maps an error's class (and an ``AccessDenied``'s code) to status and code; first match wins."""
+
+    codes: tuple[tuple[type[AlcoveError], str, int, str], ...]
+    fallback: tuple[int, str]
+    internal: tuple[int, str]
+    by_status: dict[int, str]
+    render: Render
+
+    def answer(self, error: AlcoveError, request_id: str) -> Response:
+        reason = error.code if isinstance(error, AccessDenied) else ""
+        for kind, wanted, status, code in self.codes:
+            if isinstance(error, kind) and wanted in ("", reason):
+                return self.render(status, code, str(error), error.hint, request_id)
+        status, code = self.fallback
+        return self.render(status, code, str(error), error.hint, request_id)
+
+    def refuse(self, status: int, message: str, request_id: str) -> Response:
+        code = self.by_status.get(status, self.fallback[1])
+        return self.render(status, code, message, "", request_id)
+
+    def break_down(self, request_id: str) -> Response:
+        """A fault of ours: no detail leaves the server."""
+        status, code = self.internal
+        message = f"An internal error occurred. Its details are in the server's log under {request_id}."
+        return self.render(status, code, message, "", request_id)
+
+
+def _aws(status: int, code: str, message: str, hint: str, request_id: str) -> Response:
+    kind = "User" if status < 500 else "Service"
+    document = {"Type": kind, "Message": message, "message": message}
+    if hint:
+        document["hint"] = hint
+    headers = {
+        "Content-Type": "application/json",
+        "x-amzn-ErrorType": code,
+        "x-amzn-RequestId": request_id,
+    }
+    return Response(status, headers, json.dumps(document).encode())
+
+
+def _bce(status: int, code: str, message: str, hint: str, request_id: str) -> Response:
+    document = {"code": code, "message": message, "requestId": request_id}
+    if hint:
+        document["hint"] = hint
+    headers = {"Content-Type": "application/json", "x-bce-request-id": request_id}
+    return Response(status, headers, json.dumps(document).encode())
+
+
+# Codes of the AWS Lambda API reference ("Common Errors" and each call's own).
+AWS = Dialect(
+    codes=(
+        (AccessDenied, "missing", 403, "MissingAuthenticationTokenException"),
+        (AccessDenied, "malformed", 403, "IncompleteSignatureException"),
+        (AccessDenied, "unknown_key", 403, "UnrecognizedClientException"),
+        (AccessDenied, "expired", 403, "InvalidSignatureException"),
+        (AccessDenied, "", 403, "InvalidSignatureException"),
+        (NotFound, "", 404, "ResourceNotFoundException"),
+        (Conflict, "", 409, "ResourceConflictException"),
+        (TooLarge, "", 413, "RequestEntityTooLargeException"),
+        (InvalidRequest, "", 400, "InvalidParameterValueException"),
+        (ThrottledError, "", 429, "TooManyRequestsException"),
+        (CapacityError, "", 502, "EC2ThrottledException"),
+        (HostError, "", 502, "EC2UnexpectedException"),
+        (RequestError, "", 400, "InvalidParameterValueException"),
+    ),
+    fallback=(502, "EC2UnexpectedException"),
+    internal=(500, "ServiceException"),
+    by_status={
+        400: "InvalidRequestContentException",
+        404: "ResourceNotFoundException",
+        405: "InvalidRequestContentException",
+        413: "RequestEntityTooLargeException",
+        431: "InvalidRequestContentException",
+        503: "ServiceUnavailableException",
+    },
+    render=_aws,
+)
+
+# The Python SDK retries 500 and 503 for ever, so what will not pass by itself is never answered with them.
+BCE = Dialect(
+    codes=(
+        (AccessDenied, "unknown_key", 403, "InvalidAccessKeyId"),
+        (AccessDenied, "expired", 403, "RequestExpired"),
+        (AccessDenied, "missing", 403, "AccessDenied"),
+        (AccessDenied, "malformed", 400, "InvalidHTTPAuthHeader"),
+        (AccessDenied, "", 403, "SignatureDoesNotMatch"),
+        (NotFound, "", 404, "ResourceNotFoundException"),
+        (Conflict, "", 409, "ResourceConflictException"),
+        (TooLarge, "", 413, "RequestTooLargeException"),
+        (InvalidRequest, "", 400, "InvalidParameterValueException"),
+        (ThrottledError, "", 429, "TooManyRequestsException"),
+        (CapacityError, "", 502, "InsufficientCapacity"),
+        (RequestError, "", 400, "InvalidParameterValueException"),
+    ),
+    fallback=(502, "HostError"),
+    internal=(500, "InternalError"),
+    by_status={
+        400: "InvalidRequestContentException",
+        404: "ResourceNotFoundException",
+        413: "RequestTooLargeException",
+    },
+    render=_bce,
+)

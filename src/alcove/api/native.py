@@ -1,0 +1,53 @@
+"""Alcove's own API under /alcove/v1: only what the clouds' APIs lack."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from alcove.api.body import number
+from alcove.api.context import Call, answer
+from alcove.errors import AccessDenied
+from alcove.gateway.message import Response
+
+
+async def health(call: Call) -> Response:
+    document = {**call.faces.host.health(), "pools": call.faces.dispatcher.pools()}
+    return answer(document, 200, call.request_id)
+
+
+async def instances(call: Call) -> Response:
+    """The operator sees every tenant's instances, a tenant its own."""
+    found = call.faces.dispatcher.instances()
+    if not call.operator:
+        found = [instance for instance in found if instance["tenant"] == call.tenant]
+    return answer({"instances": found}, 200, call.request_id)
+
+
+async def environment(call: Call) -> Response:
+    """What points SDKs here, with the tenant's first key: for the operator alone, since it holds a secret."""
+    if not call.operator:
+        raise AccessDenied("only the operator may read keys", code="missing", hint="use the UNIX socket")
+    key = call.faces.tenants.keys_of(call.tenant)[0]
+    url = call.faces.host.endpoint()
+    region = call.faces.service.settings.region
+    document = {
+        "AWS_ENDPOINT_URL_LAMBDA": url,
+        "AWS_ACCESS_KEY_ID": key.access_key,
+        "AWS_SECRET_ACCESS_KEY": key.secret,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "BCE_ENDPOINT": url,
+        "BCE_ACCESS_KEY_ID": key.access_key,
+        "BCE_SECRET_ACCESS_KEY": key.secret,
+        "ALCOVE_URL": url,
+    }
+    return answer(document, 200, call.request_id)
+
+
+async def logs(call: Call, name: str) -> Response:
+    function = await call.function(name)
+    query = call.request.query
+    tail = number(query, "tail", 100)
+    lines = call.faces.logs.of(function.function_id).lines(after=number(query, "after", 0), tail=tail)
+    cursor = lines[-1].number if lines else number(query, "after", 0)
+    return answer({"lines": [asdict(line) for line in lines], "cursor": cursor}, 200, call.request_id)

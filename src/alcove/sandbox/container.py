@@ -212,10 +212,9 @@ class ContainerSandbox:
         # The kernel counts the kill before the victim is gone.
         if self.resources.cgroup.oom_kills():
             return "out_of_memory"
-        status = exit_status(process.fd)
-        # runsc reports a signal as a shell does.
-        killed = status & 0x7F or (self.isolation is Isolation.GVISOR and status >> 8 > 128)
-        return "signal" if killed else "exited"
+        status = exit_status(process.fd, process.pid)
+        # The shell that is the first process, and runsc, report a signal as 128 and its number.
+        return "signal" if status & 0x7F or status >> 8 > 128 else "exited"
 
     def _ended(self, reason: str) -> None:
         if self._reason is None and not self._closed:

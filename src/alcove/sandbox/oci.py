@@ -17,6 +17,8 @@ TMP_MIB = 512
 OPEN_FILES = 1024
 # The runtime's script keeps PATH and HOME; the rest comes with LOAD.
 ENVIRONMENT = ["PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LANG=C.UTF-8"]
+# The first process of a namespace is deaf to most signals and inherits orphans: that is the shell, not the runtime.
+_INIT = '/bin/sh /opt/alcove/runtime "$1"; exit $?'
 # System calls that no function needs and that have opened kernels before.
 # fmt: off
 DENIED = [
@@ -78,7 +80,7 @@ def oci_config(container: Container, runtime: Runtime, *, seccomp: bool) -> dict
         "process": {
             "terminal": False,
             "user": {"uid": TENANT_USER, "gid": TENANT_USER},
-            "args": ["/bin/sh", "/opt/alcove/runtime", str(runtime)],
+            "args": ["/bin/sh", "-c", _INIT, "init", str(runtime)],
             "env": ENVIRONMENT,
             "cwd": "/",
             "noNewPrivileges": True,

@@ -1,0 +1,157 @@
+"""What every sandbox does, whichever its tier: the promises of ``sandbox/protocol.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from alcove.errors import HostError, ProtocolError, SandboxError, SandboxGone
+from alcove.sandbox.protocol import Delivery, InitError, Isolation, Sandbox, Start
+
+from .conftest import Bench, invocation, until
+
+pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
+Load = Callable[..., Awaitable[Sandbox]]
+
+
+@pytest.mark.parametrize("delivery", Delivery, ids=str)
+async def test_serves_and_leaves_nothing(bench: Bench, delivery: Delivery) -> None:
+    sandbox = await bench.start()
+    try:
+        await sandbox.rehearse()
+        await sandbox.load(bench.workload(), delivery)
+        began = time.perf_counter()
+        outcome = await sandbox.invoke(invocation(b'{"n": 1}'))
+        took_ms = (time.perf_counter() - began) * 1000
+        assert outcome.error is None
+        answer = json.loads(outcome.payload)
+        assert answer == {"echo": {"n": 1}, "function": "sample", "user": 1000}
+        await until(lambda: b"\0alcove:end:request-1\0" in bench.logs[2])
+        assert b"printed by the handler" in bench.logs[1]
+        assert sandbox.isolation is bench.tier.isolation
+        assert all(duration >= 0 for duration in sandbox.phases_ms.values())
+        print(bench.tier.isolation, delivery, f"invoke {took_ms:.1f}", sandbox.phases_ms)
+    finally:
+        await sandbox.close()
+    await sandbox.close()
+    assert bench.exits == []
+    await until(lambda: not bench.leftovers(sandbox.id))
+    with pytest.raises(SandboxGone):
+        await sandbox.invoke(invocation(b"{}"))
+
+
+async def test_serves_again_after_the_handler_raised(bench: Bench, load: Load) -> None:
+    sandbox = await load()
+    outcome = await sandbox.invoke(invocation(b'{"do": "raise"}'))
+    assert outcome.error is not None
+    document = json.loads(outcome.error)
+    assert (document["errorType"], document["errorMessage"]) == ("ValueError", "as asked")
+    assert (await sandbox.invoke(invocation(b"{}", "request-2"))).error is None
+
+
+async def test_init_code_that_fails_is_the_tenants_error(bench: Bench) -> None:
+    sandbox = await bench.start()
+    try:
+        with pytest.raises(InitError) as caught:
+            await sandbox.load(bench.workload(handler="broken.handler"))
+        assert json.loads(caught.value.document)["errorType"] == "KeyError"
+    finally:
+        await sandbox.close()
+
+
+@pytest.mark.parametrize("path", ["/var/task/app.py", "/var/x", "/etc/passwd", "/proc/sysrq-trigger"])
+async def test_what_is_not_its_own_is_read_only(load: Load, path: str) -> None:
+    sandbox = await load()
+    outcome = await sandbox.invoke(invocation(json.dumps({"do": "write", "path": path}).encode()))
+    assert json.loads(outcome.payload) != "written"
+    outcome = await sandbox.invoke(invocation(b'{"do": "write", "path": "/tmp/x"}', "request-2"))
+    assert json.loads(outcome.payload) == "written"
+
+
+# Hostile functions
+
+
+@pytest.mark.parametrize(
+    ("do", "reason"), [("exit", "exited"), ("signal", "signal"), ("hog", "out_of_memory"), ("close", "exited")]
+)
+async def test_a_runtime_that_ends_is_told_with_the_reason(
+    bench: Bench, load: Load, do: str, reason: str
+) -> None:
+    sandbox = await load(memory_mib=256)
+    with pytest.raises(SandboxGone) as caught:
+        async with asyncio.timeout(30):
+            await sandbox.invoke(invocation(json.dumps({"do": do}).encode()))
+    await until(lambda: bool(bench.exits))
+    assert bench.exits == [reason]
+    if do != "close":
+        assert caught.value.reason == reason
+    await sandbox.close()
+    await until(lambda: not bench.leftovers(sandbox.id))
+
+
+async def test_garbage_on_the_channel_ends_the_sandbox(load: Load) -> None:
+    sandbox = await load()
+    with pytest.raises((ProtocolError, SandboxGone)):
+        async with asyncio.timeout(20):
+            await sandbox.invoke(invocation(b'{"do": "garbage"}'))
+    with pytest.raises(SandboxError):
+        await sandbox.invoke(invocation(b"{}", "request-2"))
+
+
+async def test_a_flood_of_output_does_not_hold_up_the_others(bench: Bench, load: Load) -> None:
+    sandbox = await load(memory_mib=1769)
+    worst = 0.0
+
+    async def other() -> None:
+        nonlocal worst
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.005)
+            worst = max(worst, time.perf_counter() - began)
+
+    watch = asyncio.create_task(other())
+    try:
+        async with asyncio.timeout(60):
+            outcome = await sandbox.invoke(invocation(b'{"do": "flood", "mib": 24}'))
+    finally:
+        watch.cancel()
+    assert json.loads(outcome.payload) == "flooded"
+    assert len(bench.logs[1]) <= 25 << 20
+    assert worst < 0.5
+
+
+# Starts
+
+
+async def test_many_at_once(bench: Bench, load: Load) -> None:
+    sandboxes = await asyncio.gather(*(load() for _ in range(3)))
+    outcomes = await asyncio.gather(
+        *(sandbox.invoke(invocation(b'{"n": %d}' % n)) for n, sandbox in enumerate(sandboxes))
+    )
+    assert [json.loads(outcome.payload)["echo"]["n"] for outcome in outcomes] == [0, 1, 2]
+    assert len({sandbox.id for sandbox in sandboxes}) == 3
+
+
+async def test_a_start_that_a_tier_does_not_have_is_refused(bench: Bench) -> None:
+    if bench.tier.isolation is Isolation.VM:
+        pytest.skip("a machine has every start")
+    for how in (Start.RESTORED, Start.SNAPSHOT):
+        with pytest.raises(HostError):
+            await bench.tier.start(bench.workload().runtime, how)
+
+
+async def test_a_cancelled_start_leaves_nothing(bench: Bench) -> None:
+    for delay in (0.02, 0.1, 0.2):
+        task = asyncio.create_task(bench.start())
+        await asyncio.sleep(delay)
+        task.cancel()
+        try:
+            sandbox = await task
+        except asyncio.CancelledError:
+            continue
+        await sandbox.close()
+    await until(lambda: not bench.leftovers())

@@ -47,7 +47,7 @@ def channels():
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             continue
-        if target.startswith("socket:") or "vport" in target or "virtio" in target:
+        if target.startswith(("socket:", "host:")) or "vport" in target or "virtio" in target:
             yield fd
 
 def handler(event, context):

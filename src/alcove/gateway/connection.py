@@ -1,0 +1,207 @@
+"""One HTTP/1.1 connection: answers in the order of the questions, one at a time.
+
+While ``PIPELINE_LIMIT`` requests wait nothing more is read. Nothing is answered while the client
+does not read its answers. Time limits are checked by the server's sweep, once a second, so that a
+request costs no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from alcove.gateway.message import Request, Response
+from alcove.gateway.reader import HEAD_TIMEOUT_S, Refused, RequestReader
+
+if TYPE_CHECKING:
+    from alcove.gateway.http import Server
+
+log = logging.getLogger(__name__)
+
+PIPELINE_LIMIT = 16
+IDLE_TIMEOUT_S = 75.0
+# A client that reads nothing of an answer for so long is cut off.
+WRITE_TIMEOUT_S = 60.0
+# After a refusal, what the client still sends is thrown away for so long: closing at once would
+# reset the connection, and the client might lose the answer (RFC 9112, section 9.6).
+LINGER_S = 2.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(asyncio.Protocol):
+    """Made by ``Server`` for each connection; calls its handler for one request at a time."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._reader = RequestReader(self, server.budget, server.body_limit)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[tuple[Request, bool, Refused | None]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._last_read = False  # nothing that the client sends from now on counts
+        self._continue_due = False
+        self._lingering = False
+        self._deadline_s = time.monotonic() + HEAD_TIMEOUT_S
+
+    # Called by the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        assert self._transport is not None
+        self._reader.peer = self._server.peer_of(self._transport)
+        if not self._server.admit(self):
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # A request under way is not cancelled: its function runs to its end, as on AWS.
+        self._transport = None
+        self._reader.drop_body()
+        self._drop_waiting()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._server.forget(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._last_read:
+            return
+        try:
+            self._reader.feed(data)
+        except Refused as refusal:
+            self._refuse(refusal)
+
+    def eof_received(self) -> bool:
+        # The client may have shut its side only: what it asked for is still answered.
+        self._last_read = True
+        return self._task is not None
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+        self._deadline_s = time.monotonic() + WRITE_TIMEOUT_S
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # Called by the reader
+
+    def expects_continue(self) -> None:
+        if self._task is not None:
+            self._continue_due = True
+        else:
+            self._write(_CONTINUE)
+
+    def request(self, request: Request, *, close: bool, refusal: Refused | None) -> None:
+        self._waiting.append((request, close, refusal))
+        self._last_read = self._last_read or close
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._serve())
+        if len(self._waiting) >= PIPELINE_LIMIT and self._transport is not None:
+            self._transport.pause_reading()
+
+    # Called by the server
+
+    def expire(self, now_s: float) -> None:
+        """Called by the sweep: end what is idle, slow, or does not read."""
+        if self._transport is None:
+            return
+        if self._writable is not None or self._lingering:
+            if now_s > self._deadline_s:
+                self._transport.abort()
+        elif self._task is not None:
+            return
+        elif self._reader.in_message:
+            if now_s > self._reader.deadline_s:
+                self._refuse(Refused(408, "The request took too long to arrive."))
+        elif now_s > self._deadline_s:
+            self._transport.close()
+
+    def drain(self) -> None:
+        """End now where nothing is under way; else after the answer."""
+        if self._task is None and not self._reader.in_message and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Answers
+
+    async def _serve(self) -> None:
+        """Answer what waits, in order; ends when nothing does."""
+        try:
+            while self._waiting and self._transport is not None:
+                if len(self._waiting) == PIPELINE_LIMIT:
+                    self._transport.resume_reading()
+                request, close, refusal = self._waiting.popleft()
+                try:
+                    response = await self._answer(request, refusal)
+                finally:
+                    self._server.budget.held -= len(request.body)
+                close = close or self._server.draining
+                head = request.method == "HEAD"
+                self._write(response.encode(self._server.date, close=close, head=head))
+                if self._writable is not None:
+                    await self._writable
+                if close:
+                    self._end(linger=refusal is not None)
+        finally:
+            self._task = None
+            self._rest()
+
+    async def _answer(self, request: Request, refusal: Refused | None) -> Response:
+        try:
+            if refusal is not None:
+                return self._server.refusal(request, refusal.status, str(refusal))
+            return await self._server.handler(request)
+        except Exception:
+            # The application answers its own failures; this is the last resort.
+            log.exception("unanswered failure: %s %s", request.method, request.raw_path)
+            return Response(500, {"Content-Type": "text/plain"}, b"internal error\n")
+
+    def _rest(self) -> None:
+        """Between requests: be idle, or end where nothing more may come."""
+        if self._transport is None or self._lingering:
+            return
+        if self._last_read or (self._server.draining and not self._reader.in_message):
+            self._transport.close()
+            return
+        if self._continue_due:
+            self._continue_due = False
+            self._write(_CONTINUE)
+        self._deadline_s = time.monotonic() + IDLE_TIMEOUT_S
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Answer what was asked before, then this, then end."""
+        self._reader.drop_body()
+        self._reader.in_message = False
+        self._last_read = True
+        if refusal.status:
+            self.request(self._reader.partial(), close=True, refusal=refusal)
+        elif self._task is None and self._transport is not None:
+            self._transport.close()
+
+    def _end(self, *, linger: bool) -> None:
+        self._drop_waiting()
+        self._last_read = True
+        if self._transport is None:
+            return
+        if linger and self._transport.can_write_eof():
+            self._lingering = True
+            self._deadline_s = time.monotonic() + LINGER_S
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _drop_waiting(self) -> None:
+        while self._waiting:
+            self._server.budget.held -= len(self._waiting.popleft()[0].body)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)

@@ -1,0 +1,88 @@
+"""What the server hands to a handler and takes back: one request, one response."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from http import HTTPStatus
+from urllib.parse import parse_qsl, unquote
+
+REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end: ``uid`` and ``pid`` on the UNIX socket, ``address`` on TCP."""
+
+    address: str = ""
+    uid: int | None = None
+    pid: int | None = None
+
+    @property
+    def is_operator(self) -> bool:
+        """The UNIX socket's mode lets only the operator in, so whoever uses it is one."""
+        return self.uid is not None
+
+
+@dataclass
+class Request:
+    """A whole request. ``headers`` has lower-case names; values of a repeated one are joined by
+    commas.
+    """
+
+    method: str
+    raw_path: str
+    raw_query: str
+    headers: dict[str, str]
+    body: bytes
+    peer: Peer
+
+    @cached_property
+    def path(self) -> str:
+        return unquote(self.raw_path)
+
+    @cached_property
+    def query(self) -> Mapping[str, str]:
+        """The first value of each name."""
+        if not self.raw_query:
+            return {}
+        pairs = parse_qsl(self.raw_query, keep_blank_values=True)
+        return dict(reversed(pairs))
+
+
+@dataclass(slots=True)
+class Response:
+    """``headers`` is without Content-Length and Date, which the server adds."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def encode(self, date: bytes, *, close: bool, head: bool) -> bytes:
+        """The response as bytes, ready to be written at once."""
+        status = self.status
+        lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
+        lines += [f"{name}: {_one_line(value)}" for name, value in self.headers.items()]
+        if status >= 200 and status != 204:
+            lines.append(f"Content-Length: {len(self.body)}")
+        if close:
+            lines.append("Connection: close")
+        head_bytes = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\nDate: " + date + b"\r\n\r\n"
+        return head_bytes if head or status in (204, 304) else head_bytes + self.body
+
+
+def _one_line(value: str) -> str:
+    return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+# How many bytes of body a request may have, decided from its head alone.
+BodyLimit = Callable[[str, str], int]
+# What to answer to a request that the server refuses itself: (request as far as known, status,
+# message).
+Refusal = Callable[[Request, int, str], Response]
+
+
+def plain_refusal(request: Request, status: int, message: str) -> Response:
+    return Response(status, {"Content-Type": "text/plain"}, message.encode() + b"\n")

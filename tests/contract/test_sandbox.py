@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
 from alcove.errors import HostError, ProtocolError, SandboxError, SandboxGone
+from alcove.host.files import instance_tag
+from alcove.host.mounts import mounts_under
+from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import Delivery, InitError, Isolation, Sandbox, Start
 
-from .conftest import Bench, invocation, until
+from .conftest import IMAGES, Bench, invocation, until
 
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 Load = Callable[..., Awaitable[Sandbox]]
@@ -155,3 +160,57 @@ async def test_a_cancelled_start_leaves_nothing(bench: Bench) -> None:
             continue
         await sandbox.close()
     await until(lambda: not bench.leftovers())
+
+
+_KILLED = """
+import asyncio, os, sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from alcove.sandbox.engine import open_engine
+from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId, Workload
+
+async def main(state, isolation, digest, image, step):
+    async with AsyncExitStack() as stack:
+        tiers, _ = await open_engine(stack, state=Path(state), isolations=frozenset({Isolation(isolation)}))
+        tier = tiers[Isolation(isolation)]
+        if step == "starting":
+            asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), 9)
+            while True:
+                await asyncio.gather(*(tier.start(Runtime.PYTHON) for _ in range(2)))
+        sandbox = await tier.start(Runtime.PYTHON)
+        code = CodeImage(digest, Path(image))
+        await sandbox.load(
+            Workload(TenantId("tenant-a"), "sample", "1", "arn", Runtime.PYTHON, "app.handler", code)
+        )
+        os.kill(os.getpid(), 9)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("step", ["starting", "loaded"])
+async def test_recover_reaps_what_a_killed_daemon_left(
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory, step: str
+) -> None:
+    isolation = bench.tier.isolation
+    if isolation is Isolation.VM:
+        pytest.skip("machines are adopted; their own tests say how")
+    state = tmp_path_factory.mktemp("crash")
+    (state / "images").symlink_to(IMAGES)
+    killed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _KILLED, str(state), str(isolation)),
+        *(bench.code.digest, str(bench.code.path), step),
+    )
+    assert await killed.wait() == -9
+    after = Bench(bench.tier, state, instance_tag(state), bench.code)
+    assert after.leftovers()
+    async with AsyncExitStack() as stack:
+        tiers, network = await open_engine(stack, state=state, isolations=frozenset({isolation}))
+        stack.push_async_callback(tiers[isolation].close)
+        assert await tiers[isolation].recover() == ()
+        await network.recover(set())
+        await until(lambda: not after.leftovers())
+        assert not mounts_under(state)
+        sandbox = await tiers[isolation].start(bench.workload().runtime)
+        await sandbox.close()
+    assert not mounts_under(state)

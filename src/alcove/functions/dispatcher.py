@@ -337,7 +337,9 @@ class Dispatcher:
                     async with asyncio.timeout(limit):
                         await sandbox.load(function.workload(), Delivery.MOUNTED)
                     for phase, cost in sandbox.phases_ms.items():
-                        phases[phase] = cost - before.get(phase, 0.0)
+                        spent = cost - before.get(phase, 0.0)
+                        if spent:
+                            phases[phase] = spent
             except BaseException:
                 self._release(instance)
                 raise

@@ -16,6 +16,10 @@ from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId
 from alcove.store import functions as rows
 
 
+class RevisionMismatch(Conflict):
+    """The function was changed since the caller looked at it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the operator decides. ``isolations``: the tiers that tenants may ask for."""
@@ -168,9 +172,9 @@ def same_configuration(published: FunctionVersion, latest: FunctionVersion) -> b
 
 
 def check_revision(latest: FunctionVersion, revision_id: str | None) -> None:
-    """Raises ``Conflict`` with code-like text that the AWS face turns into PreconditionFailed."""
+    """Raises ``RevisionMismatch`` where a revision is asked for and ``latest`` is another one."""
     if revision_id and revision_id != latest.revision_id:
-        raise Conflict(
+        raise RevisionMismatch(
             "The Revision Id provided does not match the latest Revision Id. "
             "Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
         )

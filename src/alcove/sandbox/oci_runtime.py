@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -64,20 +65,9 @@ class OciRuntime:
         )
         groups = " ".join(map(str, cgroup_files))
         joined = ["/bin/sh", "-c", _JOIN, "alcove-join", groups, *self.prefix, *argv]
-        try:
-            code = subprocess.run(
-                joined,
-                stdin=channel,
-                stdout=stdout,
-                stderr=stderr,
-                env=_ENVIRONMENT,
-                start_new_session=True,
-                cwd="/",
-                timeout=TIMEOUT_S,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired as error:
-            raise HostError(f"{self.program} did not start a container in {TIMEOUT_S} s") from error
+        code = _run(joined, stdin=channel, stdout=stdout, stderr=stderr)
+        if code is None:
+            raise HostError(f"{self.program} did not start a container in {TIMEOUT_S} s")
         if code:
             raise HostError(
                 f"{self.program} failed ({code}): {_last_words(log)}", hint="run: alcove doctor"
@@ -91,19 +81,38 @@ class OciRuntime:
         for the dead.
         """
         if self.own_cgroups:
-            subprocess.run(
-                self._argv("delete", "--force", id),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
+            _run(self._argv("delete", "--force", id))
         # A start that was killed halfway leaves a folder that runc itself does not accept.
         shutil.rmtree(self.state / id, ignore_errors=True)
         for file in self.state.glob(f"{id}_sandbox:*"):
             file.unlink(missing_ok=True)
+
+
+def _run(
+    argv: Sequence[str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+) -> int | None:
+    """Run a command to its end; return its exit code, or None where it was killed for taking too long.
+
+    ``subprocess`` waits with a time limit by looking every 50 ms; a pidfd tells at once.
+    """
+    child = subprocess.Popen(
+        argv, stdin=stdin, stdout=stdout, stderr=stderr, env=_ENVIRONMENT, start_new_session=True, cwd="/"
+    )
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(TIMEOUT_S * 1000):
+            child.kill()
+            child.wait()
+            return None
+        return child.wait()
+    finally:
+        os.close(pidfd)
 
 
 def _last_words(log: Path) -> str:

@@ -21,16 +21,17 @@ import hashlib
 import ipaddress
 import os
 import struct
-import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alcove.errors import CapacityError, HostError
-from alcove.host import firewall
+from alcove.host import firewall, iproute
+from alcove.host.ports import Tap, Veth
+
+__all__ = ["DEFAULT_SUBNET", "Network", "Tap", "Veth", "remove"]
 
 T = TypeVar("T")
 
@@ -40,42 +41,6 @@ _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 DEFAULT_SUBNET = "10.171.0.0/16"
 # An address just freed waits, so that a late packet does not reach its next holder.
 _REUSE_AFTER = 256
-
-
-@dataclass(slots=True)
-class Tap:
-    """A port made ahead. QEMU inherits ``fd``; the tap lives as long as some process holds it open."""
-
-    name: str
-    fd: int
-    address: str
-    mac: str
-    gateway: str
-    dns: tuple[str, ...]
-    mtu: int
-    index: int = 0
-    tenant: str | None = None
-
-    def guest_config(self) -> dict[str, Any]:
-        """Return what the guest's agent needs to set up its NIC."""
-        return {
-            "mac": self.mac,
-            "address": f"{self.address}/32",
-            "gateway": self.gateway,
-            "dns": list(self.dns),
-            "mtu": self.mtu,
-        }
-
-
-@dataclass(slots=True)
-class Veth(Tap):
-    """A container's port: one end of a pair, the other is ``eth0`` in a namespace of the container's own."""
-
-    namespace: str = ""
-
-    @property
-    def namespace_path(self) -> Path:
-        return Path("/run/netns") / self.namespace
 
 
 class Network:
@@ -91,7 +56,7 @@ class Network:
         link = ipaddress.ip_network("100.127.0.0/16")
         offset = int(hashlib.sha256(tag.encode()).hexdigest()[:4], 16) % 16384 * 4
         self.link_host, self.link_inside = str(link[offset + 1]), str(link[offset + 2])
-        self.dns = tuple(dns) or upstream_resolvers()
+        self.dns = tuple(dns) or iproute.upstream_resolvers()
         self.mtu = mtu
         self._used: set[str] = set()
         self._freed: deque[str] = deque()
@@ -112,16 +77,16 @@ class Network:
         if not Path("/dev/net/tun").exists():
             raise HostError("/dev/net/tun does not exist", hint="modprobe tun")
         if not Path(f"/run/netns/{self.namespace}").exists():
-            _ip("netns", "add", self.namespace)
+            iproute.ip("netns", "add", self.namespace)
         inside = ("-n", self.namespace)
         if not Path(f"/sys/class/net/{self.uplink}").exists():
-            _ip("link", "add", self.uplink, "type", "veth", "peer", "name", "up0", "netns", self.namespace)
-        _ip("addr", "replace", f"{self.link_host}/30", "dev", self.uplink)
-        _ip("link", "set", self.uplink, "up")
-        _ip(*inside, "addr", "replace", f"{self.link_inside}/30", "dev", "up0")
+            iproute.ip("link", "add", self.uplink, "type", "veth", "peer", "name", "up0", "netns", self.namespace)
+        iproute.ip("addr", "replace", f"{self.link_host}/30", "dev", self.uplink)
+        iproute.ip("link", "set", self.uplink, "up")
+        iproute.ip(*inside, "addr", "replace", f"{self.link_inside}/30", "dev", "up0")
         for device in ("lo", "up0"):
-            _ip(*inside, "link", "set", device, "up")
-        _ip(*inside, "route", "replace", "default", "via", self.link_host)
+            iproute.ip(*inside, "link", "set", device, "up")
+        iproute.ip(*inside, "route", "replace", "default", "via", self.link_host)
         settings = {
             "net/ipv4/ip_forward": "1",
             "net/ipv4/conf/all/rp_filter": "1",
@@ -132,7 +97,7 @@ class Network:
             "net/ipv6/conf/default/disable_ipv6": "1",
         }
         for key, value in settings.items():
-            _command("ip", "netns", "exec", self.namespace, "sysctl", "-qw", f"{key.replace('/', '.')}={value}")
+            iproute.command("ip", "netns", "exec", self.namespace, "sysctl", "-qw", f"{key.replace('/', '.')}={value}")
         # Egress needs the host to forward; rules below confine it to what the sandboxes may do.
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         firewall.load(firewall.host_rules(self.tag, self.uplink, self.link_inside))
@@ -215,7 +180,16 @@ class Network:
         name, mac = self._port(address)
         port = self._veth(name, address, mac)
         try:
-            await asyncio.to_thread(self._make_veth, port)
+            await asyncio.to_thread(
+                iproute.join_container,
+                self.namespace,
+                port.namespace,
+                port.name,
+                mac=mac,
+                address=address,
+                gateway=self.gateway,
+                mtu=self.mtu,
+            )
             await self._run(firewall.load, firewall.add_port(name, mac, address))
             port.index = await self._run(self._index, name)
             if tenant is not None:
@@ -234,22 +208,6 @@ class Network:
     def _veth(self, name: str, address: str, mac: str) -> Veth:
         namespace = f"{self.namespace}-{name}"
         return Veth(name, -1, address, mac, self.gateway, self.dns, self.mtu, namespace=namespace)
-
-    def _make_veth(self, port: Veth) -> None:
-        _ip("netns", "add", port.namespace)
-        _ip(
-            *("-n", self.namespace, "link", "add", port.name, "mtu", str(self.mtu), "type", "veth"),
-            *("peer", "name", "eth0", "netns", port.namespace, "address", port.mac, "mtu", str(self.mtu)),
-        )
-        _ip_batch(
-            port.namespace,
-            "link set lo up",
-            "link set eth0 addrgenmode none",
-            f"addr add {port.address}/32 dev eth0",
-            "link set eth0 up",
-            f"route add {port.gateway}/32 dev eth0 scope link",
-            f"route add default via {port.gateway} dev eth0",
-        )
 
     async def attach(self, tap: Tap, tenant: str) -> None:
         """Connect the port to the tenant's bridge, which is made on demand."""
@@ -290,7 +248,7 @@ class Network:
             self._used.discard(tap.address)
             self._freed.append(tap.address)
         if isinstance(tap, Veth) and tap.namespace_path.exists():
-            await asyncio.to_thread(_ip, "netns", "del", tap.namespace)
+            await asyncio.to_thread(iproute.ip, "netns", "del", tap.namespace)
 
     def _forget(self, name: str, mac: str, address: str) -> None:
         firewall.load(firewall.remove_port(name, mac, address), tolerant=True)
@@ -310,7 +268,7 @@ class Network:
         """Forget every port whose address is not ``known``: what a killed daemon left."""
         names = {self._port(address)[0] for address in known}
         await self._run(self._recover, names)
-        await asyncio.to_thread(_remove_namespaces, self.namespace, names)
+        await asyncio.to_thread(iproute.remove_namespaces, self.namespace, names)
 
     def _recover(self, known: set[str]) -> None:
         for link in self._route.get_links():
@@ -333,48 +291,9 @@ class Network:
 def remove(tag: str) -> None:
     """Remove all that the instance with this tag has in the network. Idempotent."""
     firewall.remove_host_rules(tag)
-    _remove_namespaces(f"alcove-{tag}", set())
+    iproute.remove_namespaces(f"alcove-{tag}", set())
     if Path(f"/run/netns/alcove-{tag}").exists():
-        _ip("netns", "del", f"alcove-{tag}")
+        iproute.ip("netns", "del", f"alcove-{tag}")
     if Path(f"/sys/class/net/alc{tag}").exists():
         with contextlib.suppress(HostError):
-            _ip("link", "del", f"alc{tag}")
-
-
-def _remove_namespaces(namespace: str, kept: set[str]) -> None:
-    """Remove the namespaces of containers whose ports are not ``kept``."""
-    for path in Path("/run/netns").glob(f"{namespace}-t*"):
-        if path.name.removeprefix(f"{namespace}-") not in kept:
-            _ip("netns", "del", path.name)
-
-
-def upstream_resolvers() -> tuple[str, ...]:
-    """Return the host's real resolvers: none on loopback, where a guest could not reach them."""
-    for path in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
-        if not path.exists():
-            continue
-        found = []
-        for line in path.read_text().splitlines():
-            fields = line.split()
-            if len(fields) >= 2 and fields[0] == "nameserver":
-                with contextlib.suppress(ValueError):
-                    server = ipaddress.ip_address(fields[1].partition("%")[0])
-                    if server.version == 4 and not server.is_loopback:
-                        found.append(str(server))
-        if found:
-            return tuple(found[:3])
-    return ()
-
-
-def _ip(*arguments: str) -> None:
-    _command("ip", *arguments)
-
-
-def _ip_batch(namespace: str, *lines: str) -> None:
-    _command("ip", "-n", namespace, "-batch", "-", input="\n".join(lines) + "\n")
-
-
-def _command(*argv: str, input: str | None = None) -> None:
-    result = subprocess.run(argv, capture_output=True, text=True, check=False, input=input)
-    if result.returncode:
-        raise HostError(f"{' '.join(argv)}: {result.stderr.strip()}", hint="apt-get install iproute2 nftables procps")
+            iproute.ip("link", "del", f"alc{tag}")

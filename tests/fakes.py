@@ -1,4 +1,6 @@
-"""A tier without machines, for tests of what stands above the tiers. It passes the same contract suite as the real ones."""
+"""A tier without machines, for tests of what stands above the tiers. It passes the same contract suite as the
+real ones.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,6 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Sequence
-
 
 from alcove.errors import HostError, SandboxGone
 from alcove.sandbox.protocol import (

@@ -64,12 +64,8 @@ class Settings:
         Address("127.0.0.1", 9600),
         "HOST:PORT of the API over TCP. Requests must be signed; port 0 takes a free one.",
     )
-    pool_python: int = _row(
-        1, "Started machines kept waiting for Python functions; 0 keeps none.", low=0, high=1000
-    )
-    pool_nodejs: int = _row(
-        1, "Started machines kept waiting for Node.js functions; 0 keeps none.", low=0, high=1000
-    )
+    pool_python: int = _row(1, "Started machines kept waiting for Python functions; 0 keeps none.", low=0, high=1000)
+    pool_nodejs: int = _row(1, "Started machines kept waiting for Node.js functions; 0 keeps none.", low=0, high=1000)
     pool_provided: int = _row(
         1, "Started machines kept waiting for functions with their own runtime.", low=0, high=1000
     )
@@ -85,9 +81,7 @@ class Settings:
         low=1,
         high=65_536,
     )
-    memory_reserve_mib: int = _row(
-        512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20
-    )
+    memory_reserve_mib: int = _row(512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20)
     isolation_allowed: tuple[str, ...] = _row(
         ("vm", "gvisor", "process"),
         "Isolation tiers that a function may ask for. The default of a function is vm, always.",
@@ -145,9 +139,9 @@ class Setting:
         except (ValueError, TypeError) as error:
             # Python's own messages quote the value.
             why = "" if self.row.secret else f" {value!r}: {error}"
-            raise InvalidRequest(
-                f"{source}: not accepted{why}", hint=f"{self.name}: {self.row.help}"
-            ) from (None if self.row.secret else error)
+            raise InvalidRequest(f"{source}: not accepted{why}", hint=f"{self.name}: {self.row.help}") from (
+                None if self.row.secret else error
+            )
         return parsed
 
     def show(self, value: Any) -> str:
@@ -174,9 +168,7 @@ def settings() -> Iterator[Setting]:
         yield Setting(one.name, types[one.name], one.default, one.metadata["row"])
 
 
-def load_settings(
-    *, file: Path | None = None, environment: Mapping[str, str], flags: Mapping[str, Any]
-) -> Settings:
+def load_settings(*, file: Path | None = None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
     """Return the settings in force. ``flags`` holds only what was given.
 
     ``file`` None is the default file, if there. Raises ``InvalidRequest`` that names the source of
@@ -213,9 +205,7 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
             return {}
         raise InvalidRequest(f"{path} does not exist", hint="check --config") from error
     except (OSError, ValueError) as error:
-        raise InvalidRequest(
-            f"{path} can't be read: {error}", hint="it must be a TOML file"
-        ) from error
+        raise InvalidRequest(f"{path} can't be read: {error}", hint="it must be a TOML file") from error
 
 
 def _path(value: Any) -> Path:

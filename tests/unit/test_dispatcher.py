@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes import FakeTier
 
 from alcove.errors import HostError, ThrottledError
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import REQUEST_BYTES, LogStore, RequestLog
 from alcove.functions.model import FunctionVersion
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId
-from tests.fakes import FakeTier
 
 PYTHON_VM = (Isolation.VM, Runtime.PYTHON)
 

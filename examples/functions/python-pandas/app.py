@@ -1,6 +1,7 @@
 """Totals by group, by pandas: a function with a compiled wheel.
 
-The event is ``{"rows": [{...}], "by": "city", "value": "sales"}``; the answer has, for each group in alphabetical order, how many
+The event is ``{"rows": [{...}], "by": "city", "value": "sales"}``; the answer has, for each group in
+alphabetical order, how many
 rows it has, their total and their mean.
 """
 

@@ -1,8 +1,8 @@
 """One application for every face: who calls, in which dialect, and what for.
 
-The path tells the dialect, the signature the tenant. On the UNIX socket the peer is the operator, who acts for
-the tenant named
-in ``X-Alcove-Tenant`` (the default one otherwise) without a signature.
+The path tells the dialect, the signature the tenant. On the UNIX socket the peer is the operator,
+who acts for the tenant named in ``X-Alcove-Tenant`` (the default one otherwise) without a
+signature.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 # A zip of 50 MB, base64-encoded in JSON.
 PACKAGE_LIMIT = 70 * 1024 * 1024
-# One byte over what is allowed is told apart from what is absurd: the dialect answers the one, the server the other.
+# One byte over what is allowed is told apart from what is absurd: the dialect answers the one, the
+# server the other.
 INVOKE_LIMIT = 7 * 1024 * 1024
 SMALL_LIMIT = 1 << 20
 CODE_URL_LIFETIME_S = 600
@@ -217,5 +218,6 @@ def _find(request: Request) -> tuple[_Act, dict[str, str]]:
             if match is not None:
                 return act, {key: unquote(value) for key, value in match.groupdict().items()}
     raise NotFound(
-        f"There is no {request.method} {request.path[:200]} here.", hint="check the endpoint and the API's version"
+        f"There is no {request.method} {request.path[:200]} here.",
+        hint="check the endpoint and the API's version",
     )

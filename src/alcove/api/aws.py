@@ -136,7 +136,10 @@ async def publish_version(call: Call, name: str) -> Response:
 async def list_versions(call: Call, name: str) -> Response:
     query = call.request.query
     page = await call.faces.service.list_versions(
-        call.tenant, call.reference(name).name, query.get("Marker", ""), number(query, "MaxItems", 50)
+        call.tenant,
+        call.reference(name).name,
+        query.get("Marker", ""),
+        number(query, "MaxItems", 50),
     )
     document: dict[str, Any] = {"Versions": [configuration(item, qualified=True) for item in page.items]}
     if page.marker is not None:
@@ -162,7 +165,8 @@ async def invoke(call: Call, name: str) -> Response:
         return Response(204, {"x-amzn-RequestId": call.request_id})
     trace_id = headers.get("x-amzn-trace-id", "")
     if kind == "Event":
-        # Accepted is not yet durable: a queue that outlives the daemon comes with asynchronous invocation proper.
+        # Accepted is not yet durable: a queue that outlives the daemon comes with asynchronous
+        # invocation proper.
         call.faces.in_background(
             call.faces.dispatcher.invoke(function, event, trace_id=trace_id, client_context=context)
         )

@@ -1,4 +1,6 @@
-"""Baidu's CFC API (v1), for the stock Baidu SDKs; their quirks are in docs/decisions/0006-two-dialects.md."""
+"""Baidu's CFC API (v1), for the stock Baidu SDKs; their quirks are in
+docs/decisions/0006-two-dialects.md.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
     """Return FunctionConfiguration, as CFC names its fields."""
     return {
         "FunctionName": function.name,
-        "FunctionBrn": f"brn:bce:cfc:{_region(function)}:{function.tenant}:function:{function.name}:{function.version}",
+        "FunctionBrn": (
+            f"brn:bce:cfc:{_region(function)}:{function.tenant}:function:{function.name}:{function.version}"
+        ),
         "FunctionArn": function.arn,
         "Runtime": function.runtime_name,
         "Handler": function.handler,
@@ -106,7 +110,9 @@ async def update_code(call: Call, name: str) -> Response:
 
 async def update_configuration(call: Call, name: str) -> Response:
     function = await call.faces.service.update_configuration(
-        call.tenant, call.reference(name).name, change(read_object(call.request), operator=call.operator)
+        call.tenant,
+        call.reference(name).name,
+        change(read_object(call.request), operator=call.operator),
     )
     return _answer(call, configuration(function))
 
@@ -122,9 +128,15 @@ async def publish_version(call: Call, name: str) -> Response:
 async def list_versions(call: Call, name: str) -> Response:
     query = call.request.query
     page = await call.faces.service.list_versions(
-        call.tenant, call.reference(name).name, query.get("Marker", ""), number(query, "MaxItems", 50)
+        call.tenant,
+        call.reference(name).name,
+        query.get("Marker", ""),
+        number(query, "MaxItems", 50),
     )
-    document = {"Versions": [configuration(item) for item in page.items], "NextMarker": page.marker or ""}
+    document = {
+        "Versions": [configuration(item) for item in page.items],
+        "NextMarker": page.marker or "",
+    }
     return _answer(call, document)
 
 

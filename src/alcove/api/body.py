@@ -29,7 +29,9 @@ def read_object(request: Request) -> dict[str, Any]:
 
 
 def field(document: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
-    """Return the field, None where it is absent or null. Raises ``InvalidRequest`` for another type."""
+    """Return the field, None where it is absent or null. Raises ``InvalidRequest`` for another
+    type.
+    """
     value = document.get(name)
     if value is None:
         return None

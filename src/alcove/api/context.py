@@ -72,7 +72,9 @@ def answer(document: Any, status: int = 200, request_id: str = "", header: str =
 
 
 def check_event(event: bytes, *, asynchronous: bool) -> bytes:
-    """Return the event as it goes to the runtime. Raises ``TooLarge`` and, for what is not JSON, ``InvalidRequest``."""
+    """Return the event as it goes to the runtime. Raises ``TooLarge`` and, for what is not JSON,
+    ``InvalidRequest``.
+    """
     limit = ASYNCHRONOUS_LIMIT if asynchronous else SYNCHRONOUS_LIMIT
     if len(event) > limit:
         raise TooLarge(f"{len(event)} byte payload is too large for the invocation type (limit {limit} bytes)")

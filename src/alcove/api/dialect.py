@@ -25,7 +25,9 @@ Render = Callable[[int, str, str, str, str], Response]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """``codes`` maps an error's class (and an ``AccessDenied``'s code) to status and code; first match wins."""
+    """``codes`` maps an error's class (and an ``AccessDenied``'s code) to status and code; first
+    match wins.
+    """
 
     codes: tuple[tuple[type[AlcoveError], str, int, str], ...]
     fallback: tuple[int, str]
@@ -103,7 +105,8 @@ AWS = Dialect(
     render=_aws,
 )
 
-# The Python SDK retries 500 and 503 for ever, so what will not pass by itself is never answered with them.
+# The Python SDK retries 500 and 503 for ever, so what will not pass by itself is never answered
+# with them.
 BCE = Dialect(
     codes=(
         (AccessDenied, "unknown_key", 403, "InvalidAccessKeyId"),

@@ -24,7 +24,9 @@ async def instances(call: Call) -> Response:
 
 
 async def environment(call: Call) -> Response:
-    """What points SDKs here, with the tenant's first key: for the operator alone, since it holds a secret."""
+    """What points SDKs here, with the tenant's first key: for the operator alone, since it holds a
+    secret.
+    """
     if not call.operator:
         raise AccessDenied("only the operator may read keys", code="missing", hint="use the UNIX socket")
     key = call.faces.tenants.keys_of(call.tenant)[0]

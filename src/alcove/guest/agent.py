@@ -1,8 +1,11 @@
 """The agent: PID 1 of every VM, and the host's hands inside of it.
 
-One thread, one loop. It carries out the control channel's operations (docs/architecture.md), starts the language runtime, forwards what
-the tenant's processes print, reports how they end, and reaps orphans. It holds no secret: the tenant's code runs as another
-user, in another cgroup, and finds nothing here. Standard library only; every module is imported before a template is saved.
+One thread, one loop. It carries out the control channel's operations (docs/architecture.md), starts the
+language runtime, forwards what
+the tenant's processes print, reports how they end, and reaps orphans. It holds no secret: the tenant's code
+runs as another
+user, in another cgroup, and finds nothing here. Standard library only; every module is imported before a
+template is saved.
 """
 
 from __future__ import annotations
@@ -106,8 +109,9 @@ class Agent:
                 for frame in self._port.receive():
                     self._carry_out(frame)
             except FrameError as error:
+                # The host is trusted: it can only have been cut off in the middle of a frame.
                 sys.stderr.write(f"alcove agent: {error}\n")
-                self._port.away = True
+                self._port.reset()
             if self._port.away:
                 # A port whose host is away is readable and hung up without end: look again later.
                 self._epoll.unregister(self._port.fd)
@@ -223,7 +227,7 @@ class Agent:
                 def child() -> None:
                     os.dup2(channel, CHANNEL_FD, inheritable=True)
                     environment = {**_ENVIRONMENT, "ALCOVE_CHANNEL_FD": str(CHANNEL_FD)}
-                    os.execve(command[0], command, environment)
+                    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
 
                 process = self._table.start(child, runtime=True, keep_fd=channel)
             else:
@@ -243,7 +247,7 @@ class Agent:
 
             def child() -> None:
                 os.chdir(request.get("cwd") or "/tmp")
-                os.execvpe(argv[0], argv, environment)
+                os.execvpe(argv[0], argv, environment)  # noqa: S606 - no shell is wanted
 
             process = self._table.start(child, stdin=stdin, timeout_s=request.get("timeout_s"))
         finally:
@@ -291,6 +295,11 @@ class Agent:
         if not data:
             self._drop_output(fd)
             return False
+        if process.outputs[fd] == 2:
+            # The end of a request is marked on stderr: what was printed to stdout before it must come before it.
+            for other, stream in process.outputs.items():
+                while stream == 1 and other in self._outputs and not self._port.full and self._forward(other):
+                    pass
         self._port.send(Kind.LOG, process.number, bytes([process.outputs[fd]]) + data)
         return True
 

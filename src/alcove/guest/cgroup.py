@@ -7,6 +7,9 @@ import os
 ROOT = "/sys/fs/cgroup"
 TENANT = ROOT + "/tenant"
 AGENT = ROOT + "/agent"
+# Until the host says what the function may have: the largest function's.
+DEFAULT_MEMORY_MIB = 3008
+DEFAULT_PIDS = 512
 
 
 def write(name: str, value: str) -> None:
@@ -37,6 +40,7 @@ def set_up() -> None:
         file.write("10000")
     # A workload that runs out of memory ends as a whole, not limping without one of its processes.
     write("memory.oom.group", "1")
+    limit(DEFAULT_MEMORY_MIB, DEFAULT_PIDS)
 
 
 def join() -> None:

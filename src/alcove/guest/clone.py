@@ -29,7 +29,9 @@ def personalise(request: dict[str, Any]) -> None:
 
 
 def _bind_boot_id() -> None:
-    """The kernel's boot id cannot be changed: a file with ours is mounted over it, once, and rewritten at each restore."""
+    """The kernel's boot id cannot be changed: a file with ours is mounted over it, once, and rewritten at each
+    restore.
+    """
     global _bound
     if not _bound:
         kernel.mount("/run/boot-id", _BOOT_ID, "none", kernel.MS_BIND)

@@ -22,7 +22,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 _RNDADDENTROPY = 0x40085203
 _RNDRESEEDCRNG = 0x5207
 _SIOCSIFHWADDR, _SIOCSIFMTU, _SIOCGIFINDEX = 0x8924, 0x8922, 0x8933
-_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
+_SIOCSIFADDR, _SIOCSIFNETMASK = 0x8916, 0x891C
+_RTM_NEWLINK, _RTM_NEWROUTE = 16, 24
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE, _NLM_F_CREATE = 0x1, 0x4, 0x100, 0x400
 _IFF_UP = 1
 
@@ -62,13 +63,15 @@ def set_up_nic(name: str, mac: str, address: str, gateway: str, mtu: int) -> Non
         hardware = struct.pack("H6s", 1, bytes.fromhex(mac.replace(":", "")))
         fcntl.ioctl(control, _SIOCSIFHWADDR, padded + hardware + bytes(16))
         fcntl.ioctl(control, _SIOCSIFMTU, padded + struct.pack("i20x", mtu))
+        # These replace the address that a snapshot was saved with; netlink would add a second one beside it.
+        for request, value in ((_SIOCSIFADDR, address.partition("/")[0]), (_SIOCSIFNETMASK, "255.255.255.255")):
+            place = struct.pack("HH4s16x", socket.AF_INET, 0, socket.inet_aton(value))
+            fcntl.ioctl(control, request, padded + place)
         answer = fcntl.ioctl(control, _SIOCGIFINDEX, padded + bytes(24))
         (index,) = struct.unpack_from("i", answer, 16)
-    local = socket.inet_aton(address.partition("/")[0])
     route = socket.inet_aton(gateway)
     create = _NLM_F_CREATE | _NLM_F_REPLACE
     link = struct.pack("BxHiII", 0, 0, index, _IFF_UP, _IFF_UP)
-    addr = struct.pack("BBBBi", socket.AF_INET, 32, 0, 0, index) + _attribute(2, local) + _attribute(1, local)
     # Family, destination bits, source bits, TOS, table main, protocol static, scope, type unicast, flags.
     host = struct.pack("BBBBBBBBI", socket.AF_INET, 32, 0, 0, 254, 4, 253, 1, 0)
     host += _attribute(1, route) + _attribute(4, struct.pack("i", index))
@@ -77,7 +80,6 @@ def set_up_nic(name: str, mac: str, address: str, gateway: str, mtu: int) -> Non
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         messages = (
             (_RTM_NEWLINK, 0, link),
-            (_RTM_NEWADDR, create, addr),
             (_RTM_NEWROUTE, create, host),
             (_RTM_NEWROUTE, create, default),
         )

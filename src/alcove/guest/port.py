@@ -1,6 +1,7 @@
 """The agent's end of the control channel: a virtio-serial port, never blocking, never holding much.
 
-A read of nothing means that the host is away, because its daemon restarts: the port is then looked at again after ``RETRY_S``.
+A read of nothing means that the host is away, because its daemon restarts: the port is then looked at again
+after ``RETRY_S``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Port:
         self._decoder = Decoder()
         self._queue: deque[bytes] = deque()
         self._queued = 0
+        # The head of the queue is the rest of a frame whose beginning is sent.
+        self._torn = False
 
     @property
     def full(self) -> bool:
@@ -51,10 +54,21 @@ class Port:
             return
         self.away = not data
         if self.away:
-            # Half a frame of a host that went away is never completed by the next.
-            self._decoder = Decoder()
+            self._forget_halves()
             return
         yield from self._decoder.feed(data)
+
+    def reset(self) -> None:
+        """Begin anew after something that was no frame."""
+        self.away = True
+        self._forget_halves()
+
+    def _forget_halves(self) -> None:
+        """Half a frame from a host that went away is never completed, nor is half a frame to it for the next."""
+        self._decoder = Decoder()
+        if self._torn:
+            self._queued -= len(self._queue.popleft())
+            self._torn = False
 
     def send(self, kind: Kind, id: int, payload: bytes) -> None:
         data = encode(kind, id, payload)
@@ -64,6 +78,7 @@ class Port:
             return
         written = self._write(data)
         if written < len(data):
+            self._torn = written > 0
             self._queue.append(data[written:])
             self._queued += len(data) - written
 
@@ -73,9 +88,11 @@ class Port:
             written = self._write(data)
             self._queued -= written
             if written < len(data):
+                self._torn = self._torn or written > 0
                 self._queue[0] = data[written:]
                 return
             self._queue.popleft()
+            self._torn = False
 
     def _write(self, data: bytes) -> int:
         try:

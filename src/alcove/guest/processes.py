@@ -53,7 +53,9 @@ class ProcessTable:
         keep_fd: int | None = None,
         timeout_s: float | None = None,
     ) -> Process:
-        """Fork; the child becomes the tenant's, sees only ``stdin`` (or nothing) and ``keep_fd``, and calls ``child``."""
+        """Fork; the child becomes the tenant's, sees only ``stdin`` (or nothing) and ``keep_fd``, and calls
+        ``child``.
+        """
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
         pid = os.fork()
         if pid == 0:
@@ -77,6 +79,8 @@ class ProcessTable:
     def reap(self) -> list[Process]:
         """Collect every child that has ended, ours or an orphan's; return those of ours, reported."""
         ended = []
+        kills = cgroup.out_of_memory_kills()
+        killed_for_memory, self._oom_kills = kills > self._oom_kills, kills
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -86,20 +90,17 @@ class ProcessTable:
                 break
             for process in self.by_number.values():
                 if process.pid == pid and process.report is None:
-                    process.report = self._report(process, status)
+                    process.report = self._report(process, status, killed_for_memory)
                     ended.append(process)
         self._forget_old()
         return ended
 
-    def _report(self, process: Process, status: int) -> dict[str, Any]:
+    def _report(self, process: Process, status: int, killed_for_memory: bool) -> dict[str, Any]:
         code = os.waitstatus_to_exitcode(status)
-        kills = cgroup.out_of_memory_kills()
-        killed_for_memory = code == -signal.SIGKILL and kills > self._oom_kills
-        self._oom_kills = kills
         reason = "exited" if code >= 0 else "signal"
         if process.timed_out:
             reason = "timeout"
-        elif killed_for_memory:
+        elif killed_for_memory and code == -signal.SIGKILL:
             reason = "out_of_memory"
         return {
             "process": process.number,

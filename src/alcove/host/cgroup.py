@@ -1,7 +1,9 @@
 """Control groups, v1 and v2 alike.
 
-Each sandbox has one group, ``alcove-<tag>/<name>``, in the unified hierarchy or in each of the v1 controllers that Alcove uses. A group is
-also the surest list of a sandbox's processes: what is started joins it before its first instruction, so killing the group after a
+Each sandbox has one group, ``alcove-<tag>/<name>``, in the unified hierarchy or in each of the v1 controllers
+that Alcove uses. A group is
+also the surest list of a sandbox's processes: what is started joins it before its first instruction, so killing
+the group after a
 crash leaves nothing. Sources: cgroups(7), Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
 """
 
@@ -118,7 +120,9 @@ class Cgroup:
         cpu_shares: int | None = None,
         pids: int | None = None,
     ) -> None:
-        """Set what is given. ``cpu_fraction`` is of one processor; ``cpu_shares`` has 1024 for an ordinary group (v1's scale)."""
+        """Set what is given. ``cpu_fraction`` is of one processor; ``cpu_shares`` has 1024 for an ordinary
+        group (v1's scale).
+        """
         v2 = self._hierarchy.unified is not None
         if memory_bytes is not None:
             self._file("memory", "memory.max" if v2 else "memory.limit_in_bytes").write_text(str(memory_bytes))

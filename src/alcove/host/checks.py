@@ -201,9 +201,7 @@ def _version(path: str, arguments: tuple[str, ...]) -> str:
 def _run(argv: list[str]) -> str | None:
     """Return what the command prints, or None where it fails or hangs."""
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return None
     # mksquashfs -version exits with 1 on some releases; what it printed counts.

@@ -1,7 +1,9 @@
 """nftables rules: what sandboxes may reach.
 
-Inside the instance's namespace: a port may send only from its own MAC and address (bridge family); forwarding is dropped but for
-replies, for a tenant's bridge to itself, and for the way out, less link-local addresses; the namespace itself answers only pings. On the
+Inside the instance's namespace: a port may send only from its own MAC and address (bridge family); forwarding
+is dropped but for
+replies, for a tenant's bridge to itself, and for the way out, less link-local addresses; the namespace itself
+answers only pings. On the
 host: nothing from the instance reaches the host's own services or another instance; what goes out is translated.
 """
 

@@ -30,9 +30,7 @@ def zip_folder(folder: Path) -> bytes:
                 path = Path(current, name)
                 real = path.resolve()
                 if not real.is_relative_to(root) or not real.is_file():
-                    raise InvalidRequest(
-                        f"{path} is not a file of {folder}", hint="remove or replace it"
-                    )
+                    raise InvalidRequest(f"{path} is not a file of {folder}", hint="remove or replace it")
                 info = zipfile.ZipInfo(path.relative_to(root).as_posix(), (1980, 1, 1, 0, 0, 0))
                 info.compress_type = zipfile.ZIP_DEFLATED
                 executable = os.access(real, os.X_OK) and real.stat().st_mode & 0o111

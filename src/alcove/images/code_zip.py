@@ -110,9 +110,7 @@ def check_package(data: bytes) -> Package:
     except (NotImplementedError, RuntimeError, IndexError, UnicodeError) as error:
         raise InvalidRequest(f"{UNREADABLE} {error}") from error
     if len(infos) > ENTRY_LIMIT:
-        raise InvalidRequest(
-            f"The package has {len(infos)} entries; at most {ENTRY_LIMIT} are allowed."
-        )
+        raise InvalidRequest(f"The package has {len(infos)} entries; at most {ENTRY_LIMIT} are allowed.")
     entries = tuple(entry for info in infos if (entry := _check_entry(info)) is not None)
     if not any(not entry.is_folder for entry in entries):
         raise InvalidRequest("Uploaded file must be a non-empty zip")
@@ -211,8 +209,7 @@ def _check_sizes(infos: list[zipfile.ZipInfo], package_bytes: int) -> int:
         raise InvalidRequest(f"Unzipped size must be smaller than {UNPACKED_LIMIT} bytes")
     if total > RATIO_FREE_BYTES and total > RATIO_LIMIT * package_bytes:
         raise InvalidRequest(
-            f"The package unpacks to {total // package_bytes} times its size; "
-            f"at most {RATIO_LIMIT} times is allowed."
+            f"The package unpacks to {total // package_bytes} times its size; at most {RATIO_LIMIT} times is allowed."
         )
     return total
 

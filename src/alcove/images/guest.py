@@ -74,9 +74,7 @@ def find_guest_image(images_dir: Path) -> GuestImage | None:
     return max(found, key=lambda image: image.root.stat().st_ctime, default=None)
 
 
-def build_guest_image(
-    images_dir: Path, *, progress: Callable[[str], None], refresh: bool = False
-) -> GuestImage:
+def build_guest_image(images_dir: Path, *, progress: Callable[[str], None], refresh: bool = False) -> GuestImage:
     """Return the current image, building it where it is missing; ``refresh`` asks for the newest packages.
 
     Raises ``HostError`` with a hint: a tool missing, no network, disk full, not root.

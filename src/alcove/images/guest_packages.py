@@ -26,9 +26,7 @@ PACKAGES = (
     "netbase", "nodejs", "python3.11", "sed", "tar", "tzdata", "util-linux",
 )  # fmt: skip
 # Dependencies that only maintainer scripts need.
-LEFT_OUT = frozenset(
-    {"debconf", "dpkg", "perl-base", "cdebconf", "passwd", "install-info", "logsave", "mount"}
-)
+LEFT_OUT = frozenset({"debconf", "dpkg", "perl-base", "cdebconf", "passwd", "install-info", "logsave", "mount"})
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root",
                "DEBIAN_FRONTEND": "noninteractive"}  # fmt: skip
 

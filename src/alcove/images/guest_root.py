@@ -95,7 +95,9 @@ def _take_kernel(archive: Path, folder: Path) -> None:
     found = {path.stem: path for path in unpacked.rglob("*.ko")}
     for name in MODULES:
         if name not in found:
-            raise HostError(f"the kernel package lacks the module {name}", hint="Report this: Debian changed its kernel.")
+            raise HostError(
+                f"the kernel package lacks the module {name}", hint="Report this: Debian changed its kernel."
+            )
         shutil.copyfile(found[name], modules / f"{name}.ko")
     shutil.rmtree(unpacked)
 

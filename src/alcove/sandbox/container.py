@@ -141,9 +141,7 @@ class ContainerSandbox:
         await asyncio.to_thread(mount_squashfs, self._rehearsal_image, task)
         try:
             await self.channel.request(Kind.LOAD, _REHEARSAL, timeout_s=60)
-            await self.channel.invoke(
-                Invocation("rehearsal", b'{"rehearsal":true}', int(time.time() * 1000) + 3000)
-            )
+            await self.channel.invoke(Invocation("rehearsal", b'{"rehearsal":true}', int(time.time() * 1000) + 3000))
             await self.channel.request(Kind.UNLOAD, b"", timeout_s=60)
         finally:
             await asyncio.to_thread(unmount, task)

@@ -69,9 +69,7 @@ class OciRuntime:
         if code is None:
             raise HostError(f"{self.program} did not start a container in {TIMEOUT_S} s")
         if code:
-            raise HostError(
-                f"{self.program} failed ({code}): {_last_words(log)}", hint="run: alcove doctor"
-            )
+            raise HostError(f"{self.program} failed ({code}): {_last_words(log)}", hint="run: alcove doctor")
         return int(pid_file.read_text())
 
     def delete(self, id: str) -> None:

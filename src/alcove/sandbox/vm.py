@@ -69,6 +69,8 @@ class VmResources:
     user: int
     tap: Tap | None = None
     machine: Machine | None = None
+    # How much processor time stands for the same work: 1 with hardware virtualisation.
+    cpu_scale: float = 1.0
 
 
 class PhaseClock:
@@ -288,7 +290,9 @@ class VmSandbox:
 
     def _limit_cpu(self, workload: Workload) -> None:
         share = workload.memory_mib / MEMORY_MIB_PER_VCPU
-        self.resources.cgroup.set_limits(cpu_fraction=min(1.0, share), cpu_shares=max(2, int(1024 * share)))
+        self.resources.cgroup.set_limits(
+            cpu_fraction=min(1.0, share * self.resources.cpu_scale), cpu_shares=max(2, int(1024 * share))
+        )
 
     # Invocation
 

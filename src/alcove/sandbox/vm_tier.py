@@ -39,7 +39,7 @@ from alcove.vmm.accelerator import Accelerator
 from alcove.vmm.jail import FIRST_USER, PROGRAM, USERS, Jail
 from alcove.vmm.machine import Machine, RestoreError, anonymous_file
 from alcove.vmm.qmp import Monitor, listen
-from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, Boot, Channel, Drive, MachineSpec, render
+from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, AcceleratorKind, Boot, Channel, Drive, MachineSpec, render
 from alcove.vmm.template import MachineStore, SavedMachine, machine_key
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,10 @@ HOST_PIDS = 64
 BOOT_TIMEOUT_S = 120.0
 # How many times a template's machine rehearses before it is saved: the second finds the paths of the first warm.
 REHEARSALS = 2
+# Emulation takes 10 to 30 times the processor time for the same work. A function is limited to its share of
+# work, not of time,
+# or the smallest would take a minute to start; among themselves functions keep the proportion by their weights.
+EMULATION_COST = 10.0
 # Bump when the engine changes what a saved machine holds.
 ENGINE = 1
 
@@ -95,6 +99,7 @@ class VmTier:
         self._loaded: dict[str, SavedMachine] = {}
         self._waiting: dict[str, deque[VmSandbox]] = {}
         self._waiting_size = waiting
+        self._cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
         self._users = iter(range(FIRST_USER, FIRST_USER + USERS))
         self._taken: set[int] = set()
         self._live: set[VmSandbox] = set()
@@ -121,7 +126,7 @@ class VmTier:
         id = new_id()
         user = self._take_user()
         folder = self._records.create(id, {"tier": "vm", "step": "launching", "user": user})
-        resources = VmResources(id, folder, Cgroup(self._tag, id), user)
+        resources = VmResources(id, folder, Cgroup(self._tag, id), user, cpu_scale=self._cpu_scale)
         try:
             await asyncio.to_thread(resources.cgroup.create)
             resources.cgroup.set_limits(memory_bytes=(MEMORY_MIB + OVERHEAD_MIB) * MIB, pids=HOST_PIDS)
@@ -515,7 +520,9 @@ class VmTier:
                 return None
             folder = self._records.folder / id
             machine = await Machine.adopt(id, process, folder / "qmp.sock")
-            resources = VmResources(id, folder, Cgroup(self._tag, id), int(record["user"]), None, machine)
+            resources = VmResources(
+                id, folder, Cgroup(self._tag, id), int(record["user"]), None, machine, self._cpu_scale
+            )
             if record.get("address") and self._network is not None:
                 resources.tap = await self._network.adopt(record["address"], record.get("tenant"))
             sandbox = VmSandbox(

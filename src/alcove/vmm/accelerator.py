@@ -1,7 +1,9 @@
 """Which accelerator really works here.
 
-On nested and para-virtualised hosts /dev/kvm opens, KVM_CREATE_VM succeeds, and a stock kernel still hangs or QEMU aborts. So the
-probe boots the guest's own kernel under KVM until it reports that it finds no root disk: by then it has set up paging, timers and
+On nested and para-virtualised hosts /dev/kvm opens, KVM_CREATE_VM succeeds, and a stock kernel still hangs or
+QEMU aborts. So the
+probe boots the guest's own kernel under KVM until it reports that it finds no root disk: by then it has set up
+paging, timers and
 interrupts. The answer is remembered for this boot of the host, for this QEMU and this kernel.
 """
 
@@ -34,7 +36,9 @@ class Accelerator:
 
 
 def probe(state: Path, kernel: Path | None = None, *, fresh: bool = False) -> Accelerator:
-    """Return what works, from the cache of this boot unless ``fresh``. ``kernel`` defaults to the newest guest image's."""
+    """Return what works, from the cache of this boot unless ``fresh``. ``kernel`` defaults to the newest guest
+    image's.
+    """
     kernel = kernel or _newest_kernel(state)
     if not PROGRAM.exists():
         return Accelerator(AcceleratorKind.TCG, "QEMU is not installed, so nothing could be tried")
@@ -75,9 +79,7 @@ def _probe(kernel: Path | None) -> Accelerator:
         "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1",
     ]  # fmt: skip
     began = time.monotonic()
-    child = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         output, _ = child.communicate(timeout=DEADLINE_S)
         ended = f"QEMU ended with status {child.returncode}"

@@ -1,8 +1,11 @@
 """The jail in which each machine's VMM runs.
 
-One folder, built once for a version of QEMU, holds the program, its libraries and firmware and nothing else. A VMM starts with new
-mount, network, IPC and UTS namespaces, joins its cgroup, is chrooted into the folder and becomes an unprivileged user of its
-own without groups or capabilities, before QEMU's first instruction. QEMU then adds its seccomp filter. Every file, socket, tap
+One folder, built once for a version of QEMU, holds the program, its libraries and firmware and nothing else. A
+VMM starts with new
+mount, network, IPC and UTS namespaces, joins its cgroup, is chrooted into the folder and becomes an
+unprivileged user of its
+own without groups or capabilities, before QEMU's first instruction. QEMU then adds its seccomp filter. Every
+file, socket, tap
 and memory it works with is inherited as a descriptor.
 """
 
@@ -30,7 +33,8 @@ _FIRMWARE_FOLDERS = (Path("/usr/share/qemu"), Path("/usr/share/seabios"))
 FIRST_USER = 2_000_000
 USERS = 65_536
 
-# The shell joins the cgroups while it is still root in the host's view, so that no instruction of QEMU's runs outside of them. /proc
+# The shell joins the cgroups while it is still root in the host's view, so that no instruction of QEMU's runs
+# outside of them. /proc
 # shows the process itself alone, for /proc/self/fd; in a mount namespace of its own, it vanishes with the process.
 _LAUNCH = """
 root=$1 user=$2 groups=$3; shift 3
@@ -80,17 +84,15 @@ def build_jail(folder: Path) -> Jail:
             if Path("/dev/kvm").exists():
                 status = os.stat("/dev/kvm")
                 os.mknod(work / "dev/kvm", 0o666 | stat.S_IFCHR, status.st_rdev)
-                os.chmod(work / "dev/kvm", 0o666)
+                os.chmod(work / "dev/kvm", 0o666)  # noqa: S103 - every VMM has a user of its own
             for base, _, _ in os.walk(work):
-                os.chmod(base, 0o755)
+                os.chmod(base, 0o755)  # noqa: S103 - below a folder that is root's alone
     # The VMM's user must pass through the parents of the chroot only by way of the chroot itself: they stay 0700.
     return Jail(root, name)
 
 
 def _files() -> list[Path]:
-    listing = subprocess.run(
-        ["/usr/bin/ldd", str(PROGRAM)], capture_output=True, text=True, check=True
-    ).stdout
+    listing = subprocess.run(["/usr/bin/ldd", str(PROGRAM)], capture_output=True, text=True, check=True).stdout
     libraries = {Path(found) for found in re.findall(r"(/\S+) \(0x", listing)}
     firmware = []
     for name in FIRMWARE:

@@ -1,6 +1,7 @@
 """One machine: a jailed QEMU, from its launch to its end.
 
-A machine owns its process, its monitor and its user id, nothing else: cgroup, tap, memory and folder belong to whoever launched it.
+A machine owns its process, its monitor and its user id, nothing else: cgroup, tap, memory and folder belong to
+whoever launched it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Machine:
     async def launch(
         cls, spec: MachineSpec, jail: Jail, *, user: int, cgroup_files: Sequence[Path], monitor_path: Path
     ) -> Machine:
-        """Start QEMU and connect to its monitor. Raises ``SandboxError`` with QEMU's own words where it does not start."""
+        """Start QEMU and connect to its monitor. Raises ``SandboxError`` with QEMU's own words where it does
+        not start.
+        """
         with tempfile.TemporaryFile() as output:
             argv = jail.command(render(spec), user=user, cgroup_files=cgroup_files)
             process = spawn(argv, pass_fds=spec.descriptors(), output=output.fileno())
@@ -114,7 +117,9 @@ class Machine:
         await self.monitor.execute("stop")
 
     async def swap(self, drive: str, fd: int | None, *, size: int = 0) -> None:
-        """Put another file (or nothing, ``size`` bytes of it) behind a live drive, read-only; the guest sees the same disk."""
+        """Put another file (or nothing, ``size`` bytes of it) behind a live drive, read-only; the guest sees
+        the same disk.
+        """
         number = next(_fd_sets)
         node = f"{drive}-{number}"
         if fd is None:
@@ -160,6 +165,3 @@ class Machine:
 def anonymous_file(name: str) -> int:
     """Return the descriptor of an empty file in memory, for device state."""
     return os.memfd_create(name, os.MFD_CLOEXEC)
-
-
-

@@ -1,6 +1,7 @@
 """What a machine is made of, and the QEMU command line that makes it.
 
-``render`` is pure: the same spec gives the same arguments, so command lines are snapshot-tested. Everything that QEMU opens
+``render`` is pure: the same spec gives the same arguments, so command lines are snapshot-tested. Everything
+that QEMU opens
 comes to it as a descriptor: inside its jail there is nothing to open.
 """
 
@@ -22,7 +23,8 @@ class AcceleratorKind(StrEnum):
 
     def cpu(self) -> str:
         """The CPU model. Under emulation each feature that the guest kernel would use costs translated code: five-level
-        page tables, SMAP and friends guard a guest's kernel from its own processes, and here the VM is the boundary; ``rep
+        page tables, SMAP and friends guard a guest's kernel from its own processes, and here the VM is the
+        boundary; ``rep
         movsb`` (ERMS) is emulated byte by byte; AVX loops are emulated lane by lane. What is left is x86-64-v2."""
         if self is AcceleratorKind.KVM:
             return "host"
@@ -98,7 +100,8 @@ class MachineSpec:
 
 
 KERNEL_COMMAND_LINE = (
-    # ``mitigations=off``: they guard the guest's kernel from the guest's own only tenant, at a price that emulation multiplies.
+    # ``mitigations=off``: they guard the guest's kernel from the guest's own only tenant, at a price that
+    # emulation multiplies.
     # ``tsc=reliable no_timer_check``: calibration against emulated timers is slow and may hang.
     "console=ttyS0 quiet mitigations=off nokaslr random.trust_cpu=on panic=-1 tsc=reliable no_timer_check rdinit=/init"
 )
@@ -150,7 +153,8 @@ def render(spec: MachineSpec) -> list[str]:
 
 
 def _drive(number: int, drive: Drive, accelerator: AcceleratorKind) -> list[str]:
-    # Under emulation a request reaches the disk sooner from the processor's own thread than by waking another: small reads,
+    # Under emulation a request reaches the disk sooner from the processor's own thread than by waking another:
+    # small reads,
     # of which mounting and importing consist, take a fifth less.
     notify = ",ioeventfd=off" if accelerator is AcceleratorKind.TCG else ""
     mode = "on" if drive.read_only else "off"

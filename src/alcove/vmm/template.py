@@ -1,8 +1,11 @@
 """Saved machines: memory, device state and the key of all they depend on.
 
-A template is a machine saved after it has booted; a snapshot is one saved after a function version's init code has run. Both are
-``SavedMachine``s in a ``MachineStore``. What a saved machine depends on (QEMU, accelerator, kernel, guest image, device model) is
-hashed into its key, so that a change of any gives another key and the old one is never restored. Files are checked when they are
+A template is a machine saved after it has booted; a snapshot is one saved after a function version's init code
+has run. Both are
+``SavedMachine``s in a ``MachineStore``. What a saved machine depends on (QEMU, accelerator, kernel, guest
+image, device model) is
+hashed into its key, so that a change of any gives another key and the old one is never restored. Files are
+checked when they are
 loaded: one that is truncated or altered is discarded, and whoever asked boots cold.
 """
 
@@ -64,14 +67,18 @@ class SavedMachine:
 
 
 class MachineStore:
-    """A folder of saved machines, each in a folder named by its key: ``memory`` (sparse), ``state``, ``manifest.json``."""
+    """A folder of saved machines, each in a folder named by its key: ``memory`` (sparse), ``state``,
+    ``manifest.json``.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = private_folder(folder)
         reap_unfinished(folder)
 
     def save(self, key: str, memory_fd: int, state: bytes, facts: dict[str, Any]) -> SavedMachine:
-        """Seal the memory and keep both durably. Raises ``CapacityError`` where the disk is full; nothing is left then."""
+        """Seal the memory and keep both durably. Raises ``CapacityError`` where the disk is full; nothing is
+        left then.
+        """
         punch_zero_pages(memory_fd)
         seal_memory(memory_fd)
         require_space(self._folder, os.fstat(memory_fd).st_blocks * 512 + len(state), "a saved machine")

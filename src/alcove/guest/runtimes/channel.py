@@ -17,6 +17,10 @@ class ChannelClosed(Exception):
     """The host closed the socket: the sandbox is over."""
 
 
+class HostAway(Exception):
+    """The host went away in the middle of a frame."""
+
+
 class Channel:
     """On a virtio port nothing to read means that the host's daemon restarts, on a socket that it has gone."""
 
@@ -37,13 +41,20 @@ class Channel:
                 missing -= len(data)
             elif self._port:
                 time.sleep(_AWAY_S)
+                if chunks:
+                    raise HostAway
             else:
                 raise ChannelClosed
         return b"".join(chunks)
 
     def receive(self) -> Frame:
-        length, kind, id = parse_header(self._read(HEADER.size))
-        return Frame(kind, id, self._read(length) if length else b"")
+        while True:
+            try:
+                length, kind, id = parse_header(self._read(HEADER.size))
+                return Frame(kind, id, self._read(length) if length else b"")
+            except HostAway:
+                # The next host begins with a frame of its own.
+                continue
 
     def send(self, kind: Kind, id: int, payload: bytes) -> None:
         data = encode(kind, id, payload)

@@ -7,6 +7,7 @@ the first answer runs with cold translated code after a restore, so the path fro
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import json
 import marshal
@@ -184,7 +185,7 @@ class PythonRuntime:
         try:
             result = self._handler(event, Context(self._load, call))
         except SystemExit as error:
-            message = f"RequestId: {self._request_id} Error: Runtime exited with error: exit status {error.code}"
+            message = f"RequestId: {self._request_id} Error: Runtime exited with error: exit status {error.code or 0}"
             return Kind.FAILURE, _failure("Runtime.ExitError", message, [])
         except BaseException as error:
             return Kind.FAILURE, _failure(type(error).__name__, str(error), _stack(error))
@@ -200,11 +201,14 @@ class PythonRuntime:
 
     def _mark(self) -> None:
         """Tell the host where this request's output ends. The tenant may have closed or replaced what we write to."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
             os.write(2, b"\0alcove:end:%s\0" % self._request_id.encode())
-        except (OSError, ValueError, AttributeError):
+        except OSError:
             pass
 
 
@@ -301,6 +305,8 @@ def _failure(kind: str, message: str, stack: list[str]) -> bytes:
 def serve(fd: int) -> NoReturn:
     """Run on this channel for ever. The tenant's children do not inherit it."""
     os.set_inheritable(fd, False)
+    # Without ``site``, which costs a start its time, these two are not there.
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)
     random.seed()
     PythonRuntime(Channel(fd)).run()
 

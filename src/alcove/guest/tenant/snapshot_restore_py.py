@@ -1,6 +1,7 @@
 """Hooks around snapshots, for functions: AWS's module of the same name, so that code written for it works.
 
-``@register_before_snapshot`` runs before a published version is saved, ``@register_after_restore`` in each clone before its first request.
+``@register_before_snapshot`` runs before a published version is saved, ``@register_after_restore`` in each
+clone before its first request.
 """
 
 from __future__ import annotations

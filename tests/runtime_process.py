@@ -1,0 +1,199 @@
+"""A language runtime as a process on this host, with a socket pair in place of the guest's port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from alcove.wire.frame import HEADER, Frame, Kind, encode, parse_header
+
+SOURCES = Path(__file__).parents[1] / "src"
+RUNTIMES = SOURCES / "alcove/guest/runtimes"
+ARN = "arn:aws:lambda:local:000000000000:function:sample"
+
+
+class RuntimeProcess:
+    """Speaks the invocation channel's protocol with a runtime of its own."""
+
+    def __init__(self, argv: Sequence[str], *, channel_fd: int = 0) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(30)
+        self._number = 0
+        self._out = tempfile.TemporaryFile()
+        self._err = tempfile.TemporaryFile()
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES)}
+        command = list(argv)
+        if channel_fd:
+            # As the agent does it: a descriptor that is named in the environment.
+            environment["ALCOVE_CHANNEL_FD"] = str(channel_fd)
+            command = ["/bin/sh", "-c", f'exec "$@" {channel_fd}<&0 0</dev/null', "sh", *argv]
+        self.process = subprocess.Popen(
+            command,
+            stdin=theirs.fileno(),
+            stdout=self._out,
+            stderr=self._err,
+            env=environment,
+            start_new_session=True,
+        )
+        theirs.close()
+        try:
+            ready = self.receive()
+            assert ready.kind is Kind.READY, ready
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.socket.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._out.close()
+        self._err.close()
+
+    # Frames
+
+    def _read(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            chunk = self.socket.recv(min(count - len(data), 1 << 20))
+            if not chunk:
+                raise EOFError(self.stderr())
+            data += chunk
+        return bytes(data)
+
+    def receive(self) -> Frame:
+        length, kind, id = parse_header(self._read(HEADER.size))
+        return Frame(kind, id, self._read(length))
+
+    def send(self, kind: Kind, payload: bytes = b"") -> int:
+        self._number += 1
+        self.socket.sendall(encode(kind, self._number, payload))
+        return self._number
+
+    def request(self, kind: Kind, payload: bytes = b"") -> Frame:
+        number = self.send(kind, payload)
+        frame = self.receive()
+        assert frame.id == number
+        return frame
+
+    # Operations
+
+    def load(self, root: Path, handler: str = "app.handler", **fields: Any) -> Frame:
+        return self.request(Kind.LOAD, load_payload(root, handler, **fields))
+
+    def loaded(self, root: Path, handler: str = "app.handler", **fields: Any) -> Self:
+        frame = self.load(root, handler, **fields)
+        assert frame.kind is Kind.LOADED, frame.payload
+        assert json.loads(frame.payload)["init_ms"] >= 0
+        return self
+
+    def fails_to_load(self, root: Path, handler: str = "app.handler", **fields: Any) -> Any:
+        frame = self.load(root, handler, **fields)
+        assert frame.kind is Kind.FAILURE, frame
+        return json.loads(frame.payload)
+
+    def invoke(self, event: bytes = b"{}", **call: Any) -> Frame:
+        return self.request(Kind.INVOKE, invoke_payload(event, **call))
+
+    def result(self, event: Any = None, **call: Any) -> Any:
+        frame = self.invoke(json.dumps(event).encode(), **call)
+        assert frame.kind is Kind.RESULT, frame.payload[:4096]
+        return json.loads(frame.payload)
+
+    def failure(self, event: Any = None, **call: Any) -> Any:
+        frame = self.invoke(json.dumps(event).encode(), **call)
+        assert frame.kind is Kind.FAILURE, frame
+        return json.loads(frame.payload)
+
+    def hook(self, name: str) -> Frame:
+        return self.request(Kind.HOOK, json.dumps({"hook": name}).encode())
+
+    def unload(self) -> None:
+        assert self.request(Kind.UNLOAD).kind is Kind.DONE
+
+    # What it printed
+
+    def stdout(self) -> str:
+        return os.pread(self._out.fileno(), 1 << 24, 0).decode(errors="replace")
+
+    def stderr(self) -> str:
+        return os.pread(self._err.fileno(), 1 << 24, 0).decode(errors="replace")
+
+    def marked(self, request_id: str = "r-1") -> bool:
+        """Wait a moment for the marker of a request's end."""
+        marker = f"\0alcove:end:{request_id}\0"
+        return eventually(lambda: marker in self.stderr())
+
+
+def eventually(condition: Any, patience_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def load_payload(root: Path, handler: str, **fields: Any) -> bytes:
+    document = {
+        "handler": handler,
+        "task_root": str(root),
+        "environment": {},
+        "function_name": "sample",
+        "version": "7",
+        "arn": ARN,
+        "memory_mib": 256,
+        "timeout_s": 3,
+        "log_group": "/alcove/sample",
+        "log_stream": "[7]",
+        "rehearsal": False,
+    }
+    return json.dumps({**document, **fields}).encode()
+
+
+def invoke_payload(event: bytes, **call: Any) -> bytes:
+    document = {
+        "request_id": "r-1",
+        "deadline_ms": int(time.time() * 1000) + 3000,
+        "arn": ARN,
+        "trace_id": None,
+        "client_context": None,
+    }
+    metadata = json.dumps({**document, **call}).encode()
+    return len(metadata).to_bytes(2, "big") + metadata + event
+
+
+def python_runtime() -> RuntimeProcess:
+    code = "from alcove.guest.runtimes.python import main; main()"
+    return RuntimeProcess([sys.executable, "-B", "-c", code])
+
+
+def node_runtime() -> RuntimeProcess:
+    return RuntimeProcess(["node", str(RUNTIMES / "node.js")], channel_fd=3)
+
+
+def provided_runtime(*, channel_fd: int = 0) -> RuntimeProcess:
+    # Any free port in place of 9001: tests run side by side.
+    code = "from alcove.guest.runtimes import provided; provided.PORT = 0; provided.main()"
+    return RuntimeProcess([sys.executable, "-B", "-c", code], channel_fd=channel_fd)

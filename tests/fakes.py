@@ -118,5 +118,3 @@ class FakeTier:
     async def close(self) -> None:
         for sandbox in list(self.live):
             await sandbox.close()
-
-

@@ -78,9 +78,7 @@ def tell(server: Server) -> None:
     first, second = FUNCTIONS[0], FUNCTIONS[1]
     caller.note(first, "boto3", sdk.by_boto3(environment, first.name, caller.event(first)))
     report.step(f"bce-python-sdk to {environment['BCE_ENDPOINT']}")
-    caller.note(
-        second, "bce-python-sdk", sdk.by_bce(environment, second.name, caller.event(second))
-    )
+    caller.note(second, "bce-python-sdk", sdk.by_bce(environment, second.name, caller.event(second)))
 
     report.calls(caller.made)
     report.startup_times(caller.made)

@@ -74,9 +74,7 @@ class Caller:
             self.server.client.call("DELETE", path)
             answered = self._call_published(function)
         if report.mode(answered) != "snapshot":
-            raise DemoError(
-                f"{function.name} was {answered.start} ({answered.why}), not a snapshot"
-            )
+            raise DemoError(f"{function.name} was {answered.start} ({answered.why}), not a snapshot")
         self.note(function, "cold, published", answered)
         report.step(f"{function.name}, cold, published: {answered.summary()}")
 
@@ -112,9 +110,7 @@ class Caller:
         answered = self.server.call(function.name, self.event(function))
         self.note(function, kind, answered)
         if answered.start not in modes:
-            raise DemoError(
-                f"{function.name} was {answered.start} ({answered.why}), not {' or '.join(modes)}"
-            )
+            raise DemoError(f"{function.name} was {answered.start} ({answered.why}), not {' or '.join(modes)}")
         if kind != "warm" or self.made[-2][1] != "warm":
             report.step(f"{function.name}, {kind}: {answered.summary()}")
 

@@ -29,9 +29,7 @@ def by_bce(environment: Mapping[str, str], name: str, event: bytes) -> Call:
     from baidubce.bce_client_configuration import BceClientConfiguration
     from baidubce.services.cfc.cfc_client import CfcClient
 
-    credentials = BceCredentials(
-        environment["BCE_ACCESS_KEY_ID"], environment["BCE_SECRET_ACCESS_KEY"]
-    )
+    credentials = BceCredentials(environment["BCE_ACCESS_KEY_ID"], environment["BCE_SECRET_ACCESS_KEY"])
     client = CfcClient(BceClientConfiguration(credentials, endpoint=environment["BCE_ENDPOINT"]))
     began = time.perf_counter()
     answered = client.invocations(name, body=json.loads(event))

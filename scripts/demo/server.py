@@ -44,9 +44,7 @@ class Server:
         with self.log_path.open("ab") as log:
             argv = [ALCOVE, "serve", "--state", self.state, "--run", self.run]
             argv += ["--listen", "127.0.0.1:0", "--pool", str(pool)]
-            self._process = subprocess.Popen(
-                list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         began = time.monotonic()
         while not self._answers():
             shown = self._show_log(shown)
@@ -92,9 +90,7 @@ class Server:
         pipe = None if show else subprocess.PIPE
         done = subprocess.run(argv, stdout=pipe, stderr=pipe, text=True, timeout=COMMAND_TIMEOUT_S)
         if done.returncode:
-            raise DemoError(
-                f"alcove {' '.join(arguments[:3])} failed: {(done.stderr or '').strip()}"
-            )
+            raise DemoError(f"alcove {' '.join(arguments[:3])} failed: {(done.stderr or '').strip()}")
         return done.stdout or ""
 
     def call(self, name: str, payload: bytes, qualifier: str = "") -> Call:

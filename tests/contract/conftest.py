@@ -31,7 +31,7 @@ from alcove.sandbox.protocol import (
 )
 
 # Guest images are large and the same for all: built once here, also for those who run the suite again.
-IMAGES = Path(os.environ.get("ALCOVE_TEST_IMAGES", "/var/lib/alcove/images"))
+IMAGES = Path(os.environ.get("ALCOVE_TEST_IMAGES", "build/test-state/images")).resolve()
 PROGRAMS = {
     Isolation.VM: "/usr/bin/qemu-system-x86_64",
     Isolation.GVISOR: "/usr/bin/runsc",
@@ -167,9 +167,7 @@ def package(sources: dict[str, str]) -> bytes:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(Isolation), ids=str)
-async def bench(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Bench]:
+async def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     isolation = Isolation(request.param)
     if os.geteuid() != 0:
         pytest.skip("sandboxes need root")

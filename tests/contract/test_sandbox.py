@@ -83,9 +83,7 @@ async def test_what_is_not_its_own_is_read_only(load: Load, path: str) -> None:
 @pytest.mark.parametrize(
     ("do", "reason"), [("exit", "exited"), ("signal", "signal"), ("hog", "out_of_memory"), ("close", "exited")]
 )
-async def test_a_runtime_that_ends_is_told_with_the_reason(
-    bench: Bench, load: Load, do: str, reason: str
-) -> None:
+async def test_a_runtime_that_ends_is_told_with_the_reason(bench: Bench, load: Load, do: str, reason: str) -> None:
     sandbox = await load(memory_mib=256)
     with pytest.raises(SandboxGone) as caught:
         async with asyncio.timeout(30):

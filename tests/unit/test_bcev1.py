@@ -49,8 +49,7 @@ def signed(
         headers_to_sign,
     )
     sent = {
-        name.decode(): value.decode() if isinstance(value, bytes) else str(value)
-        for name, value in headers.items()
+        name.decode(): value.decode() if isinstance(value, bytes) else str(value) for name, value in headers.items()
     }
     return {
         "method": method,
@@ -74,14 +73,10 @@ def refused(arguments: dict[str, Any], now_s: float | None = None) -> str:
 
 @given(
     TEXT.map(lambda text: "/v1/" + text),
-    st.dictionaries(
-        TEXT.filter(lambda name: bool(name) and name.lower() != "authorization"), TEXT, max_size=4
-    ),
+    st.dictionaries(TEXT.filter(lambda name: bool(name) and name.lower() != "authorization"), TEXT, max_size=4),
     st.dictionaries(st.from_regex(r"x-bce-t[a-z]{1,5}", fullmatch=True), TEXT, max_size=3),
 )
-def test_what_the_sdk_signs_is_accepted(
-    path: str, params: dict[str, str], extra: dict[str, str]
-) -> None:
+def test_what_the_sdk_signs_is_accepted(path: str, params: dict[str, str], extra: dict[str, str]) -> None:
     assert check(signed("GET", path, params, extra)) == KEY
     assert check(signed("GET", path, params, extra, headers_to_sign=None)) == KEY
 
@@ -108,9 +103,7 @@ def test_expiry_is_honoured() -> None:
     assert check(request, now + 100) == KEY
     assert refused(request, now + 101) == "expired"
     assert refused(request, now - 301) == "expired"
-    request["headers"]["authorization"] = request["headers"]["authorization"].replace(
-        "/100/", "/9/"
-    )
+    request["headers"]["authorization"] = request["headers"]["authorization"].replace("/100/", "/9/")
     assert refused(request, now + 1) == "signature"
 
 

@@ -102,9 +102,7 @@ def test_what_is_neither_folder_nor_zip_is_refused(tmp_path: Path) -> None:
         package.pack(tmp_path / "none.zip")
 
 
-def test_a_package_over_the_limit_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_over_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package, "PACKAGE_LIMIT", 100)
     with pytest.raises(TooLarge):
         package.pack(tree(tmp_path, "app.py"))

@@ -22,9 +22,7 @@ from alcove.images.code_folder import zip_folder
 from alcove.images.code_zip import check_package
 
 
-def zipped(
-    entries: dict[str, bytes | tuple[int, bytes]], method: int = zipfile.ZIP_DEFLATED
-) -> bytes:
+def zipped(entries: dict[str, bytes | tuple[int, bytes]], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Entries by name; a tuple gives the Unix mode too."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -94,9 +92,7 @@ def test_duplicates_are_refused_and_case_tells_apart() -> None:
     assert len(check_package(zipped({"a": b"", "A": b""})).entries) == 2
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"PK", b"not a zip" * 100, HELLO[:-30], HELLO[: len(HELLO) // 2]]
-)
+@pytest.mark.parametrize("data", [b"", b"PK", b"not a zip" * 100, HELLO[:-30], HELLO[: len(HELLO) // 2]])
 def test_what_is_not_a_whole_zip_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidRequest, match=r"unzip|non-empty"):
         check_package(data)
@@ -179,18 +175,14 @@ def test_a_damaged_zip_is_refused_or_read(data: st.DataObject) -> None:
 
 async def test_the_image(tmp_path: Path) -> None:
     store = CodeStore(tmp_path / "code")
-    first, second = await asyncio.gather(
-        store.build(HELLO, python=True), store.build(HELLO, python=True)
-    )
+    first, second = await asyncio.gather(store.build(HELLO, python=True), store.build(HELLO, python=True))
     assert first == second
     assert first.path.stat().st_size == IMAGE_SIZE
     assert first.path.stat().st_blocks * 512 < 1 << 20
     assert first.path.stat().st_mode & 0o777 == 0o444
     assert first.path.name == f"{first.digest}.squashfs"
     assert store.package_path(first.package_sha256).read_bytes() == HELLO
-    listing = subprocess.run(
-        ["unsquashfs", "-lln", first.path], capture_output=True, text=True, check=True
-    ).stdout
+    listing = subprocess.run(["unsquashfs", "-lln", first.path], capture_output=True, text=True, check=True).stdout
     modes = {line.split()[-1]: line.split()[:2] for line in listing.splitlines() if line}
     assert modes["squashfs-root/bootstrap"] == ["-rwxr-xr-x", "0/0"]
     assert modes["squashfs-root/main.py"] == ["-rw-r--r--", "0/0"]
@@ -206,9 +198,7 @@ async def test_the_image(tmp_path: Path) -> None:
     other.close()
 
 
-async def test_a_cached_image_is_not_built_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cached_image_is_not_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CodeStore(tmp_path)
     first = await store.build(HELLO, python=False)
     monkeypatch.setattr(CodeStore, "_make", None)

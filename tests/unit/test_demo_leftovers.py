@@ -37,9 +37,7 @@ def test_a_clean_machine_has_none(module: ModuleType, tmp_path: Path) -> None:
     assert module.leftovers(tmp_path / "state", tmp_path / "run") == []
 
 
-def test_a_process_is_found(
-    module: ModuleType, tmp_path: Path, process: subprocess.Popen[bytes]
-) -> None:
+def test_a_process_is_found(module: ModuleType, tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
     found = module.leftovers(tmp_path / "state", tmp_path / "run")
     assert [line.split(":")[0] for line in found] == [f"process {process.pid}"]
 

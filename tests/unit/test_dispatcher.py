@@ -149,9 +149,7 @@ async def test_a_changed_function_is_drained(dispatcher: Dispatcher, tier: FakeT
 
 async def test_idle_sandboxes_are_released(tier: FakeTier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alcove.functions.dispatcher.REAP_EVERY_S", 0.01)
-    dispatcher = Dispatcher(
-        {Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, idle_timeout_s=0.02
-    )
+    dispatcher = Dispatcher({Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, idle_timeout_s=0.02)
     dispatcher.start()
     await dispatcher.invoke(function(), b"1")
     async with asyncio.timeout(5):

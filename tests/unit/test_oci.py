@@ -49,9 +49,7 @@ def test_starts_the_images_launcher(runtime: Runtime) -> None:
 def test_nothing_but_tmp_and_shm_is_writable(config: dict[str, Any]) -> None:
     assert config["root"] == {"path": "/state/run/root", "readonly": True}
     writable = {
-        mount["destination"]
-        for mount in config["mounts"]
-        if mount["type"] != "proc" and "ro" not in mount["options"]
+        mount["destination"] for mount in config["mounts"] if mount["type"] != "proc" and "ro" not in mount["options"]
     }
     # /dev belongs to root and is 64 KiB.
     assert writable == {"/tmp", "/dev", "/dev/shm"}

@@ -72,9 +72,7 @@ def test_a_callback_waits_for_an_empty_event_loop(runtime: RuntimeProcess, tmp_p
     assert runtime.result(False) == {"late": 2}
 
 
-def test_a_late_callback_does_not_answer_the_next_call(
-    runtime: RuntimeProcess, tmp_path: Path
-) -> None:
+def test_a_late_callback_does_not_answer_the_next_call(runtime: RuntimeProcess, tmp_path: Path) -> None:
     source = """
     exports.handler = (event, context, callback) => {
       if (event === 2) { setTimeout(callback, 200, null, 'second'); return }
@@ -149,9 +147,7 @@ def test_failures_to_load(
     ("source", "code"),
     [("process.exit(7)", 7), ("process.exit()", 0)],
 )
-def test_exit_while_loading(
-    runtime: RuntimeProcess, tmp_path: Path, source: str, code: int
-) -> None:
+def test_exit_while_loading(runtime: RuntimeProcess, tmp_path: Path, source: str, code: int) -> None:
     failure = runtime.fails_to_load(write(tmp_path, source))
     assert failure["errorType"] == "Runtime.ExitError"
     assert failure["errorMessage"].endswith(f"exit status {code}")
@@ -186,9 +182,7 @@ def test_loading_that_never_ends_fails(runtime: RuntimeProcess, tmp_path: Path) 
         ),
     ],
 )
-def test_failures_of_calls(
-    runtime: RuntimeProcess, tmp_path: Path, body: str, kind: str, message: str
-) -> None:
+def test_failures_of_calls(runtime: RuntimeProcess, tmp_path: Path, body: str, kind: str, message: str) -> None:
     source = f"exports.handler = (event, context, callback) => {{ if (event) {{ {body} }} }}"
     runtime.loaded(write(tmp_path, source))
     failure = runtime.failure(True)
@@ -233,9 +227,7 @@ def test_ends_in_the_middle_of_a_call(
 
 
 @pytest.mark.parametrize("body", ["process.exit(4)", "throw new Error('stray')"])
-def test_an_end_between_calls_does_not_wait_for_the_host(
-    runtime: RuntimeProcess, tmp_path: Path, body: str
-) -> None:
+def test_an_end_between_calls_does_not_wait_for_the_host(runtime: RuntimeProcess, tmp_path: Path, body: str) -> None:
     source = f"exports.handler = async () => {{ setTimeout(() => {{ {body} }}, 50) }}"
     runtime.loaded(write(tmp_path, source))
     assert runtime.result() is None
@@ -243,10 +235,7 @@ def test_an_end_between_calls_does_not_wait_for_the_host(
 
 
 def test_environment(runtime: RuntimeProcess, tmp_path: Path) -> None:
-    source = (
-        "exports.handler = async () => "
-        "[process.env, process.cwd(), __filename, String(new Date(0))]"
-    )
+    source = "exports.handler = async () => [process.env, process.cwd(), __filename, String(new Date(0))]"
     runtime.loaded(write(tmp_path, source), environment={"MINE": "1", "LANG": "de_DE.UTF-8"})
     environment, folder, file, epoch = runtime.result(trace_id="Root=1")
     assert environment == {
@@ -355,9 +344,7 @@ def test_a_rehearsal_leaves_no_trace(runtime: RuntimeProcess, tmp_path: Path) ->
         "Object.keys(module.constructor._pathCache), process.env.REHEARSED]",
     )
     for _ in range(2):
-        runtime.loaded(
-            tmp_path, "rehearsal.handler", rehearsal=True, environment={"REHEARSED": "1"}
-        )
+        runtime.loaded(tmp_path, "rehearsal.handler", rehearsal=True, environment={"REHEARSED": "1"})
         assert runtime.result({"a": 1}) == {"echo": '{"a":1}'}
         runtime.unload()
     assert runtime.failure()["errorType"] == "Runtime.NotLoaded"
@@ -367,9 +354,7 @@ def test_a_rehearsal_leaves_no_trace(runtime: RuntimeProcess, tmp_path: Path) ->
     assert variable is None
 
 
-def test_a_package_of_es_modules_takes_a_rehearsals_place(
-    runtime: RuntimeProcess, tmp_path: Path
-) -> None:
+def test_a_package_of_es_modules_takes_a_rehearsals_place(runtime: RuntimeProcess, tmp_path: Path) -> None:
     """Node remembers for ever whether it found a package.json."""
     write(tmp_path, REHEARSAL, "rehearsal.js")
     runtime.loaded(tmp_path, "rehearsal.handler", rehearsal=True).result()

@@ -26,9 +26,7 @@ def test_defaults_are_those_of_the_rows() -> None:
 
 
 def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
-    file = write(
-        tmp_path, 'pool_python = 2\npool_nodejs = 2\npool_provided = 2\nlog_level = "debug"'
-    )
+    file = write(tmp_path, 'pool_python = 2\npool_nodejs = 2\npool_provided = 2\nlog_level = "debug"')
     environment = {"ALCOVE_POOL_PYTHON": "3", "ALCOVE_POOL_NODEJS": "3"}
     chosen = load_settings(file=file, environment=environment, flags={"pool_python": 4})
     assert (chosen.pool_python, chosen.pool_nodejs, chosen.pool_provided) == (4, 3, 2)

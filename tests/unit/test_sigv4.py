@@ -27,9 +27,7 @@ PATH_CHARACTERS = st.text(alphabet="abzAZ09-_.~/%:$@!*'()+, ", min_size=0, max_s
 VALUES = st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 QUERY = st.lists(st.tuples(st.text(min_size=1, max_size=8), st.text(max_size=8)), max_size=5)
 HEADERS = st.dictionaries(
-    st.from_regex(r"x-(amz|test)-[a-z]{1,6}", fullmatch=True).filter(
-        lambda name: name not in ("x-amz-date",)
-    ),
+    st.from_regex(r"x-(amz|test)-[a-z]{1,6}", fullmatch=True).filter(lambda name: name not in ("x-amz-date",)),
     VALUES.map(str.strip),
     max_size=4,
 )
@@ -87,9 +85,7 @@ def test_what_botocore_signs_is_accepted(
 
 @given(PATH_CHARACTERS, st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8)))
 def test_what_botocore_presigns_is_accepted(path: str, query: dict[str, str]) -> None:
-    request = signed(
-        SigV4QueryAuth, "GET", path, percent_encode_sequence(query), body=b"", expires=60
-    )
+    request = signed(SigV4QueryAuth, "GET", path, percent_encode_sequence(query), body=b"", expires=60)
     assert check(request).access_key == KEY
 
 

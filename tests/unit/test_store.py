@@ -14,9 +14,7 @@ from alcove.store.database import Database, migrations
 from alcove.tenants.directory import TenantDirectory
 
 FUNCTION = rows.FunctionRow("id1", "", "hello", 1, {"a": "b"}, 5)
-VERSION = rows.VersionRow(
-    "id1", "$LATEST", "r", 5, "", "python3.11", "m.h", 128, 3, "{}", "", "vm", 1, "p", 10, "i"
-)
+VERSION = rows.VersionRow("id1", "$LATEST", "r", 5, "", "python3.11", "m.h", 128, 3, "{}", "", "vm", 1, "p", 10, "i")
 
 
 async def test_file_is_private_and_migrated_once(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def zip_of(files: dict[str, str | bytes]) -> bytes:
         for name, content in sorted(files.items()):
             info = zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0))
             info.external_attr = 0o100644 << 16
-            archive.writestr(info, content)
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
@@ -125,7 +125,8 @@ class Bench:
                 await sandbox.rehearse()
                 await sandbox.rehearse()
                 await self._settle()
-                await self._measure(count, isolation, str(delivery), load, partial(self._ahead, sandbox, load, delivery))
+                act = partial(self._ahead, sandbox, load, delivery)
+                await self._measure(count, isolation, str(delivery), load, act)
                 if delivery is Delivery.MOUNTED and count:
                     await self._warm(isolation, sandbox, load)
             finally:

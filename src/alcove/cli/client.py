@@ -143,9 +143,7 @@ def _error(answer: Answer) -> AlcoveError:
         document = {}
     fields = cast(
         "dict[str, Any]",
-        {key.lower(): value for key, value in document.items()}
-        if isinstance(document, dict)
-        else {},
+        {key.lower(): value for key, value in document.items()} if isinstance(document, dict) else {},
     )
     message = fields.get("message") or f"the server answered with status {answer.status}"
     kind = _ERRORS.get(answer.status, InvalidRequest if answer.status < 500 else AlcoveError)

@@ -28,14 +28,10 @@ _POLL_S = 0.2
 @click.option("--runtime", help="python3.11, nodejs18.x or provided. Needed for a new function.")
 @click.option("--handler", help="What is called, such as app.handler. Needed for a new function.")
 @click.option("--memory", type=int, metavar="MIB", help="Memory in MiB (128 without it).")
-@click.option(
-    "--timeout", type=int, metavar="S", help="Seconds that a call may take (3 without it)."
-)
+@click.option("--timeout", type=int, metavar="S", help="Seconds that a call may take (3 without it).")
 @click.option("--env", "pairs", multiple=True, metavar="K=V", help="Environment; may be repeated.")
 @click.option("--isolation", help="vm (the default), gvisor or process.")
-@click.option(
-    "--network/--no-network", default=None, help="A network, or none. With one by default."
-)
+@click.option("--network/--no-network", default=None, help="A network, or none. With one by default.")
 @click.option("--publish", is_flag=True, help="Publish a version: it starts from a snapshot.")
 @click.option("--description", help="A line about it.")
 @run_option
@@ -115,9 +111,7 @@ def _pack(source: Path) -> Packed:
     return packed
 
 
-def _send(
-    client: Client, name: str, packed: Packed, fields: dict[str, Any], *, create: bool
-) -> None:
+def _send(client: Client, name: str, packed: Packed, fields: dict[str, Any], *, create: bool) -> None:
     code = base64.b64encode(packed.data).decode()
     with output.progress(f"sending {output.size(len(packed.data))}", len(code)) as bar:
         if create:
@@ -145,7 +139,5 @@ def _wait(client: Client, name: str, version: str | None = None) -> dict[str, An
         if states[0] == "Active" and states[1] in (None, "Successful"):
             return configuration
         if time.monotonic() > give_up:
-            raise AlcoveError(
-                f"{name} is still not ready", hint=f"look later: alcove fn show {name}"
-            )
+            raise AlcoveError(f"{name} is still not ready", hint=f"look later: alcove fn show {name}")
         time.sleep(_POLL_S)

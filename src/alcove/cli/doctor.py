@@ -48,9 +48,7 @@ def examine(state: Path, run: Path = DEFAULT_RUN, listen: str | None = None) -> 
     """Return the whole report, as ``--json`` prints it."""
     import os
 
-    address = load_settings(
-        environment=os.environ, flags={"listen": listen} if listen else {}
-    ).listen
+    address = load_settings(environment=os.environ, flags={"listen": listen} if listen else {}).listen
     running = _server_runs(run)
     checks = check_host(state)
     if not running and address.port:

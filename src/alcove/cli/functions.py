@@ -54,9 +54,7 @@ def list_command(run: Path, as_json: bool) -> None:
         )
         for one in found
     ]
-    output.print_table(
-        columns, rows, empty="no functions yet; deploy one with: alcove fn deploy FOLDER"
-    )
+    output.print_table(columns, rows, empty="no functions yet; deploy one with: alcove fn deploy FOLDER")
 
 
 @group.command()

@@ -30,9 +30,7 @@ def build(state: Path, refresh: bool, as_json: bool) -> None:
     """
     from alcove.images.guest import build_guest_image
 
-    image = build_guest_image(
-        state / "images", progress=lambda text: output.note(f"  {text}"), refresh=refresh
-    )
+    image = build_guest_image(state / "images", progress=lambda text: output.note(f"  {text}"), refresh=refresh)
     if as_json:
         output.print_json({"digest": image.digest, "root": str(image.root)})
     else:
@@ -52,9 +50,7 @@ def list_command(state: Path, as_json: bool) -> None:
     from alcove.images.guest import find_guest_image
 
     current = find_guest_image(state / "images")
-    found = [
-        _describe(path) for path in sorted((state / "images/guest").glob("[!.]*/manifest.json"))
-    ]
+    found = [_describe(path) for path in sorted((state / "images/guest").glob("[!.]*/manifest.json"))]
     for one in found:
         one["current"] = current is not None and one["digest"] == current.digest
     if as_json:

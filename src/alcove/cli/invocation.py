@@ -40,9 +40,7 @@ class Call:
         return f"{self.start}{why} in {self.sandbox}, {self.total_ms:.1f} ms{times}"
 
 
-def call(
-    client: Client, name: str, payload: bytes, *, qualifier: str = "", log: bool = False
-) -> Call:
+def call(client: Client, name: str, payload: bytes, *, qualifier: str = "", log: bool = False) -> Call:
     """Invoke and wait for the answer. A function that fails still answers: see ``Call.error``."""
     query = "?" + urlencode({"Qualifier": qualifier}) if qualifier else ""
     headers = {"Content-Type": "application/json"}

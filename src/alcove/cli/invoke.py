@@ -23,9 +23,7 @@ from alcove.errors import InvalidRequest
 @click.option("--quiet", "-q", is_flag=True, help="Print the function's answer only.")
 @run_option
 @json_option
-def invoke(
-    name: str, payload: str, qualifier: str, logs: bool, quiet: bool, run: Path, as_json: bool
-) -> None:
+def invoke(name: str, payload: str, qualifier: str, logs: bool, quiet: bool, run: Path, as_json: bool) -> None:
     """Call NAME with PAYLOAD: JSON, @FILE, or - for stdin. The answer goes to stdout.
 
     How it started and in what time goes to stderr. Exits with 1 where the function failed.

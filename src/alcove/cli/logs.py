@@ -35,9 +35,7 @@ def logs(name: str, tail: int, follow: bool, run: Path, as_json: bool) -> None:
     cursor = 0
     query = {"after": cursor, "tail": tail}
     while True:
-        page = client.call(
-            "GET", f"/alcove/v1/functions/{quote(name, safe='')}/logs?{urlencode(query)}"
-        )
+        page = client.call("GET", f"/alcove/v1/functions/{quote(name, safe='')}/logs?{urlencode(query)}")
         for line in page.get("lines", []):
             click.echo(json.dumps(line) if as_json else _text(line))
         if not follow:

@@ -60,9 +60,7 @@ def _read_zip(source: Path) -> Packed:
     try:
         data = source.read_bytes()
     except OSError as error:
-        raise InvalidRequest(
-            f"{source} can't be read: {error.strerror}", hint="name a folder or a zip file"
-        ) from error
+        raise InvalidRequest(f"{source} can't be read: {error.strerror}", hint="name a folder or a zip file") from error
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise InvalidRequest(f"{source} is not a zip file", hint="name a folder or a zip file")
     return Packed(data, None)
@@ -99,21 +97,15 @@ def list_files(folder: Path) -> Iterator[Path]:
         for name in (*folders, *names):
             path = here / name
             if path.is_symlink() and not path.resolve().is_relative_to(home):
-                raise InvalidRequest(
-                    f"{path} is a link that leads out of the folder", hint="copy what it names"
-                )
+                raise InvalidRequest(f"{path} is a link that leads out of the folder", hint="copy what it names")
         linked = [f for f in folders if (here / f).is_symlink()]
         if linked:
-            raise InvalidRequest(
-                f"{here / linked[0]} is a link to a folder", hint="copy what it names"
-            )
+            raise InvalidRequest(f"{here / linked[0]} is a link to a folder", hint="copy what it names")
         for name in sorted(names):
             path = here / name
             if not _ignored(rules, path, folder, False):
                 if not path.is_file():
-                    raise InvalidRequest(
-                        f"{path} is not a plain file", hint=f"ignore it by a line in {IGNORE_FILE}"
-                    )
+                    raise InvalidRequest(f"{path} is not a plain file", hint=f"ignore it by a line in {IGNORE_FILE}")
                 yield path
 
 

@@ -40,9 +40,7 @@ def settings_command(as_json: bool) -> None:
             ]
         )
         return
-    click.echo(
-        f"A flag beats the environment, which beats the file ({DEFAULT_FILE} or --config).\n"
-    )
+    click.echo(f"A flag beats the environment, which beats the file ({DEFAULT_FILE} or --config).\n")
     for one in rows:
         click.echo(f"{one.name} = {one.show(one.default) or '(none)'}")
         click.echo(f"    {one.row.help}")

@@ -126,8 +126,7 @@ class Dispatcher:
         if self._reaper is not None:
             self._reaper.cancel()
             await asyncio.gather(self._reaper, return_exceptions=True)
-        for task in list(self._tasks):
-            task.cancel()
+        # They release sandboxes: cut short, they would leave halves.
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
 

@@ -122,6 +122,7 @@ class VmSandbox:
         self._reason: str | None = None
         self._closed = False
         self._watch: asyncio.Task[None] | None = None
+        self._ending: asyncio.Future[None] | None = None
 
     # Connections
 
@@ -346,14 +347,13 @@ class VmSandbox:
         )
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._watch is not None:
-            self._watch.cancel()
-        for connection in (self._agent, self._channel):
-            if connection is not None:
-                connection.close()
+        """Free everything; a caller that is cancelled does not cut it short, and a second one waits for the first."""
+        if self._ending is None:
+            self.detach()
+            self._ending = asyncio.ensure_future(self._destroy())
+        await asyncio.shield(self._ending)
+
+    async def _destroy(self) -> None:
         await destroy(self.resources, self._network, self._records)
         self._release(self)
 

@@ -42,12 +42,8 @@ def translated(path: Path) -> Iterator[None]:
                 f"no room to write {path}", hint="free disk space on the file system of --state"
             ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise HostError(
-                f"{path} is locked", hint="stop the other alcove that uses this state folder"
-            ) from error
-        raise HostError(
-            f"{path}: {error}", hint="check the disk, or restore the state folder from a backup"
-        ) from error
+            raise HostError(f"{path} is locked", hint="stop the other alcove that uses this state folder") from error
+        raise HostError(f"{path}: {error}", hint="check the disk, or restore the state folder from a backup") from error
 
 
 class Database:
@@ -106,9 +102,7 @@ class Database:
         try:
             private_folder(self.path.parent)
             # SQLite gives its journal files the mode of the main file.
-            descriptor = os.open(
-                self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             os.fchmod(descriptor, 0o600)
             os.close(descriptor)
         except OSError as error:
@@ -174,9 +168,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         # executescript() commits what is open before it starts, so the transaction is in the
         # script.
         try:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version={number};\nCOMMIT;"
-            )
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

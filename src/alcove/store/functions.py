@@ -51,8 +51,7 @@ _FUNCTION_COLUMNS = "f.id, f.tenant_id, f.name, f.next_version, f.tags, f.create
 def insert_function(connection: Connection, row: FunctionRow) -> None:
     """Raises ``sqlite3.IntegrityError`` where the tenant has a function of that name."""
     connection.execute(
-        "INSERT INTO functions (id, tenant_id, name, next_version, tags, created_ms) VALUES (?, ?,"
-        " ?, ?, ?, ?)",
+        "INSERT INTO functions (id, tenant_id, name, next_version, tags, created_ms) VALUES (?, ?, ?, ?, ?, ?)",
         (
             row.id,
             row.tenant_id,
@@ -73,9 +72,7 @@ def find_function(connection: Connection, tenant_id: str, name: str) -> Function
 
 
 def set_tags(connection: Connection, function_id: str, tags: Mapping[str, str]) -> None:
-    connection.execute(
-        "UPDATE functions SET tags = ? WHERE id = ?", (json.dumps(dict(tags)), function_id)
-    )
+    connection.execute("UPDATE functions SET tags = ? WHERE id = ?", (json.dumps(dict(tags)), function_id))
 
 
 def set_next_version(connection: Connection, function_id: str, number: int) -> None:
@@ -88,9 +85,7 @@ def delete_function(connection: Connection, function_id: str) -> None:
 
 
 def delete_version(connection: Connection, function_id: str, version: str) -> None:
-    connection.execute(
-        "DELETE FROM versions WHERE function_id = ? AND version = ?", (function_id, version)
-    )
+    connection.execute("DELETE FROM versions WHERE function_id = ? AND version = ?", (function_id, version))
 
 
 def put_version(connection: Connection, row: VersionRow) -> None:
@@ -119,9 +114,7 @@ def list_versions(connection: Connection, function_id: str) -> list[VersionRow]:
     return [VersionRow(*row) for row in rows]
 
 
-def list_functions(
-    connection: Connection, tenant_id: str, after: str, limit: int
-) -> list[FunctionRow]:
+def list_functions(connection: Connection, tenant_id: str, after: str, limit: int) -> list[FunctionRow]:
     """At most ``limit`` functions of the tenant with names greater than ``after``, by name."""
     rows = connection.execute(
         f"SELECT {_FUNCTION_COLUMNS} FROM functions f WHERE f.tenant_id = ? AND f.name > ? "  # noqa: S608

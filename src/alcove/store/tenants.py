@@ -52,8 +52,7 @@ def all_tenants(connection: Connection) -> list[TenantRow]:
 
 def all_access_keys(connection: Connection) -> list[AccessKeyRow]:
     rows = connection.execute(
-        "SELECT access_key, secret, tenant_id, created_ms FROM access_keys ORDER BY created_ms,"
-        " access_key"
+        "SELECT access_key, secret, tenant_id, created_ms FROM access_keys ORDER BY created_ms, access_key"
     )
     return [AccessKeyRow(*row) for row in rows]
 
@@ -65,7 +64,6 @@ def setting(connection: Connection, key: str) -> str | None:
 
 def set_setting(connection: Connection, key: str, value: str) -> None:
     connection.execute(
-        "INSERT INTO settings (key, value) VALUES (?, ?) "
-        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        "INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         (key, value),
     )

@@ -39,9 +39,7 @@ class TenantDirectory:
         for tenant in await database.read(rows.all_tenants):
             directory._remember(Tenant(TenantId(tenant.id), tenant.name, tenant.created_ms))
         for key in await database.read(rows.all_access_keys):
-            directory._keys[key.access_key] = AccessKey(
-                key.access_key, key.secret, TenantId(key.tenant_id)
-            )
+            directory._keys[key.access_key] = AccessKey(key.access_key, key.secret, TenantId(key.tenant_id))
         if DEFAULT_TENANT_NAME not in directory._by_name:
             await directory.create(DEFAULT_TENANT_NAME)
         return directory
@@ -86,9 +84,7 @@ class TenantDirectory:
 
         def change(connection: sqlite3.Connection) -> None:
             rows.insert_tenant(connection, rows.TenantRow(tenant.id, tenant.name, now_ms))
-            rows.insert_access_key(
-                connection, rows.AccessKeyRow(key.access_key, key.secret, tenant.id, now_ms)
-            )
+            rows.insert_access_key(connection, rows.AccessKeyRow(key.access_key, key.secret, tenant.id, now_ms))
 
         try:
             await self._database.write(change)
@@ -101,9 +97,7 @@ class TenantDirectory:
     async def create_key(self, tenant_id: TenantId) -> AccessKey:
         """Generate another key for the tenant."""
         key = generate_access_key(self.find(tenant_id).id)
-        row = rows.AccessKeyRow(
-            key.access_key, key.secret, key.tenant_id, time.time_ns() // 1_000_000
-        )
+        row = rows.AccessKeyRow(key.access_key, key.secret, key.tenant_id, time.time_ns() // 1_000_000)
         await self._database.write(lambda connection: rows.insert_access_key(connection, row))
         self._keys[key.access_key] = key
         return key
@@ -112,9 +106,7 @@ class TenantDirectory:
         """Revoke a key: requests signed with it are refused from now on."""
         if access_key not in self._keys:
             raise NotFound("no such access key")
-        await self._database.write(
-            lambda connection: rows.delete_access_key(connection, access_key)
-        )
+        await self._database.write(lambda connection: rows.delete_access_key(connection, access_key))
         self._keys.pop(access_key, None)
 
     def _remember(self, tenant: Tenant) -> None:

@@ -68,15 +68,9 @@ def verify(
     if secret is None:
         raise AccessDenied("The access key does not exist.", code="unknown_key")
     _check_date(timestamp, expiry, now_s)
-    key = hmac.new(
-        secret.encode(), f"{PREFIX}/{access_key}/{timestamp}/{expiry}".encode(), hashlib.sha256
-    ).hexdigest()
-    message = "\n".join(
-        (method.upper(), raw_path, canonical_query(raw_query), canonical_headers(headers, listed))
-    )
-    expected = hmac.new(
-        key.encode(), message.encode("latin-1", "replace"), hashlib.sha256
-    ).hexdigest()
+    key = hmac.new(secret.encode(), f"{PREFIX}/{access_key}/{timestamp}/{expiry}".encode(), hashlib.sha256).hexdigest()
+    message = "\n".join((method.upper(), raw_path, canonical_query(raw_query), canonical_headers(headers, listed)))
+    expected = hmac.new(key.encode(), message.encode("latin-1", "replace"), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected.encode(), signature.encode()):
         raise AccessDenied(
             "The signature does not match the request.",
@@ -103,9 +97,7 @@ def canonical_headers(headers: Mapping[str, str], listed: str) -> str:
     """``name:value`` lines, both encoded. Raises ``AccessDenied`` where ``host`` is not among
     the signed ones, or one is absent.
     """
-    wanted = (
-        frozenset(name.strip().lower() for name in listed.split(";")) if listed else DEFAULT_HEADERS
-    )
+    wanted = frozenset(name.strip().lower() for name in listed.split(";")) if listed else DEFAULT_HEADERS
     if "host" not in wanted:
         raise AccessDenied("The host header must be signed.", code="signature")
     if listed and not wanted <= headers.keys():
@@ -117,9 +109,7 @@ def canonical_headers(headers: Mapping[str, str], listed: str) -> str:
     for name, value in headers.items():
         value = value.strip()
         if value and (name in wanted or name.startswith("x-bce-")):
-            lines.append(
-                ":".join(_encode(text.encode("latin-1", "replace")) for text in (name, value))
-            )
+            lines.append(":".join(_encode(text.encode("latin-1", "replace")) for text in (name, value)))
     return "\n".join(sorted(lines))
 
 
@@ -156,9 +146,7 @@ def _check_body(headers: Mapping[str, str], body: bytes) -> None:
         matches = hmac.compare_digest(declared, hashlib.sha256(body).hexdigest())
     elif headers.get("content-md5"):
         digest = b64encode(hashlib.md5(body, usedforsecurity=False).digest())
-        matches = hmac.compare_digest(
-            headers["content-md5"].strip().encode("latin-1", "replace"), digest
-        )
+        matches = hmac.compare_digest(headers["content-md5"].strip().encode("latin-1", "replace"), digest)
     else:
         return
     if not matches:

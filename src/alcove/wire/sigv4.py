@@ -61,18 +61,12 @@ def verify(
     """
     claim = parse_claim(headers, raw_query)
     if claim.signer.service != service:
-        raise AccessDenied(
-            f"Credential should be scoped to correct service: '{service}'.", code="signature"
-        )
+        raise AccessDenied(f"Credential should be scoped to correct service: '{service}'.", code="signature")
     if region is not None and claim.signer.region != region:
-        raise AccessDenied(
-            f"Credential should be scoped to a valid region: '{region}'.", code="signature"
-        )
+        raise AccessDenied(f"Credential should be scoped to a valid region: '{region}'.", code="signature")
     secret = secret_of(claim.signer.access_key)
     if secret is None:
-        raise AccessDenied(
-            "The security token included in the request is invalid.", code="unknown_key"
-        )
+        raise AccessDenied("The security token included in the request is invalid.", code="unknown_key")
     _check_date(claim, now_s)
     _check_signed_headers(claim, headers)
     canonical = "\n".join(
@@ -176,21 +170,15 @@ def _check_signed_headers(claim: Claim, headers: Mapping[str, str]) -> None:
     signed = set(claim.signed_headers)
     absent = signed - headers.keys()
     if absent:
-        raise AccessDenied(
-            f"Signed headers are not in the request: {', '.join(sorted(absent))}.", code="signature"
-        )
+        raise AccessDenied(f"Signed headers are not in the request: {', '.join(sorted(absent))}.", code="signature")
     unsigned = {name for name in headers if name.startswith("x-amz-")} - signed
     if "host" not in signed:
         unsigned.add("host")
     if unsigned:
-        raise AccessDenied(
-            f"Headers must be signed: {', '.join(sorted(unsigned))}.", code="signature"
-        )
+        raise AccessDenied(f"Headers must be signed: {', '.join(sorted(unsigned))}.", code="signature")
 
 
-def _payload_hash(
-    headers: Mapping[str, str], body_sha256: Callable[[], str], allow_unsigned: bool
-) -> str:
+def _payload_hash(headers: Mapping[str, str], body_sha256: Callable[[], str], allow_unsigned: bool) -> str:
     declared = headers.get("x-amz-content-sha256")
     if declared is None:
         return body_sha256()
@@ -199,11 +187,7 @@ def _payload_hash(
             raise AccessDenied("The payload must be signed over plain HTTP.", code="signature")
         return declared
     if not HEX_SHA256.fullmatch(declared):
-        raise AccessDenied(
-            "x-amz-content-sha256 must be the hex SHA-256 of the body.", code="signature"
-        )
+        raise AccessDenied("x-amz-content-sha256 must be the hex SHA-256 of the body.", code="signature")
     if not hmac.compare_digest(declared, body_sha256()):
-        raise AccessDenied(
-            "The provided x-amz-content-sha256 does not match what was received.", code="signature"
-        )
+        raise AccessDenied("The provided x-amz-content-sha256 does not match what was received.", code="signature")
     return declared

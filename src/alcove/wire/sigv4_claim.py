@@ -46,34 +46,24 @@ def parse_claim(headers: Mapping[str, str], raw_query: str) -> Claim:
         return _header_claim(authorization, headers)
     if "X-Amz-Signature=" in raw_query:
         return _query_claim(raw_query)
-    raise AccessDenied(
-        "Missing Authentication Token", code="missing", hint="sign the request with an access key"
-    )
+    raise AccessDenied("Missing Authentication Token", code="missing", hint="sign the request with an access key")
 
 
 def _header_claim(authorization: str, headers: Mapping[str, str]) -> Claim:
     algorithm, _, rest = authorization.partition(" ")
     if algorithm != ALGORITHM:
-        raise AccessDenied(
-            f"Authorization header must use the algorithm {ALGORITHM}.", code="malformed"
-        )
+        raise AccessDenied(f"Authorization header must use the algorithm {ALGORITHM}.", code="malformed")
     fields: dict[str, str] = {}
     for part in rest.split(","):
         name, equals, value = part.strip().partition("=")
         if not equals or name in fields:
-            raise AccessDenied(
-                "Authorization header is not a list of distinct name=value pairs.", code="malformed"
-            )
+            raise AccessDenied("Authorization header is not a list of distinct name=value pairs.", code="malformed")
         fields[name] = value
     missing = {"Credential", "SignedHeaders", "Signature"} - fields.keys()
     if missing:
-        raise AccessDenied(
-            f"Authorization header requires {', '.join(sorted(missing))}.", code="malformed"
-        )
+        raise AccessDenied(f"Authorization header requires {', '.join(sorted(missing))}.", code="malformed")
     if "x-amz-date" not in headers:
-        raise AccessDenied(
-            "Authorization header requires existence of an 'X-Amz-Date' header.", code="malformed"
-        )
+        raise AccessDenied("Authorization header requires existence of an 'X-Amz-Date' header.", code="malformed")
     return _build_claim(
         fields["Credential"],
         headers["x-amz-date"],
@@ -115,23 +105,13 @@ def _query_claim(raw_query: str) -> Claim:
     )
 
 
-def _build_claim(
-    credential: str, date: str, signed_headers: str, signature: str, expires_s: int | None
-) -> Claim:
+def _build_claim(credential: str, date: str, signed_headers: str, signature: str, expires_s: int | None) -> Claim:
     parts = credential.split("/")
     if len(parts) != 5 or parts[4] != "aws4_request" or not all(parts):
-        raise AccessDenied(
-            "Credential must be KEY/DATE/REGION/SERVICE/aws4_request.", code="malformed"
-        )
+        raise AccessDenied("Credential must be KEY/DATE/REGION/SERVICE/aws4_request.", code="malformed")
     names = tuple(signed_headers.split(";"))
-    if (
-        not all(names)
-        or list(names) != sorted(set(names))
-        or signed_headers.lower() != signed_headers
-    ):
-        raise AccessDenied(
-            "SignedHeaders must be lower-case, sorted and distinct.", code="malformed"
-        )
+    if not all(names) or list(names) != sorted(set(names)) or signed_headers.lower() != signed_headers:
+        raise AccessDenied("SignedHeaders must be lower-case, sorted and distinct.", code="malformed")
     if not _DATE.fullmatch(date):
         raise AccessDenied("X-Amz-Date must look like 20260131T235959Z.", code="malformed")
     if parts[1] != date[:8]:

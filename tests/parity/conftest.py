@@ -1,0 +1,181 @@
+"""The real server, faces, control plane and dispatcher over a tier without machines, in a thread on
+uvloop.
+
+The handlers are those of ``tests/fakes.py``: ``echo``, ``raise``, ``exit``, ``sleep``, ``print``,
+``initfail``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import uvloop
+from baidubce.auth.bce_credentials import BceCredentials
+from baidubce.bce_client_configuration import BceClientConfiguration
+from baidubce.retry.retry_policy import NoRetryPolicy
+from baidubce.services.cfc.cfc_client import CfcClient
+from botocore.config import Config
+from tests.fakes import FakeTier
+
+from alcove.api.app import build_app
+from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.logs import LogStore
+from alcove.functions.records import Settings
+from alcove.functions.service import FunctionService
+from alcove.gateway.http import Server
+from alcove.images.code import CodeStore
+from alcove.sandbox.protocol import Isolation
+from alcove.store.database import Database
+from alcove.tenants.directory import TenantDirectory
+
+ROLE = "arn:aws:iam::000000000000:role/any"
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return buffer.getvalue()
+
+
+HELLO = zipped({"app.py": b"def handler(event, context):\n    return event\n"})
+
+
+@dataclass
+class Platform:
+    """What the tests see of the running server."""
+
+    port: int
+    socket: Path
+    access_key: str
+    secret: str
+    tenant: str
+    other_access_key: str
+    other_secret: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def health(self) -> dict[str, Any]:
+        return {"status": "ok"}
+
+    def endpoint(self) -> str:
+        return self.url
+
+    def aws(self, access_key: str = "", secret: str = "", **options: Any) -> Any:
+        config: dict[str, Any] = {"retries": {"max_attempts": 0}, "read_timeout": 30, **options}
+        return boto3.client(
+            "lambda",
+            endpoint_url=self.url,
+            region_name="eu-central-1",
+            aws_access_key_id=access_key or self.access_key,
+            aws_secret_access_key=secret or self.secret,
+            config=Config(**config),
+        )
+
+    def cfc(self, access_key: str = "", secret: str = "") -> Any:
+        credentials = BceCredentials(access_key or self.access_key, secret or self.secret)
+        return CfcClient(
+            BceClientConfiguration(credentials=credentials, endpoint=self.url, retry_policy=NoRetryPolicy())
+        )
+
+
+async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
+    async with AsyncExitStack() as stack:
+        database = await Database.open(folder / "alcove.db")
+        stack.push_async_callback(database.close)
+        tenants = await TenantDirectory.open(database)
+        other = await tenants.create("other")
+        code = CodeStore(folder / "code")
+        stack.callback(code.close)
+        logs = LogStore(folder / "logs")
+        dispatcher = Dispatcher({Isolation.VM: FakeTier()}, logs, pool_sizes={}, max_sandboxes=8)
+        stack.push_async_callback(dispatcher.close)
+        dispatcher.start()
+        service = FunctionService(database, code, dispatcher, Settings(region="eu-central-1"))
+        await service.recover()
+        mine, theirs = tenants.keys_of(tenants.default.id)[0], tenants.keys_of(other.id)[0]
+        platform = Platform(
+            0,
+            folder / "run" / "api.sock",
+            mine.access_key,
+            mine.secret,
+            tenants.default.id,
+            theirs.access_key,
+            theirs.secret,
+        )
+        app = build_app(platform, service, dispatcher, tenants, logs)
+        stack.push_async_callback(app.close)
+        server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
+        stack.push_async_callback(server.close, 2.0)
+        await server.listen_unix(platform.socket)
+        platform.port = await server.listen_tcp("127.0.0.1", 0)
+        started(platform)
+        await stop.wait()
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    folder = tmp_path_factory.mktemp("parity")
+    ready = threading.Event()
+    found: list[Platform] = []
+    control: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def started(platform: Platform) -> None:
+        found.append(platform)
+        ready.set()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        control.append((asyncio.get_running_loop(), stop))
+        await _serve(folder, started, stop)
+
+    thread = threading.Thread(target=lambda: uvloop.run(main()), daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    yield found[0]
+    loop, stop = control[0]
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def aws(platform: Platform) -> Any:
+    return platform.aws()
+
+
+@pytest.fixture(scope="session")
+def cfc(platform: Platform) -> Any:
+    return platform.cfc()
+
+
+@pytest.fixture
+def function(aws: Any, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An ``echo`` function of the default tenant."""
+    name = f"f{abs(hash(request.node.nodeid)) % 10**12}"
+    aws.create_function(
+        FunctionName=name,
+        Runtime="python3.11",
+        Role=ROLE,
+        Handler="echo",
+        Code={"ZipFile": HELLO},
+        Tags={"a": "b"},
+    )
+    yield name
+    try:
+        aws.delete_function(FunctionName=name)
+    except aws.exceptions.ResourceNotFoundException:
+        pass

@@ -1,0 +1,273 @@
+"""Stock boto3: every call that is offered, and each refusal by AWS's own name."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import io
+import json
+import time
+import urllib.request
+import zipfile
+from typing import Any
+from unittest import mock
+
+import pytest
+from botocore import auth
+from botocore.exceptions import ClientError
+from tests.parity.conftest import HELLO, ROLE, Platform, zipped
+
+
+def create(aws: Any, name: str, **changes: Any) -> Any:
+    options: dict[str, Any] = {
+        "Runtime": "python3.11",
+        "Handler": "echo",
+        "Code": {"ZipFile": HELLO},
+    }
+    return aws.create_function(FunctionName=name, Role=ROLE, **{**options, **changes})
+
+
+def refused(call: Any, *arguments: Any, **options: Any) -> tuple[str, int, str]:
+    """Return the code, status and message of the refusal."""
+    with pytest.raises(ClientError) as caught:
+        call(*arguments, **options)
+    response = caught.value.response
+    assert response["ResponseMetadata"]["RequestId"]
+    return (
+        response["Error"]["Code"],
+        response["ResponseMetadata"]["HTTPStatusCode"],
+        response["Error"]["Message"],
+    )
+
+
+def test_configuration_is_as_sent(aws: Any, function: str, platform: Platform) -> None:
+    aws.get_waiter("function_active_v2").wait(FunctionName=function)
+    found = aws.get_function(FunctionName=function)
+    configuration = found["Configuration"]
+    assert configuration["FunctionArn"] == f"arn:aws:lambda:eu-central-1:{platform.tenant}:function:{function}"
+    assert configuration["CodeSha256"] == base64.b64encode(hashlib.sha256(HELLO).digest()).decode()
+    assert configuration["CodeSize"] == len(HELLO)
+    assert (configuration["Version"], configuration["MemorySize"], configuration["Timeout"]) == (
+        "$LATEST",
+        128,
+        3,
+    )
+    assert found["Tags"] == {"a": "b"}
+    with urllib.request.urlopen(found["Code"]["Location"]) as answer:
+        assert answer.read() == HELLO
+    assert zipfile.ZipFile(io.BytesIO(HELLO)).testzip() is None
+
+
+def test_a_forged_download_is_refused(aws: Any, function: str, platform: Platform) -> None:
+    location = aws.get_function(FunctionName=function)["Code"]["Location"]
+    for forged in (
+        location + "0",
+        location.replace("expires=", "expires=9"),
+        location.partition("?")[0],
+    ):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(forged)
+        caught.value.close()
+        assert caught.value.code == 403
+
+
+def test_names_in_every_form(aws: Any, function: str, platform: Platform) -> None:
+    arn = f"arn:aws:lambda:eu-central-1:{platform.tenant}:function:{function}"
+    for name in (
+        function,
+        arn,
+        f"{platform.tenant}:function:{function}",
+        f"{function}:$LATEST",
+        f"{arn}:$LATEST",
+    ):
+        assert aws.get_function_configuration(FunctionName=name)["FunctionName"] == function
+        assert aws.invoke(FunctionName=name, Payload=b"1")["Payload"].read() == b"1"
+    assert refused(aws.get_function, FunctionName=f"{function}:7")[:2] == (
+        "ResourceNotFoundException",
+        404,
+    )
+    stranger = arn.replace(platform.tenant, "999999999999")
+    assert refused(aws.get_function, FunctionName=stranger)[0] == "ResourceNotFoundException"
+
+
+def test_update_publish_list_delete(aws: Any, function: str) -> None:
+    revision = aws.get_function_configuration(FunctionName=function)["RevisionId"]
+    updated = aws.update_function_configuration(
+        FunctionName=function,
+        MemorySize=256,
+        Timeout=9,
+        Description="d",
+        Environment={"Variables": {"COLOUR": "blue"}},
+        RevisionId=revision,
+    )
+    assert updated["Environment"] == {"Variables": {"COLOUR": "blue"}}
+    aws.get_waiter("function_updated_v2").wait(FunctionName=function)
+    code, status, _ = refused(aws.update_function_configuration, FunctionName=function, Timeout=4, RevisionId=revision)
+    assert (code, status) == ("PreconditionFailedException", 412)
+
+    first = aws.publish_version(FunctionName=function, Description="one")
+    assert (first["Version"], first["Description"], first["MemorySize"]) == ("1", "one", 256)
+    assert first["FunctionArn"].endswith(f"{function}:1")
+    assert aws.publish_version(FunctionName=function)["Version"] == "1"
+    other = zipped({"app.py": b"x = 1\n"})
+    assert aws.update_function_code(FunctionName=function, ZipFile=other, Publish=True)["Version"] == "2"
+    first_again = aws.get_function_configuration(FunctionName=function, Qualifier="1")
+    assert first_again["CodeSha256"] == first["CodeSha256"]
+    assert refused(aws.publish_version, FunctionName=function, CodeSha256="x")[0] == "InvalidParameterValueException"
+    pages = aws.get_paginator("list_versions_by_function").paginate(
+        FunctionName=function, PaginationConfig={"PageSize": 2}
+    )
+    assert [item["Version"] for page in pages for item in page["Versions"]] == ["$LATEST", "1", "2"]
+    answer = aws.invoke(FunctionName=function, Qualifier="1", Payload=b"{}")
+    assert answer["ExecutedVersion"] == "1"
+
+    aws.delete_function(FunctionName=function, Qualifier="1")
+    assert refused(aws.get_function, FunctionName=function, Qualifier="1")[0] == "ResourceNotFoundException"
+    assert refused(aws.delete_function, FunctionName=function, Qualifier="$LATEST")[1] == 400
+    aws.delete_function(FunctionName=function)
+    assert refused(aws.invoke, FunctionName=function)[0] == "ResourceNotFoundException"
+
+
+def test_dry_run_changes_nothing(aws: Any, function: str) -> None:
+    other = zipped({"app.py": b"y = 1\n"})
+    tried = aws.update_function_code(FunctionName=function, ZipFile=other, DryRun=True)
+    found = aws.get_function_configuration(FunctionName=function)
+    assert tried["CodeSha256"] != found["CodeSha256"]
+
+
+def test_list_is_paged_and_scoped(platform: Platform, aws: Any) -> None:
+    names = [f"page-{number}" for number in range(5)]
+    for name in names:
+        create(aws, name)
+    pages = aws.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 2})
+    listed = [item["FunctionName"] for page in pages for item in page["Functions"]]
+    assert [name for name in listed if name.startswith("page-")] == names
+    other = platform.aws(platform.other_access_key, platform.other_secret)
+    assert other.list_functions()["Functions"] == []
+    assert refused(other.get_function, FunctionName="page-0")[0] == "ResourceNotFoundException"
+    assert refused(other.invoke, FunctionName="page-0")[0] == "ResourceNotFoundException"
+    for name in names:
+        aws.delete_function(FunctionName=name)
+
+
+def test_invoke(aws: Any, function: str) -> None:
+    answer = aws.invoke(FunctionName=function, Payload=b'{"a": "\\u00e4"}', LogType="Tail")
+    assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "$LATEST")
+    assert json.loads(answer["Payload"].read()) == {"a": "ä"}
+    assert "START RequestId" in base64.b64decode(answer["LogResult"]).decode()
+    assert "FunctionError" not in answer
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    assert "; why=" in headers["x-alcove-start"]
+    assert headers["x-alcove-sandbox"]
+    assert all("=" in phase for phase in headers["x-alcove-phases"].split(",") if phase)
+    assert aws.invoke(FunctionName=function, InvocationType="Event", Payload=b"{}")["StatusCode"] == 202
+    assert aws.invoke(FunctionName=function, InvocationType="DryRun")["StatusCode"] == 204
+
+
+@pytest.mark.parametrize("handler", ["raise", "exit", "initfail"])
+def test_function_errors_are_answers(aws: Any, function: str, handler: str) -> None:
+    aws.update_function_configuration(FunctionName=function, Handler=handler)
+    answer = aws.invoke(FunctionName=function, Payload=b"{}")
+    assert answer["StatusCode"] == 200
+    assert answer["FunctionError"] == "Unhandled"
+    assert "errorMessage" in json.loads(answer["Payload"].read())
+
+
+def test_event_and_payload_limits(aws: Any, function: str) -> None:
+    largest = b'"' + b"x" * (6 * 1024 * 1024 - 2) + b'"'
+    assert aws.invoke(FunctionName=function, Payload=largest)["Payload"].read() == largest
+    for payload in (largest + b" ", b" " * (9 << 20)):
+        code, status, _ = refused(aws.invoke, FunctionName=function, Payload=payload)
+        assert (code, status) == ("RequestTooLargeException", 413)
+    code, status, _ = refused(aws.invoke, FunctionName=function, InvocationType="Event", Payload=b"1" * 300_000)
+    assert status == 413
+    code, status, _ = refused(aws.invoke, FunctionName=function, Payload=b"{not json")
+    assert (code, status) == ("InvalidRequestContentException", 400)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Runtime": "cobol85"}, "cobol85"),
+        ({"Runtime": "python3.12"}, "python3.11"),
+        ({"MemorySize": 3009}, "MemorySize"),
+        ({"Timeout": 901}, "Timeout"),
+        ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "reserved"),
+        ({"Environment": {"Variables": {"BIG": "x" * 5000}}}, "4096"),
+        ({"Description": "x" * 257}, "Description"),
+        ({"Tags": {"alcove:isolation": "process"}}, "not allowed"),
+        ({"Tags": {"alcove:isolation": "moat"}}, "unknown"),
+        ({"Code": {"ZipFile": b"not a zip"}}, "unzip"),
+        ({"Code": {"ZipFile": HELLO[:-20]}}, "unzip"),
+        ({"Code": {"ZipFile": zipped({"../x": b""})}}, "leaves"),
+        ({"Code": {"ZipFile": zipped({"/x": b""})}}, "absolute"),
+        ({"Code": {"ZipFile": HELLO.replace(b"return event", b"return evenT")}}, "CRC"),
+        ({"Code": {"S3Bucket": "b", "S3Key": "k"}}, "S3Bucket"),
+        ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "PackageType"),
+    ],
+)
+def test_bad_functions(aws: Any, changes: dict[str, Any], message: str) -> None:
+    code, status, text = refused(create, aws, "bad", **changes)
+    assert (code, status) == ("InvalidParameterValueException", 400)
+    assert message in text
+    assert refused(aws.get_function, FunctionName="bad")[0] == "ResourceNotFoundException"
+
+
+def test_conflict_and_body_limit(aws: Any, function: str) -> None:
+    assert refused(create, aws, function)[:2] == ("ResourceConflictException", 409)
+    code, status, _ = refused(create, aws, "large", Code={"ZipFile": bytes(51 << 20)})
+    assert (code, status) == ("RequestEntityTooLargeException", 413)
+    code, status, _ = refused(create, aws, "larger", Code={"ZipFile": bytes(60 << 20)})
+    assert (code, status) == ("RequestEntityTooLargeException", 413)
+
+
+def test_signatures(platform: Platform, aws: Any, function: str) -> None:
+    wrong = platform.aws(secret="wrong")
+    assert refused(wrong.list_functions)[:2] == ("InvalidSignatureException", 403)
+    unknown = platform.aws(access_key="AKALNOBODY")
+    assert refused(unknown.list_functions)[:2] == ("UnrecognizedClientException", 403)
+    import datetime
+
+    stale = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=6)
+    with mock.patch.object(auth, "get_current_datetime", lambda *a, **k: stale):
+        code, status, message = refused(platform.aws().list_functions)
+    assert (code, status) == ("InvalidSignatureException", 403)
+    assert "expired" in message
+    connection = http.client.HTTPConnection("127.0.0.1", platform.port)
+    connection.request("GET", "/2015-03-31/functions")
+    answer = connection.getresponse()
+    assert answer.status == 403
+    assert answer.headers["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
+    assert set(json.loads(answer.read())) >= {"Type", "Message"}
+    connection.close()
+
+
+def test_a_presigned_call(platform: Platform, function: str) -> None:
+    url = platform.aws().generate_presigned_url("get_function", {"FunctionName": function}, ExpiresIn=60)
+    with urllib.request.urlopen(url) as answer:
+        assert json.loads(answer.read())["Configuration"]["FunctionName"] == function
+
+
+def test_tags_and_account(aws: Any, function: str) -> None:
+    arn = aws.get_function(FunctionName=function)["Configuration"]["FunctionArn"]
+    aws.tag_resource(Resource=arn, Tags={"c": "d"})
+    aws.untag_resource(Resource=arn, TagKeys=["a"])
+    assert aws.list_tags(Resource=arn)["Tags"] == {"c": "d"}
+    settings = aws.get_account_settings()
+    assert settings["AccountUsage"]["FunctionCount"] >= 1
+    assert settings["AccountLimit"]["ConcurrentExecutions"] > 0
+
+
+def test_unknown_paths_and_bodies(platform: Platform, aws: Any) -> None:
+    assert refused(aws.list_layers)[1] == 404
+    assert refused(aws.get_function, FunctionName="no-such")[:2] == (
+        "ResourceNotFoundException",
+        404,
+    )
+    started = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", platform.port)
+    connection.request("NONSENSE", "/../../etc/passwd")
+    assert connection.getresponse().status in (400, 403, 404)
+    connection.close()
+    assert time.monotonic() - started < 5

@@ -98,6 +98,7 @@ class Daemon:
             pool_sizes={(Isolation.VM, runtime): size for runtime, size in sizes.items()},
             idle_timeout_s=settings.idle_timeout_s,
             max_sandboxes=settings.max_sandboxes,
+            memory_reserve_mib=settings.memory_reserve_mib,
         )
         service = FunctionService(database, code, dispatcher, ServiceSettings(isolations=frozenset(tiers)))
         await self._recover(tiers, dispatcher, service, tenants, network)

@@ -15,6 +15,9 @@ from baidubce.auth import bce_v1_signer
 from baidubce.exception import BceHttpClientError
 from tests.parity.conftest import HELLO, Platform, zipped
 
+# The SDK leaves its connections to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
 CODE = base64.b64encode(HELLO).decode()
 
 

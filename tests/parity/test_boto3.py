@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import http.client
 import io
 import json
 import time
+import urllib.error
 import urllib.request
 import zipfile
 from typing import Any
@@ -203,7 +205,7 @@ def test_event_and_payload_limits(aws: Any, function: str) -> None:
         ({"Code": {"ZipFile": zipped({"../x": b""})}}, "leaves"),
         ({"Code": {"ZipFile": zipped({"/x": b""})}}, "absolute"),
         ({"Code": {"ZipFile": HELLO.replace(b"return event", b"return evenT")}}, "CRC"),
-        ({"Code": {"S3Bucket": "b", "S3Key": "k"}}, "S3Bucket"),
+        ({"Code": {"S3Bucket": "bucket", "S3Key": "k"}}, "S3Bucket"),
         ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "PackageType"),
     ],
 )
@@ -227,10 +229,8 @@ def test_signatures(platform: Platform, aws: Any, function: str) -> None:
     assert refused(wrong.list_functions)[:2] == ("InvalidSignatureException", 403)
     unknown = platform.aws(access_key="AKALNOBODY")
     assert refused(unknown.list_functions)[:2] == ("UnrecognizedClientException", 403)
-    import datetime
-
     stale = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=6)
-    with mock.patch.object(auth, "get_current_datetime", lambda *a, **k: stale):
+    with mock.patch.object(auth, "get_current_datetime", return_value=stale):
         code, status, message = refused(platform.aws().list_functions)
     assert (code, status) == ("InvalidSignatureException", 403)
     assert "expired" in message

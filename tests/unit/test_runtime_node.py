@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.runtime_process import ARN, RuntimeProcess, eventually, node_runtime
 
 from alcove.wire.frame import Kind
-from tests.runtime_process import ARN, RuntimeProcess, eventually, node_runtime
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node here")
 

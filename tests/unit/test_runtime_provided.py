@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from alcove.wire.frame import Kind
 from tests.runtime_process import (
     ARN,
     RuntimeProcess,
@@ -21,6 +19,8 @@ from tests.runtime_process import (
     load_payload,
     provided_runtime,
 )
+
+from alcove.wire.frame import Kind
 
 API = "/2018-06-01/runtime"
 MIB = 1024 * 1024

@@ -36,6 +36,7 @@ from alcove.functions.instance import Instance
 from alcove.functions.logs import TAIL_BYTES, LogStore
 from alcove.functions.model import LATEST, FunctionVersion, InvokeResult
 from alcove.functions.pool import Pool
+from alcove.host.resources import require_memory
 from alcove.sandbox.protocol import (
     Delivery,
     InitError,
@@ -54,7 +55,8 @@ log = logging.getLogger(__name__)
 REAP_EVERY_S = 1.0
 # Lambda gives init code ten seconds before it is held against the function's own time-out.
 INIT_TIMEOUT_S = 10.0
-EMPTY_RESULT = b"null"
+# What a sandbox takes before its function has asked for any.
+START_MIB = 96
 
 
 class Dispatcher:
@@ -69,11 +71,13 @@ class Dispatcher:
         pool_ceiling: int = 8,
         idle_timeout_s: float = 300.0,
         max_sandboxes: int = 100,
+        memory_reserve_mib: int = 0,
     ) -> None:
         self._tiers = dict(tiers)
         self._logs = logs
         self._idle_timeout_s = idle_timeout_s
         self._max_sandboxes = max_sandboxes
+        self._memory_reserve_mib = memory_reserve_mib
         self._idle: dict[str, deque[Instance]] = defaultdict(deque)
         self._all: set[Instance] = set()
         self._starting = 0
@@ -323,6 +327,7 @@ class Dispatcher:
                 hint="run: alcove doctor",
             )
         await self._make_room()
+        require_memory(START_MIB, self._memory_reserve_mib)
         self._starting += 1
         try:
             clock = time.perf_counter()

@@ -22,8 +22,8 @@ from urllib.parse import unquote
 
 from alcove.api import aws, bce, native
 from alcove.api.context import Call, Faces, Host
-from alcove.api.dialect import AWS, BCE, Dialect
-from alcove.errors import AccessDenied, AlcoveError, NotFound
+from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
+from alcove.errors import AccessDenied, AlcoveError, NotFound, ThrottledError
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
 from alcove.functions.model import FunctionVersion
@@ -40,6 +40,10 @@ PACKAGE_LIMIT = 70 * 1024 * 1024
 # server the other.
 INVOKE_LIMIT = 7 * 1024 * 1024
 SMALL_LIMIT = 1 << 20
+# Hashing more than this takes long enough to be done beside the event loop.
+LARGE_BODY = 256 << 10
+# Invocations of type Event that wait or run at once; they are kept in memory.
+BACKGROUND_LIMIT = 1000
 CODE_URL_LIFETIME_S = 600
 
 _Act = Callable[..., Awaitable[Response]]
@@ -104,7 +108,10 @@ class App:
         return PACKAGE_LIMIT if method in ("POST", "PUT") and "/functions" in path else SMALL_LIMIT
 
     def refusal(self, request: Request, status: int, message: str) -> Response:
-        return _dialect(request).refuse(status, message, str(uuid.uuid4()))
+        dialect, request_id = _dialect(request), str(uuid.uuid4())
+        if status == 413 and request.raw_path.endswith("/invocations"):
+            return dialect.answer(PayloadTooLarge(message), request_id)
+        return dialect.refuse(status, message, request_id)
 
     async def handle(self, request: Request) -> Response:
         request_id = str(uuid.uuid4())
@@ -114,7 +121,7 @@ class App:
             if download is not None:
                 return await self._download(request, download["sha256"])
             act, names = _find(request)
-            call = self._authenticate(request, request_id)
+            call = await self._authenticate(request, request_id)
             return await act(call, **names)
         except AlcoveError as error:
             return dialect.answer(error, request_id)
@@ -122,12 +129,15 @@ class App:
             log.exception("request %s failed: %s %s", request_id, request.method, request.path)
             return dialect.break_down(request_id)
 
-    def _authenticate(self, request: Request, request_id: str) -> Call:
+    async def _authenticate(self, request: Request, request_id: str) -> Call:
         if request.peer.is_operator:
             named = request.headers.get("x-alcove-tenant")
             tenant = self._tenants.find(named) if named else self._tenants.default
             return Call(self._faces, request, request_id, tenant.id, operator=True)
-        key = self._signer(request)
+        if len(request.body) > LARGE_BODY:
+            key = await asyncio.to_thread(self._signer, request)
+        else:
+            key = self._signer(request)
         return Call(self._faces, request, request_id, self._tenants.owner_of(key).id, operator=False)
 
     def _signer(self, request: Request) -> str:
@@ -180,6 +190,9 @@ class App:
     # Invocations that nobody waits for
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        if len(self._tasks) >= BACKGROUND_LIMIT:
+            work.close()
+            raise ThrottledError("Rate Exceeded.", hint="too many asynchronous invocations wait; try again")
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 from urllib.parse import parse_qs
 
-from alcove.api.body import change, field, number, package, read_object, text_map
+from alcove.api.body import beside, change, field, number, package, read_object, text_map
 from alcove.api.context import Call, answer, check_event, decode_context, start_headers
 from alcove.errors import InvalidRequest
 from alcove.functions import limits
@@ -47,7 +47,7 @@ def configuration(function: FunctionVersion, *, qualified: bool = False) -> dict
 
 
 async def create_function(call: Call) -> Response:
-    document = read_object(call.request)
+    document = await beside(read_object, call.request)
     name = field(document, "FunctionName", str)
     if not name:
         raise InvalidRequest("'FunctionName' is required.")
@@ -61,7 +61,7 @@ async def create_function(call: Call) -> Response:
     function = await call.faces.service.create(
         call.tenant,
         reference.name,
-        package(field(document, "Code", dict) or {}),
+        await beside(package, field(document, "Code", dict) or {}),
         config,
         tags=tags,
         publish=bool(field(document, "Publish", bool)),
@@ -98,11 +98,11 @@ async def list_functions(call: Call) -> Response:
 
 
 async def update_code(call: Call, name: str) -> Response:
-    document = read_object(call.request)
+    document = await beside(read_object, call.request)
     function = await call.faces.service.update_code(
         call.tenant,
         call.reference(name).name,
-        package(document),
+        await beside(package, document),
         publish=bool(field(document, "Publish", bool)),
         dry_run=bool(field(document, "DryRun", bool)),
         revision_id=field(document, "RevisionId", str),

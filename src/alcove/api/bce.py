@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from alcove.api.body import change, field, number, package, read_object, text_map
+from alcove.api.body import beside, change, field, number, package, read_object, text_map
 from alcove.api.context import Call, answer, check_event, decode_context, start_headers
 from alcove.errors import InvalidRequest
 from alcove.functions.model import FunctionVersion
@@ -52,7 +52,7 @@ def qualifier(call: Call) -> str | None:
 
 
 async def create_function(call: Call) -> Response:
-    document = read_object(call.request)
+    document = await beside(read_object, call.request)
     name = field(document, "FunctionName", str)
     if not name:
         raise InvalidRequest("'FunctionName' is required.")
@@ -64,7 +64,7 @@ async def create_function(call: Call) -> Response:
     function = await call.faces.service.create(
         call.tenant,
         call.reference(name).name,
-        package(code),
+        await beside(package, code),
         config,
         tags=tags,
         publish=bool(field(code, "Publish", bool)),
@@ -97,11 +97,11 @@ async def list_functions(call: Call) -> Response:
 
 
 async def update_code(call: Call, name: str) -> Response:
-    document = read_object(call.request)
+    document = await beside(read_object, call.request)
     function = await call.faces.service.update_code(
         call.tenant,
         call.reference(name).name,
-        package(document),
+        await beside(package, document),
         publish=bool(field(document, "Publish", bool)),
         dry_run=bool(field(document, "DryRun", bool)),
     )
@@ -119,9 +119,9 @@ async def update_configuration(call: Call, name: str) -> Response:
 
 async def publish_version(call: Call, name: str) -> Response:
     document = read_object(call.request)
-    function = await call.faces.service.publish(
-        call.tenant, call.reference(name).name, description=field(document, "Description", str)
-    )
+    # The Python SDK sends it in the query, the others in the body.
+    description = field(document, "Description", str) or call.request.query.get("Description")
+    function = await call.faces.service.publish(call.tenant, call.reference(name).name, description=description)
     return _answer(call, configuration(function), 201)
 
 

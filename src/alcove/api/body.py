@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from alcove.api.dialect import MalformedDocument
 from alcove.errors import InvalidRequest
 from alcove.functions.model import FunctionChange
 from alcove.gateway.message import Request
 
 T = TypeVar("T")
+A = TypeVar("A")
+
+
+async def beside(work: Callable[[A], T], argument: A) -> T:
+    """Run in a thread what takes long for a body that carries a package."""
+    return await asyncio.to_thread(work, argument)
 
 
 def read_object(request: Request) -> dict[str, Any]:
@@ -22,7 +30,7 @@ def read_object(request: Request) -> dict[str, Any]:
     try:
         document = json.loads(request.body)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"Could not parse request body into json: {error}") from None
+        raise MalformedDocument(f"Could not parse request body into json: {error}") from None
     if not isinstance(document, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     return document

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from alcove.errors import InvalidRequest, TooLarge
+import msgspec
+
+from alcove.api.dialect import MalformedDocument, PayloadTooLarge
+from alcove.errors import InvalidRequest
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
@@ -72,18 +75,22 @@ def answer(document: Any, status: int = 200, request_id: str = "", header: str =
 
 
 def check_event(event: bytes, *, asynchronous: bool) -> bytes:
-    """Return the event as it goes to the runtime. Raises ``TooLarge`` and, for what is not JSON,
-    ``InvalidRequest``.
+    """Return the event as it goes to the runtime. Raises ``PayloadTooLarge`` and, for what
+    is not JSON, ``MalformedDocument``.
     """
     limit = ASYNCHRONOUS_LIMIT if asynchronous else SYNCHRONOUS_LIMIT
     if len(event) > limit:
-        raise TooLarge(f"{len(event)} byte payload is too large for the invocation type (limit {limit} bytes)")
+        raise PayloadTooLarge(f"{len(event)} byte payload is too large for the invocation type (limit {limit} bytes)")
     if not event:
         return b"{}"
     try:
-        json.loads(event)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"Could not parse request body into json: {error}") from None
+        # Checks the grammar without building anything, an eighth of the time that json.loads takes;
+        # it does not look into strings, which must be UTF-8.
+        msgspec.json.decode(event, type=msgspec.Raw)
+        if not event.isascii():
+            event.decode()
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedDocument(f"Could not parse request body into json: {error}") from None
     return event
 
 

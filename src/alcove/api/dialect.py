@@ -18,7 +18,17 @@ from alcove.errors import (
     ThrottledError,
     TooLarge,
 )
+from alcove.functions.records import RevisionMismatch
 from alcove.gateway.message import Response
+
+
+class MalformedDocument(InvalidRequest):
+    """The body is not the JSON that the call takes."""
+
+
+class PayloadTooLarge(TooLarge):
+    """An event over its limit; AWS has a name of its own for it."""
+
 
 Render = Callable[[int, str, str, str, str], Response]
 
@@ -84,8 +94,11 @@ AWS = Dialect(
         (AccessDenied, "expired", 403, "InvalidSignatureException"),
         (AccessDenied, "", 403, "InvalidSignatureException"),
         (NotFound, "", 404, "ResourceNotFoundException"),
+        (RevisionMismatch, "", 412, "PreconditionFailedException"),
         (Conflict, "", 409, "ResourceConflictException"),
+        (PayloadTooLarge, "", 413, "RequestTooLargeException"),
         (TooLarge, "", 413, "RequestEntityTooLargeException"),
+        (MalformedDocument, "", 400, "InvalidRequestContentException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
         (ThrottledError, "", 429, "TooManyRequestsException"),
         (CapacityError, "", 502, "EC2ThrottledException"),
@@ -98,7 +111,9 @@ AWS = Dialect(
         400: "InvalidRequestContentException",
         404: "ResourceNotFoundException",
         405: "InvalidRequestContentException",
+        408: "RequestTimeoutException",
         413: "RequestEntityTooLargeException",
+        429: "TooManyRequestsException",
         431: "InvalidRequestContentException",
         503: "ServiceUnavailableException",
     },
@@ -123,11 +138,14 @@ BCE = Dialect(
         (RequestError, "", 400, "InvalidParameterValueException"),
     ),
     fallback=(502, "HostError"),
-    internal=(500, "InternalError"),
+    internal=(502, "InternalError"),
     by_status={
         400: "InvalidRequestContentException",
         404: "ResourceNotFoundException",
+        408: "RequestTimeout",
         413: "RequestTooLargeException",
+        429: "TooManyRequestsException",
+        431: "InvalidRequestContentException",
     },
     render=_bce,
 )

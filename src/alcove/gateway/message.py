@@ -68,7 +68,7 @@ class Response:
             lines.append(f"Content-Length: {len(self.body)}")
         if close:
             lines.append("Connection: close")
-        head_bytes = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\nDate: " + date + b"\r\n\r\n"
+        head_bytes = "\r\n".join(lines).encode("ascii", "replace") + b"\r\nDate: " + date + b"\r\n\r\n"
         return head_bytes if head or status in (204, 304) else head_bytes + self.body
 
 

@@ -64,7 +64,7 @@ class RuntimeProcess:
     def close(self) -> None:
         self.socket.close()
         try:
-            self.process.wait(5)
+            self.process.wait(0.5)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -142,7 +142,9 @@ def test_environment_and_descriptors(runtime: RuntimeProcess, tmp_path: Path) ->
     assert not [line for line in lines if line.startswith(("ALCOVE", "PYTHONPATH"))]
     assert not [line for line in lines if "socket:" in line]
     assert [line for line in lines if line.endswith(" 0 -> /dev/null")]
-    assert [line for line in lines if line.startswith("SigIgn")] == ["SigIgn:\t0000000000000000"]
+    ignored = next(line for line in lines if line.startswith("SigIgn")).split()[1]
+    # Signals 32 and 33 are glibc's own, and posix_spawn leaves them ignored.
+    assert int(ignored, 16) & 0x7FFF_FFFF == 0
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ def test_rehearsals(runtime: RuntimeProcess, tmp_path: Path) -> None:
         assert runtime.hook("before_snapshot").kind is Kind.DONE
         runtime.unload()
     runtime.loaded(bootstrap(tmp_path, curl("env > reply")))
-    assert b"rehearsal" not in runtime.invoke().payload
+    assert b"rehearsal.handler" not in runtime.invoke().payload
 
 
 # The API

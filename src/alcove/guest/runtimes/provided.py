@@ -1,11 +1,11 @@
 """The runtime ``provided``: the tenant's own ``bootstrap`` behind the Lambda Runtime API.
 
 This process stands between the invocation channel and an HTTP server on loopback, from which the
-bootstrap fetches events and to which it posts answers ("Custom runtimes" and "Lambda runtime API" in
-the AWS Lambda developer guide, version 2018-06-01). Events and answers pass through as bytes.
+bootstrap fetches events and to which it posts answers ("Custom runtimes" and "Lambda runtime API"
+in the AWS Lambda developer guide, version 2018-06-01). Events and answers pass through as bytes.
 
-One thread, one loop. The channel is read only while no request of the host's is in hand: a bootstrap
-that answers never waits for the host.
+One thread, one loop. The channel is read only while no request of the host's is in hand: a
+bootstrap that answers never waits for the host.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class ProvidedRuntime:
                 _mark(frame)
 
     def _receive(self) -> Frame:
-        """Serve the bootstrap until the host asks for something. A bootstrap that has ended ends us."""
+        """Serve the bootstrap until the host asks for something. A bootstrap's end is ours too."""
         self._epoll.register(self._channel.fd, select.EPOLLIN)
         try:
             while self._ended is None:
@@ -367,7 +367,7 @@ class ProvidedRuntime:
         except BlockingIOError:
             pass
         if connection.closing and not connection.out and connection.fd in self._connections:
-            # What else it sends is thrown away until it closes: closing now could cost it the answer.
+            # What else it sends is thrown away until it closes: closing now could cost it this.
             connection.sock.shutdown(socket.SHUT_WR)
         mask = select.EPOLLIN | (select.EPOLLOUT if connection.out else 0)
         if mask != connection.mask and connection.fd in self._connections:

@@ -36,7 +36,7 @@ class BadRequest(Exception):
 
 @dataclass
 class Request:
-    """``headers`` has lower-case names, trailers included; ``size`` counts what was not kept too."""
+    """``headers`` has lower-case names, trailers included; ``size`` counts what was not kept."""
 
     method: str
     path: str

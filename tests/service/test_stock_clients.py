@@ -16,7 +16,11 @@ from tests.service.conftest import package
 from tests.service.server import Server
 
 Deploy = Callable[..., str]
-ECHO = "def handler(event, context):\n    print('seen', event)\n    return {'echo': event, 'version': context.function_version}\n"
+ECHO = """
+def handler(event, context):
+    print('seen', event)
+    return {'echo': event, 'version': context.function_version}
+"""
 
 
 def call(aws: Any, name: str, event: Any = None, **options: Any) -> tuple[Any, Any]:

@@ -1,0 +1,356 @@
+"""The Python runtime as a process: handlers, contexts, failures, rehearsal, seeds, hooks."""
+
+from __future__ import annotations
+
+import json
+import py_compile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alcove.wire.frame import Kind
+from tests.runtime_process import ARN, SOURCES, RuntimeProcess, python_runtime
+
+TENANT = SOURCES / "alcove/guest/tenant"
+
+
+@pytest.fixture
+def runtime() -> Iterator[RuntimeProcess]:
+    with python_runtime() as process:
+        yield process
+
+
+def write(root: Path, source: str, name: str = "app.py") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+    return root
+
+
+def handler(body: str) -> str:
+    return f"def handler(event, context):\n    {body}\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("return event", {"a": [1, "grüß😀"]}),
+        ("return None", None),
+        ("pass", None),
+        ("return (1, 2)", [1, 2]),
+        ("return '\\ud800'", "\ud800"),
+    ],
+)
+def test_answers(runtime: RuntimeProcess, tmp_path: Path, body: str, expected: Any) -> None:
+    runtime.loaded(write(tmp_path, handler(body)))
+    for number in range(2):
+        request_id = f"r-{number}"
+        assert runtime.result({"a": [1, "grüß😀"]}, request_id=request_id) == expected
+        assert runtime.marked(request_id)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("app.py", "app.handler"),
+        ("folder/app.py", "folder/app.handler"),
+        ("folder/app.py", "folder.app.handler"),
+        ("app/__init__.py", "app.handler"),
+    ],
+)
+def test_where_handlers_are_found(
+    runtime: RuntimeProcess, tmp_path: Path, file: str, name: str
+) -> None:
+    assert runtime.loaded(write(tmp_path, handler("return 1"), file), name).result() == 1
+
+
+def test_bytecode_beside_the_source_is_used(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    write(tmp_path, handler("return [__name__, __file__, __spec__.name, __package__]"))
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(tmp_path / "app.py"), invalidation_mode=unchecked, doraise=True)
+    write(tmp_path, "raise RuntimeError('the source was read')")
+    assert runtime.loaded(tmp_path).result() == ["app", f"{tmp_path}/app.py", "app", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "kind", "message"),
+    [
+        ("app.handler", "import no_such", "Runtime.ImportModuleError", "No module named 'no_such'"),
+        ("other.handler", "", "Runtime.ImportModuleError", "Unable to import module 'other'"),
+        ("app.handler", "x = 1", "Runtime.HandlerNotFound", "Handler 'handler' missing on module"),
+        ("app.handler", "handler = 1", "Runtime.HandlerNotFound", "missing on module 'app'"),
+        ("app.handler", "def (", "Runtime.UserCodeSyntaxError", "Syntax error in module 'app'"),
+        ("app", "", "Runtime.MalformedHandlerName", "Bad handler 'app'"),
+        ("sys.exit", "", "Runtime.BuiltInModuleConflict", "built-in module sys"),
+        ("app.handler", "raise KeyError('k')", "KeyError", "'k'"),
+        ("app.handler", "raise SystemExit(3)", "Runtime.ExitError", "3"),
+        ("app.handler", "exit(4)", "Runtime.ExitError", "4"),
+    ],
+)
+def test_failures_to_load(
+    runtime: RuntimeProcess, tmp_path: Path, name: str, source: str, kind: str, message: str
+) -> None:
+    failure = runtime.fails_to_load(write(tmp_path, source), name)
+    assert failure["errorType"] == kind
+    assert message in failure["errorMessage"]
+    assert sorted(failure) == ["errorMessage", "errorType", "stackTrace"]
+    assert runtime.request(Kind.PING, b"x").payload == b"x"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        ("raise ValueError('no')", "ValueError", "no"),
+        ("raise type('Own', (Exception,), {})('o')", "Own", "o"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt", ""),
+        ("raise SystemExit(3)", "Runtime.ExitError", "RequestId: r-1 Error: Runtime exited"),
+        ("exit()", "Runtime.ExitError", "exit status 0"),
+        ("return {1, 2}", "Runtime.MarshalError", "set is not JSON serializable"),
+        ("a = []; a.append(a); return a", "Runtime.MarshalError", "Circular"),
+        (
+            "return 'x' * (6 * 1024 * 1024)",
+            "Function.ResponseSizeTooLarge",
+            "Response payload size (6291458 bytes) exceeded maximum allowed payload size",
+        ),
+        ("return handler(event, context)", "RecursionError", "maximum recursion depth"),
+        (
+            "raise type('Own', (Exception,), {'__str__': lambda self: 1 / 0})()",
+            "Own",
+            "",
+        ),
+    ],
+)
+def test_failures_of_calls(
+    runtime: RuntimeProcess, tmp_path: Path, body: str, kind: str, message: str
+) -> None:
+    runtime.loaded(write(tmp_path, f"def handler(event, context):\n    if event: {body}\n"))
+    failure = runtime.failure(True)
+    assert failure["errorType"] == kind
+    assert message in failure["errorMessage"]
+    assert isinstance(failure["stackTrace"], list)
+    assert runtime.marked()
+    assert runtime.result(False) is None
+
+
+def test_a_stack_names_the_tenants_lines(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    runtime.loaded(write(tmp_path, handler("raise ValueError('no')")))
+    assert runtime.failure()["stackTrace"][-1] == (
+        f'  File "{tmp_path}/app.py", line 2, in handler\n    raise ValueError(\'no\')\n'
+    )
+
+
+def test_events_that_are_not_json(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    runtime.loaded(write(tmp_path, handler("return event")))
+    for event in (b"{not json", b"\xff\xfe\xfd"):
+        frame = runtime.invoke(event)
+        assert frame.kind is Kind.FAILURE
+        assert json.loads(frame.payload)["errorType"] == "Runtime.UnmarshalError"
+    assert runtime.invoke(b"").payload == b"null"
+
+
+def test_environment(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    body = "import os; return [dict(os.environ), os.getcwd(), __file__]"
+    runtime.loaded(write(tmp_path, handler(body)), environment={"MINE": "1", "LANG": "de"})
+    environment, folder, file = runtime.result(trace_id="Root=1")
+    assert environment == {
+        "LANG": "de",
+        "TZ": ":UTC",
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
+        "HOME": "/tmp",
+        "LD_LIBRARY_PATH": "/var/task/lib:/opt/lib",
+        "_HANDLER": "app.handler",
+        "LAMBDA_TASK_ROOT": str(tmp_path),
+        "LAMBDA_RUNTIME_DIR": "/opt/alcove",
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
+        "AWS_LAMBDA_FUNCTION_NAME": "sample",
+        "AWS_LAMBDA_FUNCTION_VERSION": "7",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
+        "AWS_LAMBDA_LOG_GROUP_NAME": "/alcove/sample",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "[7]",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "_X_AMZN_TRACE_ID": "Root=1",
+        "MINE": "1",
+    }
+    assert (folder, file) == (str(tmp_path), f"{tmp_path}/app.py")
+    assert "_X_AMZN_TRACE_ID" not in runtime.result()[0]
+
+
+CONTEXT = """
+def handler(event, context):
+    return {
+        "name": context.function_name, "version": context.function_version,
+        "arn": context.invoked_function_arn, "memory": context.memory_limit_in_mb,
+        "id": [context.aws_request_id, context.request_id],
+        "log": [context.log_group_name, context.log_stream_name],
+        "identity": context.identity.cognito_identity_id,
+        "client": context.client_context and context.client_context.custom,
+        "left": context.get_remaining_time_in_millis(),
+    }
+"""
+
+
+def test_context(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    runtime.loaded(write(tmp_path, CONTEXT))
+    deadline = int(time.time() * 1000) + 60_000
+    context = runtime.result(client_context='{"custom": {"a": 1}}', deadline_ms=deadline)
+    assert 50_000 < context.pop("left") <= 60_000
+    assert context == {
+        "name": "sample",
+        "version": "7",
+        "arn": ARN,
+        "memory": "256",
+        "id": ["r-1", "r-1"],
+        "log": ["/alcove/sample", "[7]"],
+        "identity": None,
+        "client": {"a": 1},
+    }
+    assert runtime.result(deadline_ms=0)["left"] == 0
+
+
+def test_payloads_of_six_megabytes(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    runtime.loaded(write(tmp_path, handler("return event")))
+    event = json.dumps("x" * (6 * 1024 * 1024 - 2)).encode()
+    frame = runtime.invoke(event)
+    assert (frame.kind, frame.payload == event) == (Kind.RESULT, True)
+
+
+def test_output_comes_before_the_marker(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    body = "import sys; print('out'); print('err', end='', file=sys.stderr)"
+    runtime.loaded(write(tmp_path, handler(body))).result()
+    assert runtime.marked()
+    assert (runtime.stdout(), runtime.stderr()) == ("out\n", "err\0alcove:end:r-1\0")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import sys; sys.stdout = sys.stderr = None",
+        "import sys; sys.stdout.close()",
+        "import os; os.close(1)",
+        "import sys; sys.stdout = object()",
+    ],
+)
+def test_the_tenant_may_lose_its_output(
+    runtime: RuntimeProcess, tmp_path: Path, body: str
+) -> None:
+    runtime.loaded(write(tmp_path, handler(body + "; return 1")))
+    assert runtime.result() == 1
+    assert runtime.marked()
+    assert runtime.request(Kind.PING).kind is Kind.PONG
+
+
+def test_an_abrupt_end(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    runtime.loaded(write(tmp_path, handler("import os; os._exit(9)")))
+    with pytest.raises(EOFError):
+        runtime.result()
+    assert runtime.process.wait(5) == 9
+
+
+def test_children_do_not_inherit_the_channel(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    body = (
+        "import os, subprocess;"
+        " own = str([os.readlink(f'/proc/self/fd/{n}') for n in range(10)"
+        " if os.path.lexists(f'/proc/self/fd/{n}')]);"
+        " run = lambda close: subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=close,"
+        " capture_output=True, text=True).stdout; return [own, run(True) + run(False)]"
+    )
+    own, theirs = runtime.loaded(write(tmp_path, handler(body))).result()
+    assert "socket:" in own
+    assert "socket:" not in theirs
+    assert "0 -> /dev/null" in theirs
+
+
+REHEARSAL = "import json\n\ndef handler(event, context):\n    return {'echo': json.dumps(event)}\n"
+
+
+def test_a_rehearsal_leaves_no_trace(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    sample = write(tmp_path / "sample", REHEARSAL, "rehearsal.py")
+    for _ in range(2):
+        runtime.loaded(sample, "rehearsal.handler", rehearsal=True, environment={"SEEN": "1"})
+        assert runtime.result({"a": 1}) == {"echo": '{"a": 1}'}
+        runtime.unload()
+    assert runtime.failure()["errorType"] == "Runtime.NotLoaded"
+    body = (
+        "import os, sys; return [list(sys.modules), sys.path, list(sys.path_importer_cache),"
+        " dict(os.environ)]"
+    )
+    modules, path, importers, environment = runtime.loaded(write(tmp_path, handler(body))).result()
+    assert "rehearsal" not in modules
+    assert str(sample) not in path + importers
+    assert "SEEN" not in environment
+    assert path.count(str(tmp_path)) == 1
+
+
+def test_another_module_takes_a_rehearsals_place(
+    runtime: RuntimeProcess, tmp_path: Path
+) -> None:
+    """As in a sandbox: both are mounted at the same path."""
+    write(tmp_path, REHEARSAL, "rehearsal.py")
+    runtime.loaded(tmp_path, "rehearsal.handler", rehearsal=True).result()
+    runtime.unload()
+    write(tmp_path, handler("import other; return other.VALUE"), "rehearsal.py")
+    write(tmp_path, "VALUE = 'tenant'", "other.py")
+    assert runtime.loaded(tmp_path, "rehearsal.handler").result() == "tenant"
+
+
+def test_two_processes_draw_differently(tmp_path: Path) -> None:
+    write(tmp_path, "import random\nFIRST = random.random()\n" + handler("return FIRST"))
+    with python_runtime() as one, python_runtime() as other:
+        assert one.loaded(tmp_path).result() != other.loaded(tmp_path).result()
+
+
+def test_a_restore_seeds_anew(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    source = (
+        "import random\n"
+        "def handler(event, context):\n"
+        "    if event: random.seed(1)\n"
+        "    return random.random()\n"
+    )
+    runtime.loaded(write(tmp_path, source))
+    first, known = runtime.result(True), runtime.result(False)
+    assert (runtime.result(True), runtime.result(False)) == (first, known)
+    runtime.result(True)
+    assert runtime.hook("after_restore").kind is Kind.DONE
+    assert runtime.result(False) != known
+
+
+HOOKS = """
+import sys
+sys.path.append(TENANT)
+from snapshot_restore_py import register_after_restore, register_before_snapshot
+seen = []
+for n in (1, 2):
+    register_before_snapshot(seen.append, f"before{n}")
+    register_after_restore(seen.append, f"after{n}")
+if FAIL:
+    register_before_snapshot(lambda: 1 / 0)
+def handler(event, context):
+    return seen
+"""
+
+
+def hooks(fail: bool) -> str:
+    return HOOKS.replace("TENANT", repr(str(TENANT))).replace("FAIL", repr(fail))
+
+
+def test_hooks_of_the_tenants(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    runtime.loaded(write(tmp_path, hooks(fail=False)))
+    assert runtime.hook("before_snapshot").kind is Kind.DONE
+    assert runtime.hook("after_restore").kind is Kind.DONE
+    assert runtime.result() == ["before2", "before1", "after1", "after2"]
+
+
+def test_hooks_that_fail(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    runtime.loaded(write(tmp_path, hooks(fail=True)))
+    frame = runtime.hook("before_snapshot")
+    assert frame.kind is Kind.FAILURE
+    assert json.loads(frame.payload)["errorType"] == "ZeroDivisionError"
+
+
+def test_ends_with_the_host() -> None:
+    with python_runtime() as runtime:
+        runtime.socket.close()
+        assert runtime.process.wait(5) == 0

@@ -1,0 +1,182 @@
+"""The control plane over a recording dispatcher: order of writing and acting, cache, code in use."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alcove.errors import Conflict, HostError, InvalidRequest, NotFound
+from alcove.functions import names
+from alcove.functions.model import LATEST, FunctionChange, FunctionVersion, InvokeResult
+from alcove.functions.service import FunctionService
+from alcove.images.code import CodeStore
+from alcove.sandbox.protocol import Runtime, TenantId
+from alcove.store.database import Database
+from alcove.tenants.directory import TenantDirectory
+
+PYTHON = FunctionChange(runtime="python3.11", handler="app.handler")
+
+
+def zipped(text: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("app.py"), text)
+    return buffer.getvalue()
+
+
+class Recorder:
+    """Notes what it is told, and what the store said at that moment."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.snapshot_error: Exception | None = None
+
+    async def invoke(self, function: FunctionVersion, event: bytes, **options: Any) -> InvokeResult:
+        raise NotImplementedError
+
+    async def forget(self, function_arn: str, version: str | None) -> None:
+        self.told.append(("forget", function_arn.rpartition(":")[2], version))
+
+    async def snapshot(self, function: FunctionVersion) -> None:
+        self.told.append(("snapshot", function.name, function.version))
+        if self.snapshot_error is not None:
+            raise self.snapshot_error
+
+    def instances(self) -> list[dict[str, Any]]:
+        return []
+
+
+class Fixture:
+    def __init__(self, service: FunctionService, recorder: Recorder, tenant: TenantId, database: Database) -> None:
+        self.service, self.recorder, self.tenant, self.database = (
+            service,
+            recorder,
+            tenant,
+            database,
+        )
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[Fixture]:
+    database = await Database.open(tmp_path / "alcove.db")
+    tenants = await TenantDirectory.open(database)
+    code = CodeStore(tmp_path / "code")
+    recorder = Recorder()
+    service = FunctionService(database, code, recorder)
+    yield Fixture(service, recorder, tenants.default.id, database)
+    code.close()
+    await database.close()
+
+
+async def test_resolve_follows_every_change(plane: Fixture) -> None:
+    service, tenant = plane.service, plane.tenant
+    await service.create(tenant, "f", zipped("1"), PYTHON)
+    first = await service.resolve(tenant, "f")
+    assert await service.resolve(tenant, "f") is first
+    await service.update_configuration(tenant, "f", FunctionChange(timeout_s=9))
+    assert (await service.resolve(tenant, "f")).timeout_s == 9
+    await service.update_code(tenant, "f", zipped("2"))
+    assert (await service.resolve(tenant, "f")).code.digest != first.code.digest
+    assert plane.recorder.told == [("forget", "f", LATEST)] * 2
+    await service.delete(tenant, "f")
+    with pytest.raises(NotFound):
+        await service.resolve(tenant, "f")
+    with pytest.raises(NotFound):
+        await service.resolve(TenantId("stranger"), "f")
+
+
+async def test_one_of_many_creators_wins(plane: Fixture) -> None:
+    results = await asyncio.gather(
+        *(plane.service.create(plane.tenant, "f", zipped(str(n)), PYTHON) for n in range(5)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(result, FunctionVersion) for result in results) == 1
+    assert sum(isinstance(result, Conflict) for result in results) == 4
+
+
+async def test_publishing_survives_a_failed_snapshot(plane: Fixture) -> None:
+    await plane.service.create(plane.tenant, "f", zipped("1"), PYTHON)
+    plane.recorder.snapshot_error = HostError("no room")
+    published = await plane.service.publish(plane.tenant, "f")
+    assert published.version == "1"
+    assert (await plane.service.resolve(plane.tenant, "f", "1")).code == published.code
+    again = await plane.service.publish(plane.tenant, "f")
+    assert again == published
+    assert plane.recorder.told == [("snapshot", "f", "1")]
+
+
+async def test_a_deleted_version_number_is_not_used_again(plane: Fixture) -> None:
+    service, tenant = plane.service, plane.tenant
+    await service.create(tenant, "f", zipped("1"), PYTHON, publish=True)
+    await service.delete(tenant, "f", "1")
+    assert (await service.publish(tenant, "f")).version == "2"
+    listed = await service.list_versions(tenant, "f")
+    assert [item.version for item in listed.items] == [LATEST, "2"]
+
+
+async def test_a_new_runtime_gets_a_new_image(plane: Fixture) -> None:
+    service, tenant = plane.service, plane.tenant
+    made = await service.create(tenant, "f", zipped("x = 1\n"), PYTHON)
+    changed = await service.update_configuration(tenant, "f", FunctionChange(runtime="nodejs18.x"))
+    assert changed.runtime is Runtime.NODE
+    assert changed.code.digest != made.code.digest
+    assert changed.package_sha256 == made.package_sha256
+    assert changed.code.path.exists()
+
+
+async def test_code_goes_with_the_last_that_uses_it(plane: Fixture) -> None:
+    service, tenant = plane.service, plane.tenant
+    one = await service.create(tenant, "one", zipped("1"), PYTHON)
+    await service.create(tenant, "two", zipped("1"), PYTHON)
+    await service.delete(tenant, "one")
+    assert one.code.path.exists()
+    await service.delete(tenant, "two")
+    assert not one.code.path.exists()
+    assert not service.code.package_path(one.package_sha256).exists()
+
+
+async def test_a_crash_between_image_and_row_leaves_nothing(plane: Fixture) -> None:
+    """The image was built, the row was not written: the next start removes it."""
+    built = await plane.service.code.build(zipped("1"), python=True)
+    await plane.service.recover()
+    assert not built.path.exists()
+
+
+async def test_a_refused_function_leaves_no_code(plane: Fixture) -> None:
+    with pytest.raises(InvalidRequest):
+        await plane.service.create(plane.tenant, "f", zipped("1"), FunctionChange(runtime="cobol", handler="x"))
+    with pytest.raises(InvalidRequest):
+        await plane.service.create(plane.tenant, "f", zipped("1"), FunctionChange(runtime="python3.11"))
+    assert list(plane.service.code.folder.glob("*.squashfs")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("f", names.Reference("f")),
+        ("f:1", names.Reference("f", "1")),
+        ("function:f", names.Reference("f")),
+        ("function:f:1", names.Reference("f", "1")),
+        ("123456789012:function:f", names.Reference("f", None, "123456789012")),
+        ("123456789012:f", names.Reference("f", None, "123456789012")),
+        ("arn:aws:lambda:r:1:function:f", names.Reference("f", None, "1")),
+        ("arn:aws:lambda:r:1:function:f:$LATEST", names.Reference("f", "$LATEST", "1")),
+        ("brn:bce:cfc:bj:1:function:f:2", names.Reference("f", "2", "1")),
+    ],
+)
+def test_names(text: str, expected: names.Reference) -> None:
+    assert names.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a/b", "..", "arn:aws:s3:::x", "x" * 65, "f:$OTHER", "a:b:c:d:e"])
+def test_names_that_are_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        names.parse(text)
+    with pytest.raises(InvalidRequest):
+        names.parse("f:1", "2")

@@ -60,9 +60,7 @@ def test_garbage_gives_frames_within_the_limits_or_an_error(garbage: bytes, at: 
 
 
 @given(st.lists(FRAMES, max_size=4), st.integers(0, 255), st.integers(0, 2**32 - 1), IDS)
-def test_frames_before_garbage_are_delivered(
-    frames: list[Frame], kind: int, length: int, id: int
-) -> None:
+def test_frames_before_garbage_are_delivered(frames: list[Frame], kind: int, length: int, id: int) -> None:
     bad = struct.pack(">IBI", length, kind, id)
     decoder = Decoder()
     got = []

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.runtime_process import ARN, SOURCES, RuntimeProcess, python_runtime
 
 from alcove.wire.frame import Kind
-from tests.runtime_process import ARN, SOURCES, RuntimeProcess, python_runtime
 
 TENANT = SOURCES / "alcove/guest/tenant"
 
@@ -61,9 +61,7 @@ def test_answers(runtime: RuntimeProcess, tmp_path: Path, body: str, expected: A
         ("app/__init__.py", "app.handler"),
     ],
 )
-def test_where_handlers_are_found(
-    runtime: RuntimeProcess, tmp_path: Path, file: str, name: str
-) -> None:
+def test_where_handlers_are_found(runtime: RuntimeProcess, tmp_path: Path, file: str, name: str) -> None:
     assert runtime.loaded(write(tmp_path, handler("return 1"), file), name).result() == 1
 
 
@@ -123,9 +121,7 @@ def test_failures_to_load(
         ),
     ],
 )
-def test_failures_of_calls(
-    runtime: RuntimeProcess, tmp_path: Path, body: str, kind: str, message: str
-) -> None:
+def test_failures_of_calls(runtime: RuntimeProcess, tmp_path: Path, body: str, kind: str, message: str) -> None:
     runtime.loaded(write(tmp_path, f"def handler(event, context):\n    if event: {body}\n"))
     failure = runtime.failure(True)
     assert failure["errorType"] == kind
@@ -138,7 +134,7 @@ def test_failures_of_calls(
 def test_a_stack_names_the_tenants_lines(runtime: RuntimeProcess, tmp_path: Path) -> None:
     runtime.loaded(write(tmp_path, handler("raise ValueError('no')")))
     assert runtime.failure()["stackTrace"][-1] == (
-        f'  File "{tmp_path}/app.py", line 2, in handler\n    raise ValueError(\'no\')\n'
+        f"  File \"{tmp_path}/app.py\", line 2, in handler\n    raise ValueError('no')\n"
     )
 
 
@@ -233,9 +229,7 @@ def test_output_comes_before_the_marker(runtime: RuntimeProcess, tmp_path: Path)
         "import sys; sys.stdout = object()",
     ],
 )
-def test_the_tenant_may_lose_its_output(
-    runtime: RuntimeProcess, tmp_path: Path, body: str
-) -> None:
+def test_the_tenant_may_lose_its_output(runtime: RuntimeProcess, tmp_path: Path, body: str) -> None:
     runtime.loaded(write(tmp_path, handler(body + "; return 1")))
     assert runtime.result() == 1
     assert runtime.marked()
@@ -273,10 +267,7 @@ def test_a_rehearsal_leaves_no_trace(runtime: RuntimeProcess, tmp_path: Path) ->
         assert runtime.result({"a": 1}) == {"echo": '{"a": 1}'}
         runtime.unload()
     assert runtime.failure()["errorType"] == "Runtime.NotLoaded"
-    body = (
-        "import os, sys; return [list(sys.modules), sys.path, list(sys.path_importer_cache),"
-        " dict(os.environ)]"
-    )
+    body = "import os, sys; return [list(sys.modules), sys.path, list(sys.path_importer_cache), dict(os.environ)]"
     modules, path, importers, environment = runtime.loaded(write(tmp_path, handler(body))).result()
     assert "rehearsal" not in modules
     assert str(sample) not in path + importers
@@ -284,9 +275,7 @@ def test_a_rehearsal_leaves_no_trace(runtime: RuntimeProcess, tmp_path: Path) ->
     assert path.count(str(tmp_path)) == 1
 
 
-def test_another_module_takes_a_rehearsals_place(
-    runtime: RuntimeProcess, tmp_path: Path
-) -> None:
+def test_another_module_takes_a_rehearsals_place(runtime: RuntimeProcess, tmp_path: Path) -> None:
     """As in a sandbox: both are mounted at the same path."""
     write(tmp_path, REHEARSAL, "rehearsal.py")
     runtime.loaded(tmp_path, "rehearsal.handler", rehearsal=True).result()
@@ -303,12 +292,7 @@ def test_two_processes_draw_differently(tmp_path: Path) -> None:
 
 
 def test_a_restore_seeds_anew(runtime: RuntimeProcess, tmp_path: Path) -> None:
-    source = (
-        "import random\n"
-        "def handler(event, context):\n"
-        "    if event: random.seed(1)\n"
-        "    return random.random()\n"
-    )
+    source = "import random\ndef handler(event, context):\n    if event: random.seed(1)\n    return random.random()\n"
     runtime.loaded(write(tmp_path, source))
     first, known = runtime.result(True), runtime.result(False)
     assert (runtime.result(True), runtime.result(False)) == (first, known)

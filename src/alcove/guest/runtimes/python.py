@@ -136,7 +136,7 @@ class PythonRuntime:
         except SystemExit as error:
             return Kind.FAILURE, _failure("Runtime.ExitError", f"the module exited: {error.code}", [])
         except BaseException as error:
-            return Kind.FAILURE, _failure(type(error).__name__, str(error), _stack(error))
+            return Kind.FAILURE, _failure(type(error).__name__, _message(error), _stack(error))
         spent = (time.perf_counter() - began) * 1000
         return Kind.LOADED, b'{"init_ms": %.3f}' % spent
 
@@ -164,7 +164,7 @@ class PythonRuntime:
             else:
                 self._hooks.after_restore()
         except BaseException as error:
-            return Kind.FAILURE, _failure(type(error).__name__, str(error), _stack(error))
+            return Kind.FAILURE, _failure(type(error).__name__, _message(error), _stack(error))
         return Kind.DONE, b""
 
     # Calls
@@ -176,6 +176,8 @@ class PythonRuntime:
         self._request_id = call["request_id"]
         if call["trace_id"]:
             os.environ["_X_AMZN_TRACE_ID"] = call["trace_id"]
+        else:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
         if self._handler is None:
             return Kind.FAILURE, _failure("Runtime.NotLoaded", "no handler is loaded", [])
         try:
@@ -188,7 +190,7 @@ class PythonRuntime:
             message = f"RequestId: {self._request_id} Error: Runtime exited with error: exit status {error.code or 0}"
             return Kind.FAILURE, _failure("Runtime.ExitError", message, [])
         except BaseException as error:
-            return Kind.FAILURE, _failure(type(error).__name__, str(error), _stack(error))
+            return Kind.FAILURE, _failure(type(error).__name__, _message(error), _stack(error))
         try:
             answer = json.dumps(result).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -288,6 +290,14 @@ def _load_compiled(name: str, root: str) -> ModuleType | None:
         sys.modules.pop(name, None)
         raise
     return sys.modules[name]
+
+
+def _message(error: BaseException) -> str:
+    """Return what the tenant's exception says, which is the tenant's code again."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} has no text>"
 
 
 def _stack(error: BaseException) -> list[str]:

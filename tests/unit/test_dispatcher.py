@@ -147,6 +147,19 @@ async def test_a_changed_function_is_drained(dispatcher: Dispatcher, tier: FakeT
     assert not tier.live
 
 
+async def test_a_sandbox_that_started_with_old_code_never_serves_the_new(tier: FakeTier, tmp_path: Path) -> None:
+    tier.load_s = 0.05
+    dispatcher = Dispatcher({Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={})
+    starting = asyncio.create_task(dispatcher.invoke(function(), b"1"))
+    await settle()
+    await dispatcher.forget(function().function_arn, "$LATEST")
+    old = await starting
+    new = await dispatcher.invoke(function(revision_id="r2"), b"2")
+    assert new.sandbox_id != old.sandbox_id
+    await dispatcher.close()
+    await tier.close()
+
+
 async def test_idle_sandboxes_are_released(tier: FakeTier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alcove.functions.dispatcher.REAP_EVERY_S", 0.01)
     dispatcher = Dispatcher({Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, idle_timeout_s=0.02)

@@ -155,7 +155,7 @@ class Dispatcher:
         request_id = str(uuid.uuid4())
         phases: dict[str, float] = {}
         began = time.perf_counter()
-        instance = self._take_idle(function.arn)
+        instance = self._take_idle(function.revision)
         if instance is not None:
             start, why = "warm", "an instance was idle"
         else:
@@ -260,8 +260,8 @@ class Dispatcher:
 
     # Instances
 
-    def _take_idle(self, arn: str) -> Instance | None:
-        idle = self._idle.get(arn)
+    def _take_idle(self, revision: str) -> Instance | None:
+        idle = self._idle.get(revision)
         while idle:
             instance = idle.pop()
             if instance.gone is None and not instance.retired:
@@ -288,7 +288,7 @@ class Dispatcher:
             return
         instance.busy = False
         instance.idle_since = time.monotonic()
-        self._idle[instance.function.arn].append(instance)
+        self._idle[instance.function.revision].append(instance)
 
     def _release(self, instance: Instance) -> None:
         if instance in self._all:
@@ -310,11 +310,11 @@ class Dispatcher:
         while True:
             await asyncio.sleep(REAP_EVERY_S)
             horizon = time.monotonic() - self._idle_timeout_s
-            for arn, idle in list(self._idle.items()):
+            for revision, idle in list(self._idle.items()):
                 while idle and idle[0].idle_since < horizon:
                     self._release(idle.popleft())
                 if not idle:
-                    del self._idle[arn]
+                    del self._idle[revision]
 
     # Starts
 
@@ -392,7 +392,7 @@ class Dispatcher:
                     f"all {self._max_sandboxes} sandboxes are busy",
                     hint="try again later, or raise --max-sandboxes",
                 )
-            self._idle[oldest.function.arn].remove(oldest)
+            self._idle[oldest.function.revision].remove(oldest)
             self._release(oldest)
 
     # Control plane
@@ -404,7 +404,7 @@ class Dispatcher:
                 instance.retired = True
                 if not instance.busy:
                     with contextlib.suppress(ValueError, KeyError):
-                        self._idle[function.arn].remove(instance)
+                        self._idle[function.revision].remove(instance)
                     self._release(instance)
 
     async def snapshot(self, function: FunctionVersion) -> None:

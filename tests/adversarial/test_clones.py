@@ -1,0 +1,107 @@
+"""A thousand clones of one saved machine share no random byte, identifier or clock.
+
+Half are restored from the runtime's template, half from a version's snapshot whose init code has used every
+generator already. Without
+``personalise`` (guest/clone.py), or without the runtimes' reseeding (guest/runtimes/hooks.py), this fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.service.conftest import package
+
+from alcove.images.code import CodeStore
+from alcove.sandbox.engine import open_engine
+from alcove.sandbox.protocol import CodeImage, Invocation, Isolation, Runtime, Start, TenantId, Workload
+from alcove.sandbox.vm import VmSandbox
+from alcove.sandbox.vm_tier import VmTier
+
+CLONES = int(os.environ.get("ALCOVE_CLONES", "1000"))
+IMAGES = Path("build/test-state/images")
+AT_ONCE = 3
+SOURCE = """
+import os, random, socket, ssl, time, uuid
+
+# All generators are in use before a snapshot is taken.
+EARLY = [os.urandom(8), random.random(), ssl.RAND_bytes(8), uuid.uuid4()]
+
+def read(path):
+    with open(path) as file:
+        return file.read().strip()
+
+def handler(event, context):
+    return {
+        "unique": {
+            "urandom": os.urandom(16).hex(),
+            "random": random.getrandbits(128),
+            "openssl": ssl.RAND_bytes(16).hex(),
+            "uuid": str(uuid.uuid4()),
+            "kernel_uuid": read("/proc/sys/kernel/random/uuid"),
+            "boot_id": read("/proc/sys/kernel/random/boot_id"),
+            "machine_id": read("/etc/machine-id"),
+            "hostname": socket.gethostname(),
+            "mac": read("/sys/class/net/eth0/address"),
+        },
+        "clock": time.time(),
+    }
+"""
+
+
+async def ask(sandbox: VmSandbox) -> dict[str, Any]:
+    outcome = await sandbox.invoke(Invocation("r", b"{}", int(time.time() * 1000) + 60_000))
+    assert outcome.error is None, outcome.error
+    return dict(json.loads(outcome.payload))
+
+
+@pytest.mark.timeout(1500)
+async def test_a_thousand_clones_have_nothing_in_common(tmp_path: Path) -> None:
+    assert os.geteuid() == 0, "this test starts real machines: run it as root"
+    async with AsyncExitStack() as stack:
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images").symlink_to(IMAGES.resolve())
+        tiers, _ = await open_engine(stack, state=tmp_path, waiting=0, isolations=frozenset({Isolation.VM}))
+        tier = tiers[Isolation.VM]
+        assert isinstance(tier, VmTier)
+        stack.push_async_callback(tier.close)
+        code = CodeStore(tmp_path / "code")
+        stack.callback(code.close)
+        built = await code.build(package({"app.py": SOURCE}), python=True)
+        workload = Workload(
+            tenant=TenantId("clones"),
+            function_name="clones",
+            version="1",
+            arn="arn:clones",
+            runtime=Runtime.PYTHON,
+            handler="app.handler",
+            code=CodeImage(built.digest, built.path),
+            memory_mib=1769,
+        )
+        await tier.snapshot(workload)
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def clone(number: int) -> dict[str, Any]:
+            async with gate:
+                if number % 2:
+                    sandbox = await tier.start_snapshot(workload)
+                else:
+                    sandbox = await tier.start(Runtime.PYTHON, Start.RESTORED)
+                    await sandbox.load(workload)
+                try:
+                    answer = await ask(sandbox)
+                    assert abs(answer["clock"] - time.time()) < 5
+                    return answer
+                finally:
+                    await sandbox.close()
+
+        answers = await asyncio.gather(*(clone(number) for number in range(CLONES)))
+    for name in answers[0]["unique"]:
+        values = [answer["unique"][name] for answer in answers]
+        assert len(set(values)) == CLONES, f"{name} repeats: {CLONES - len(set(values))} of {CLONES}"

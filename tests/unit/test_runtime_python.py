@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import py_compile
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -255,6 +256,18 @@ def test_children_do_not_inherit_the_channel(runtime: RuntimeProcess, tmp_path: 
     assert "socket:" in own
     assert "socket:" not in theirs
     assert "0 -> /dev/null" in theirs
+
+
+def test_a_broken_pipe_is_an_exception(tmp_path: Path) -> None:
+    """As the agent starts it: forked, with the defaults of every signal."""
+    code = (
+        "import signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL);"
+        "from alcove.guest.runtimes.python import main; main()"
+    )
+    body = "import os; r, w = os.pipe(); os.close(r); os.write(w, b'x')"
+    with RuntimeProcess([sys.executable, "-B", "-c", code]) as runtime:
+        runtime.loaded(write(tmp_path, handler(body)))
+        assert runtime.failure()["errorType"] == "BrokenPipeError"
 
 
 REHEARSAL = "import json\n\ndef handler(event, context):\n    return {'echo': json.dumps(event)}\n"

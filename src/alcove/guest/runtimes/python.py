@@ -13,6 +13,7 @@ import json
 import marshal
 import os
 import random
+import signal
 import sys
 import time
 import traceback
@@ -315,6 +316,9 @@ def _failure(kind: str, message: str, stack: list[str]) -> bytes:
 def serve(fd: int) -> NoReturn:
     """Run on this channel for ever. The tenant's children do not inherit it."""
     os.set_inheritable(fd, False)
+    # The agent gives its children the defaults; an interpreter raises BrokenPipeError and OSError.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
     # Without ``site``, which costs a start its time, these two are not there.
     vars(builtins).update(exit=sys.exit, quit=sys.exit)
     random.seed()

@@ -23,9 +23,9 @@ _RNDADDENTROPY = 0x40085203
 _RNDRESEEDCRNG = 0x5207
 _SIOCSIFHWADDR, _SIOCSIFMTU, _SIOCGIFINDEX = 0x8924, 0x8922, 0x8933
 _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8916, 0x891C
-_RTM_NEWLINK, _RTM_NEWROUTE = 16, 24
+_RTM_NEWROUTE = 24
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE, _NLM_F_CREATE = 0x1, 0x4, 0x100, 0x400
-_IFF_UP = 1
 
 
 def _check(result: int, what: str) -> None:
@@ -57,7 +57,7 @@ def add_entropy(entropy: bytes) -> None:
 
 
 def set_up_nic(name: str, mac: str, address: str, gateway: str, mtu: int) -> None:
-    """Give the NIC its MAC, its /32 address and a default route by an on-link gateway."""
+    """Give a NIC that is up its MAC, its /32 address and a default route by an on-link gateway."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         padded = name.encode().ljust(16, b"\0")
         hardware = struct.pack("H6s", 1, bytes.fromhex(mac.replace(":", "")))
@@ -71,24 +71,24 @@ def set_up_nic(name: str, mac: str, address: str, gateway: str, mtu: int) -> Non
         (index,) = struct.unpack_from("i", answer, 16)
     route = socket.inet_aton(gateway)
     create = _NLM_F_CREATE | _NLM_F_REPLACE
-    link = struct.pack("BxHiII", 0, 0, index, _IFF_UP, _IFF_UP)
     # Family, destination bits, source bits, TOS, table main, protocol static, scope, type unicast, flags.
     host = struct.pack("BBBBBBBBI", socket.AF_INET, 32, 0, 0, 254, 4, 253, 1, 0)
     host += _attribute(1, route) + _attribute(4, struct.pack("i", index))
     default = struct.pack("BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 4, 0, 1, 0)
     default += _attribute(5, route) + _attribute(4, struct.pack("i", index))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        messages = (
-            (_RTM_NEWLINK, 0, link),
-            (_RTM_NEWROUTE, create, host),
-            (_RTM_NEWROUTE, create, default),
-        )
-        for number, (kind, flags, body) in enumerate(messages):
-            header = struct.pack("IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK | flags, number, 0)
-            netlink.send(header + body)
+        for number, body in enumerate((host, default)):
+            flags = _NLM_F_REQUEST | _NLM_F_ACK | create
+            netlink.send(struct.pack("IHHII", 16 + len(body), _RTM_NEWROUTE, flags, number, 0) + body)
             (code,) = struct.unpack_from("i", netlink.recv(4096), 16)
             if code:
-                raise OSError(-code, os.strerror(-code), f"{name}, netlink message {kind}")
+                raise OSError(-code, os.strerror(-code), f"{name}, route {number}")
+
+
+def bring_up(name: str) -> None:
+    """Set a network device up. Raises ``OSError`` where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), _IFF_UP | _IFF_RUNNING))
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -18,7 +18,7 @@ import signal
 import socket
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ HOST_PIDS = 64
 BOOT_TIMEOUT_S = 120.0
 # How many times a template's machine rehearses before it is saved: the second finds the paths of the first warm.
 REHEARSALS = 2
+# Published versions for whose snapshot a QEMU waits (some 18 MiB each).
+WAITING_SNAPSHOTS = 4
 # Emulation takes 10 to 30 times the processor time for the same work. A function is limited to its share of
 # work, not of time,
 # or the smallest would take a minute to start; among themselves functions keep the proportion by their weights.
@@ -102,6 +104,7 @@ class VmTier:
         self._cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
         self._users = iter(range(FIRST_USER, FIRST_USER + USERS))
         self._taken: set[int] = set()
+        self._snapshot_keys: list[str] = []
         self._live: set[VmSandbox] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._prepare_lock = asyncio.Lock()
@@ -351,10 +354,24 @@ class VmTier:
                 self._refill(runtime, saved, start)
                 return sandbox
             await sandbox.close()
+        if start is Start.SNAPSHOT:
+            self._expect_again(runtime, saved)
         began = asyncio.get_running_loop().time()
         sandbox = await self._launch(runtime, start, memory_fd=saved.memory_fd, share=False)
         sandbox.phases_ms["launch"] = (asyncio.get_running_loop().time() - began) * 1000
         return sandbox
+
+    def _expect_again(self, runtime: Runtime, saved: SavedMachine) -> None:
+        """A version that started cold may do so again: have a QEMU wait for its snapshot, for the latest few
+        versions.
+        """
+        queue = self._waiting.pop(saved.key, deque())
+        self._waiting[saved.key] = queue
+        self._snapshot_keys = [key for key in self._snapshot_keys if key != saved.key] + [saved.key]
+        while len(self._snapshot_keys) > WAITING_SNAPSHOTS:
+            for forgotten in self._waiting.pop(self._snapshot_keys.pop(0), ()):
+                self._background(forgotten.close())
+        self._refill(runtime, saved, Start.SNAPSHOT)
 
     async def keep_waiting(self, runtime: Runtime, count: int) -> None:
         """Keep ``count`` QEMUs of this runtime's template waiting from now on."""
@@ -375,7 +392,10 @@ class VmTier:
                 except (SandboxError, CapacityError, HostError) as error:
                     log.warning("no machine could be launched ahead: %s", error)
 
-        task = asyncio.create_task(refill())
+        self._background(refill())
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -482,6 +502,8 @@ class VmTier:
 
     async def drop_snapshot(self, workload: Workload) -> None:
         key = self.snapshot_key(workload)
+        for sandbox in self._waiting.pop(key, ()):
+            await sandbox.close()
         saved = self._loaded.pop(key, None)
         if saved is not None:
             saved.close()

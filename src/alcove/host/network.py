@@ -20,8 +20,8 @@ import fcntl
 import hashlib
 import ipaddress
 import os
+import secrets
 import struct
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,8 +39,6 @@ _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 DEFAULT_SUBNET = "10.171.0.0/16"
-# An address just freed waits, so that a late packet does not reach its next holder.
-_REUSE_AFTER = 256
 
 
 class Network:
@@ -59,8 +57,8 @@ class Network:
         self.dns = tuple(dns) or iproute.upstream_resolvers()
         self.mtu = mtu
         self._used: set[str] = set()
-        self._freed: deque[str] = deque()
-        self._next = 2
+        # At random: a daemon that restarts does not hand out again what the last one has just freed.
+        self._next = 2 + secrets.randbelow(self._subnet.num_addresses - 3)
         self._bridges: dict[str, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="alcove-network", initializer=self._enter)
         self._inside = False
@@ -140,15 +138,15 @@ class Network:
             raise
 
     def _allocate(self) -> str:
-        if len(self._freed) > _REUSE_AFTER or self._next >= self._subnet.num_addresses - 1:
-            if not self._freed:
-                raise CapacityError(f"no address is left in {self._subnet}", hint="choose a larger --subnet")
-            address = self._freed.popleft()
-        else:
+        """Take the next address, round the whole subnet: one that was freed (and the MAC made of it) comes last."""
+        places = self._subnet.num_addresses - 3
+        for _ in range(places):
             address = str(self._subnet[self._next])
-            self._next += 1
-            if address in self._used:
-                return self._allocate()
+            self._next = 2 + (self._next - 1) % places
+            if address not in self._used:
+                break
+        else:
+            raise CapacityError(f"no address is left in {self._subnet}", hint="choose a larger --subnet")
         self._used.add(address)
         return address
 
@@ -246,7 +244,6 @@ class Network:
         if tap.address in self._used:
             await self._run(self._forget, tap.name, tap.mac, tap.address)
             self._used.discard(tap.address)
-            self._freed.append(tap.address)
         if isinstance(tap, Veth) and tap.namespace_path.exists():
             await asyncio.to_thread(iproute.ip, "netns", "del", tap.namespace)
 

@@ -80,7 +80,7 @@ class ProcessTable:
         """Collect every child that has ended, ours or an orphan's; return those of ours, reported."""
         ended = []
         kills = cgroup.out_of_memory_kills()
-        killed_for_memory, self._oom_kills = kills > self._oom_kills, kills
+        killed_for_memory = kills > self._oom_kills
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -92,6 +92,9 @@ class ProcessTable:
                 if process.pid == pid and process.report is None:
                     process.report = self._report(process, status, killed_for_memory)
                     ended.append(process)
+        if any(process.report and process.report["reason"] == "out_of_memory" for process in ended):
+            # Noted only with a process to blame: the kernel counts before the process has ended.
+            self._oom_kills = kills
         self._forget_old()
         return ended
 
@@ -153,7 +156,7 @@ def _become_tenant(stdout: int, stderr: int, stdin: int | None, keep_fd: int | N
         os.closerange(low, keep_fd)
         low = keep_fd + 1
     os.closerange(low, _OPEN_FILES)
-    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))

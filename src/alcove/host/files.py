@@ -23,10 +23,17 @@ def instance_tag(state: Path) -> str:
 
 
 def private_folder(path: Path) -> Path:
-    """Make the folder, and any parent, for root alone. A planted symbolic link in its place is refused."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Make the folder, and any parent that is not there, for us alone. What someone else has planted in its
+    place, a symbolic link or a folder of theirs, is refused.
+    """
+    for parent in (*reversed(path.parents), path):
+        # Not ``parents=True``: parents would be made for everybody to read.
+        if parent == path or not parent.exists():
+            parent.mkdir(exist_ok=True, mode=0o700)
     if path.is_symlink():
         raise OSError(f"{path} is a symbolic link")
+    if path.stat().st_uid != os.geteuid():
+        raise OSError(f"{path} belongs to user {path.stat().st_uid}")
     os.chmod(path, 0o700)
     return path
 

@@ -24,6 +24,7 @@ import secrets
 import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,7 @@ class Network:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="alcove-network", initializer=self._enter)
         self._inside = False
         self._route: Any = None
+        self._releasing: set[asyncio.Task[None]] = set()
 
     # Set-up
 
@@ -131,11 +133,24 @@ class Network:
     async def tap(self) -> Tap:
         """Make a port ahead, on no bridge. Raises ``CapacityError`` when no address is left."""
         address = self._allocate()
+        making = asyncio.ensure_future(self._run(self._make_tap, address))
         try:
-            return await self._run(self._make_tap, address)
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # The thread makes it all the same.
+            making.add_done_callback(partial(self._release_unclaimed, address))
+            raise
         except BaseException:
             self._used.discard(address)
             raise
+
+    def _release_unclaimed(self, address: str, made: asyncio.Future[Tap]) -> None:
+        if made.cancelled() or made.exception() is not None:
+            self._used.discard(address)
+            return
+        task = asyncio.ensure_future(self.release(made.result()))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
 
     def _allocate(self) -> str:
         """Take the next address, round the whole subnet: one that was freed (and the MAC made of it) comes last."""
@@ -276,6 +291,7 @@ class Network:
 
     async def close(self) -> None:
         """Let go of the namespace without removing it: machines that are kept go on using it."""
+        await asyncio.gather(*self._releasing, return_exceptions=True)
         await self._run(lambda: self._route.close() if self._route is not None else None)
         self._thread.shutdown()
 

@@ -84,17 +84,22 @@ class Process:
         return process
 
     def exited(self) -> bool:
+        if self.fd < 0:
+            return not self.identity.alive()
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         return bool(poll.poll(0))
 
     def signal(self, number: int) -> None:
+        """Send a signal; to nobody where the process has ended or was released."""
+        if self.fd < 0:
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.fd, number)
 
     async def wait(self) -> int | None:
         """Wait for its end; return the exit code where it is our child."""
-        if not self.exited():
+        if self.fd >= 0 and not self.exited():
             loop = asyncio.get_running_loop()
             ended: asyncio.Future[None] = loop.create_future()
             fd = os.dup(self.fd)

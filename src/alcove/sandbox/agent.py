@@ -95,7 +95,7 @@ class AgentClient(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 self._receive(frame.kind, frame.id, frame.payload)
-        except (FrameError, ValueError, KeyError, TypeError) as error:
+        except (FrameError, ValueError, TypeError, RecursionError) as error:
             self._fail(ProtocolError(f"the agent's channel carried garbage: {error}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -107,13 +107,10 @@ class AgentClient(asyncio.Protocol):
                 if payload:
                     self.on_log(number, payload[0], payload[1:])
             case Kind.EVENT:
-                event = json.loads(payload)
-                if not isinstance(event, dict):
-                    raise TypeError("an event is an object")
-                self.on_event(event)
+                self.on_event(_object(payload))
             case Kind.REPLY | Kind.ERROR:
                 op, answer = self._pending.get(number, ("", None))
-                document = json.loads(payload)
+                document = _object(payload)
                 if answer is None or answer.done():
                     return
                 if kind is Kind.REPLY:
@@ -132,3 +129,10 @@ class AgentClient(asyncio.Protocol):
         for _, answer in self._pending.values():
             if not answer.done():
                 answer.set_exception(self._failure)
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    document = json.loads(payload)
+    if not isinstance(document, dict):
+        raise TypeError("what an agent says is an object")
+    return document

@@ -83,7 +83,7 @@ class InvocationChannel(asyncio.Protocol):
             raise InitError(frame.payload)
         try:
             return float(json.loads(frame.payload)["init_ms"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self.fail(ProtocolError("the runtime's LOADED is malformed")) from error
 
     async def invoke(self, invocation: Invocation) -> Outcome:

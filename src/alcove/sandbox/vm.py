@@ -357,8 +357,14 @@ class VmSandbox:
         await destroy(self.resources, self._network, self._records)
         self._release(self)
 
-    def detach(self) -> None:
+    async def leave(self) -> None:
         """Let go of it without ending it: the daemon stops, a later one adopts it."""
+        self.detach()
+        if self.resources.machine is not None:
+            await self.resources.machine.detach()
+
+    def detach(self) -> None:
+        """Let go of its channels."""
         self._closed = True
         if self._watch is not None:
             self._watch.cancel()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alcove.errors import CapacityError, HostError, SandboxError, SandboxGone
+from alcove.errors import CapacityError, HostError, SandboxError
 from alcove.host.cgroup import Cgroup
 from alcove.host.files import private_folder
 from alcove.host.memory import copy_sparse, create_memory
@@ -130,6 +130,7 @@ class VmTier:
         user = self._take_user()
         folder = self._records.create(id, {"tier": "vm", "step": "launching", "user": user})
         resources = VmResources(id, folder, Cgroup(self._tag, id), user, cpu_scale=self._cpu_scale)
+        sandbox: VmSandbox | None = None
         try:
             await asyncio.to_thread(resources.cgroup.create)
             resources.cgroup.set_limits(memory_bytes=(MEMORY_MIB + OVERHEAD_MIB) * MIB, pids=HOST_PIDS)
@@ -148,6 +149,8 @@ class VmTier:
             sandbox.record("launched")
             await sandbox.connect()
         except BaseException as error:
+            if sandbox is not None:
+                sandbox.detach()
             await destroy(resources, self._network, self._records)
             self._taken.discard(user)
             if isinstance(error, OSError):
@@ -314,9 +317,17 @@ class VmTier:
             if how is Start.RESTORED:
                 raise
             log.warning("template %s does not fit, booting cold: %s", runtime, error)
-            self._loaded.pop(saved.key, None)
-            self._templates.remove(saved.key)
+            await self._discard(saved)
             return await self._boot(runtime)
+
+    async def _discard(self, saved: SavedMachine) -> None:
+        """Forget a template, with the QEMUs that hold its memory: the next of this key has other memory."""
+        if self._loaded.get(saved.key) is saved:
+            del self._loaded[saved.key]
+            self._templates.remove(saved.key)
+            for sandbox in self._waiting.pop(saved.key, ()):
+                await sandbox.close()
+        saved.close()
 
     async def _boot(self, runtime: Runtime) -> VmSandbox:
         memory = create_memory("alcove-boot", MEMORY_MIB * MIB)
@@ -334,16 +345,17 @@ class VmTier:
         return sandbox
 
     async def _restore(self, runtime: Runtime, saved: SavedMachine, start: Start) -> VmSandbox:
-        sandbox = await self._take_waiting(runtime, saved, start)
-        state = saved.state()
-        try:
-            await sandbox.restore(state)
-        except BaseException:
-            await sandbox.close()
-            raise
-        finally:
-            os.close(state)
-        return sandbox
+        with saved.held():
+            sandbox = await self._take_waiting(runtime, saved, start)
+            state = saved.state()
+            try:
+                await sandbox.restore(state)
+            except BaseException:
+                await sandbox.close()
+                raise
+            finally:
+                os.close(state)
+            return sandbox
 
     async def _take_waiting(self, runtime: Runtime, saved: SavedMachine, start: Start) -> VmSandbox:
         """Return a QEMU that waits for this state: one launched ahead, or a new one."""
@@ -386,9 +398,14 @@ class VmTier:
             # After the start that emptied the place has had the processors for itself.
             await asyncio.sleep(0.3)
             queue = self._waiting.setdefault(saved.key, deque())
-            if not self._closing and len(queue) < self._waiting_size:
+            if not self._closing and not saved.closed and len(queue) < self._waiting_size:
                 try:
-                    queue.append(await self._launch(runtime, start, memory_fd=saved.memory_fd, share=False))
+                    with saved.held():
+                        sandbox = await self._launch(runtime, start, memory_fd=saved.memory_fd, share=False)
+                    if saved.closed or self._waiting.get(saved.key) is not queue:
+                        await sandbox.close()
+                    else:
+                        queue.append(sandbox)
                 except (SandboxError, CapacityError, HostError) as error:
                     log.warning("no machine could be launched ahead: %s", error)
 
@@ -535,6 +552,8 @@ class VmTier:
         return adopted
 
     async def _adopt(self, id: SandboxId, record: dict[str, Any]) -> VmSandbox | None:
+        process: Process | None = None
+        sandbox: VmSandbox | None = None
         try:
             identity = ProcessIdentity.from_json(record["process"])
             process = Process.adopt(identity)
@@ -560,8 +579,13 @@ class VmTier:
             sandbox.revision = str(record.get("revision") or "")
             await sandbox.connect()
             await sandbox.ping(timeout_s=10)
-        except (SandboxGone, SandboxError, KeyError, ValueError, OSError, TimeoutError) as error:
+        except (SandboxError, KeyError, TypeError, ValueError, OSError, TimeoutError) as error:
             log.warning("sandbox %s cannot be adopted: %s", id, error)
+            if sandbox is not None:
+                # Its processes are reaped by their cgroup, like any other's.
+                await sandbox.close()
+            elif process is not None:
+                process.release()
             return None
         self._taken.add(resources.user)
         self._live.add(sandbox)
@@ -589,7 +613,7 @@ class VmTier:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for sandbox in list(self._live):
             if keep(sandbox):
-                sandbox.detach()
+                await sandbox.leave()
             else:
                 await sandbox.close()
         for saved in self._loaded.values():

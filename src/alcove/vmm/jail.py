@@ -72,7 +72,8 @@ def build_jail(folder: Path) -> Jail:
         status = path.stat()
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
     name = digest.hexdigest()[:16]
-    root = private_folder(folder) / name
+    # Absolute: the VMM starts in another working folder than ours.
+    root = private_folder(folder).resolve() / name
     if not root.exists():
         with building(root) as work:
             for path in files:

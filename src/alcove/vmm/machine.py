@@ -77,7 +77,11 @@ class Machine:
     async def adopt(cls, name: str, process: Process, monitor_path: Path) -> Machine:
         """Take over a machine that an earlier daemon launched."""
         monitor = Monitor()
-        await monitor.connect(monitor_path, timeout_s=5)
+        try:
+            await monitor.connect(monitor_path, timeout_s=5)
+        except BaseException:
+            await monitor.close()
+            raise
         return cls(name, process, monitor)
 
     async def restore(self, state: int) -> None:
@@ -157,8 +161,9 @@ class Machine:
         await self.process.wait()
         self.process.release()
 
-    def detach(self) -> None:
+    async def detach(self) -> None:
         """Let go without ending it: the next daemon adopts it."""
+        await self.monitor.close()
         self.process.release()
 
 

@@ -11,15 +11,18 @@ loaded: one that is truncated or altered is discarded, and whoever asked boots c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alcove.errors import SandboxError
 from alcove.host.files import building, private_folder, reap_unfinished, require_space, write_json
 from alcove.host.memory import extents, is_sealed, load_memory, punch_zero_pages, seal_memory, store_memory
 
@@ -46,13 +49,30 @@ def memory_digest(fd: int) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SavedMachine:
     """A machine that can be restored any number of times; it owns two descriptors, both sealed or read-only."""
 
     key: str
     memory_fd: int
     state_fd: int
+    closed: bool = False
+    _holders: int = 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the descriptors open for the block, whoever closes it meanwhile: their numbers must not come to
+        mean another machine's memory. Raises ``SandboxError`` where it is closed already.
+        """
+        if self.closed:
+            raise SandboxError("the saved machine was dropped")
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            if self.closed:
+                self._free()
 
     def state(self) -> int:
         """Return a fresh descriptor of the device state, at its start (offsets are shared by dup(2))."""
@@ -62,8 +82,14 @@ class SavedMachine:
         return os.fstat(self.memory_fd).st_blocks * 512
 
     def close(self) -> None:
-        os.close(self.memory_fd)
-        os.close(self.state_fd)
+        if not self.closed:
+            self.closed = True
+            self._free()
+
+    def _free(self) -> None:
+        if not self._holders:
+            os.close(self.memory_fd)
+            os.close(self.state_fd)
 
 
 class MachineStore:

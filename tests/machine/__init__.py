@@ -1,0 +1,1 @@
+"""Real virtual machines, one engine at a time."""

@@ -102,7 +102,8 @@ class Guest:
 
         agent.on_log = keep
         try:
-            number = (await agent.request("run", argv=list(argv), **options))["process"]
+            (reply,) = await agent.batch({"op": "run", "argv": list(argv), **options})
+            number = reply["process"]
             report = await agent.request("wait", process=number)
         finally:
             agent.on_log = forward

@@ -77,6 +77,7 @@ class Agent:
             "copy_end": self._copy_end,
             "run": self._run,
             "kill": self._kill,
+            "disconnect": lambda request: kernel.take_down("eth0"),
             "shutdown": self._shutdown,
         }
 

@@ -87,8 +87,17 @@ def set_up_nic(name: str, mac: str, address: str, gateway: str, mtu: int) -> Non
 
 def bring_up(name: str) -> None:
     """Set a network device up. Raises ``OSError`` where there is none."""
+    _set_flags(name, _IFF_UP | _IFF_RUNNING)
+
+
+def take_down(name: str) -> None:
+    """Set a network device down; its routes go with it. Raises ``OSError`` where there is none."""
+    _set_flags(name, 0)
+
+
+def _set_flags(name: str, flags: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), _IFF_UP | _IFF_RUNNING))
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags))
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -57,7 +57,15 @@ class ProcessTable:
         ``child``.
         """
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
-        pid = os.fork()
+        # A signal that comes before the child is the tenant's waits until it is.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+            for fd in (*pipes[0], *pipes[1]):
+                os.close(fd)
+            raise
         if pid == 0:
             try:
                 _become_tenant(pipes[0][1], pipes[1][1], stdin, keep_fd)
@@ -65,6 +73,7 @@ class ProcessTable:
             except BaseException as error:
                 os.write(2, f"alcove: cannot start: {error}\n".encode())
             os._exit(126)
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         for _, write in pipes:
             os.close(write)
         for read, _ in pipes:
@@ -136,8 +145,13 @@ class ProcessTable:
 
     def signal(self, process: Process, number: int) -> None:
         """Signal the process's whole session; it may be gone."""
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.killpg(process.pid, number)
+        except ProcessLookupError:
+            # It has not begun its session yet. Its number is its own until it is reaped.
+            if process.report is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
 
 
 def _become_tenant(stdout: int, stderr: int, stdin: int | None, keep_fd: int | None) -> None:
@@ -156,8 +170,9 @@ def _become_tenant(stdout: int, stderr: int, stdin: int | None, keep_fd: int | N
         os.closerange(low, keep_fd)
         low = keep_fd + 1
     os.closerange(low, _OPEN_FILES)
-    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
     os.nice(0)

@@ -176,6 +176,8 @@ class VmSandbox:
     def personality(self) -> dict[str, Any]:
         """Return the operation that makes this clone unlike any other."""
         tap = self.resources.tap
+        if self.workload is not None and not self.workload.network:
+            tap = None
         return {
             "op": "personalise",
             "entropy": base64.b64encode(secrets.token_bytes(64)).decode(),
@@ -234,6 +236,9 @@ class VmSandbox:
         clock.mark("attach")
         if not self.personalised:
             await self.machine.resume()
+        if not workload.network:
+            # A machine that was made ahead has its addresses already.
+            ops.append({"op": "disconnect"})
         limits = {"op": "limits", "memory_mib": workload.memory_mib, "pids": GUEST_PIDS}
         await self.agent.batch(*self._first_ops(), *ops, limits)
         if delivery is Delivery.COPIED:

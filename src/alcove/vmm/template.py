@@ -136,7 +136,7 @@ class MachineStore:
             if folder.exists():
                 self._discard(key, "it lacks a file")
             return None
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError) as error:
             self._discard(key, str(error))
             return None
         try:
@@ -145,7 +145,7 @@ class MachineStore:
                 raise ValueError("the memory was altered")
             assert is_sealed(memory_fd)
             return SavedMachine(key, memory_fd, _open_state(folder / "state"))
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError) as error:
             os.close(memory_fd)
             self._discard(key, str(error))
             return None

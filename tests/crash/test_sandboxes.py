@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.machine.lab import PLAIN, ROOT, Guest, instance_leftovers, leftovers, open_lab, until
+from tests.machine.lab import PLAIN, ROOT, Guest, Lab, instance_leftovers, leftovers, open_lab, until
 
 from alcove.host.files import instance_tag
 from alcove.host.process import start_time
+from alcove.images.code import CodeStore
 from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import Isolation
 from alcove.sandbox.vm_tier import VmTier
@@ -137,10 +138,10 @@ async def test_a_machine_can_be_left_to_a_later_engine(state: Path) -> None:
         tiers, network = await open_engine(stack, state=state, isolations=frozenset({Isolation.VM}))
         first = tiers[Isolation.VM]
         assert isinstance(first, VmTier)
-        async with AsyncExitStack() as inner:
-            lab = await inner.enter_async_context(_lab(state, first, network))
-            guest = await lab.load()
-            token = await guest.do("result = TOKEN")
+        code = CodeStore(state / "code")
+        stack.callback(code.close)
+        guest = await Lab(state, first, network, code).load()
+        token = await guest.do("result = TOKEN")
         await first.close(keep=lambda sandbox: True)
         tiers, _ = await open_engine(stack, state=state, isolations=frozenset({Isolation.VM}))
         second = tiers[Isolation.VM]
@@ -149,21 +150,3 @@ async def test_a_machine_can_be_left_to_a_later_engine(state: Path) -> None:
         (sandbox,) = await second.recover(lambda record: True)
         assert await Guest(sandbox).do("result = TOKEN") == token
         await sandbox.close()
-
-
-def _lab(state: Path, tier: VmTier, network: Any) -> Any:
-    from contextlib import asynccontextmanager
-
-    from tests.machine.lab import Lab
-
-    from alcove.images.code import CodeStore
-
-    @asynccontextmanager
-    async def made() -> Any:
-        code = CodeStore(state / "code")
-        try:
-            yield Lab(state, tier, network, code)
-        finally:
-            code.close()
-
-    return made()

@@ -168,18 +168,17 @@ async def test_metadata_addresses_are_out_of_reach(loaded: Guest, internet: Inte
 
 
 def received(lab: Lab, name: str) -> int:
-    """Return how many packets of the bridge family's last rule, the drop, have been counted: by the port's device."""
+    """Return how many packets the guest has sent into its port."""
     inside = ("ip", "netns", "exec", f"alcove-{lab.tag}")
     link = json.loads(command(*inside, "ip", "-j", "-s", "link", "show", name))[0]
     return int(link["stats64"]["rx"]["packets"])
 
 
 async def test_a_source_address_cannot_be_forged(lab: Lab, internet: Internet) -> None:
-    """The host plays a guest whose kernel is its own: frames with another's source, straight into the port."""
+    """Whoever owns the guest's kernel sends what it likes: the agent, as root there, is made to."""
     guest = await lab.load()
     tap = guest.sandbox.resources.tap
     assert tap is not None
-    # Whoever owns the guest's kernel sends what it likes: the agent, as root there, is made to.
     personality = guest.sandbox.personality()
     number = int(address(guest).rpartition(".")[2])
     forged = address(guest).rpartition(".")[0] + f".{number - 1 if number > 100 else number + 1}"

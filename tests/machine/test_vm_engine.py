@@ -198,7 +198,6 @@ async def test_the_process_has_no_rights(lab: Lab, loaded: Guest) -> None:
 async def test_the_process_sees_nothing_of_the_host(loaded: Guest) -> None:
     root = Path(f"/proc/{loaded.pid}/root")
     assert root.resolve() != Path("/")
-    assert sorted(os.listdir(root)) == ["dev", "lib", "lib64", "proc", "tmp", "usr"] or not (root / "etc").exists()
     for absent in ("etc", "root", "home", "var", "bin/sh", "usr/bin/env"):
         assert not (root / absent).exists(), absent
     # What is there belongs to root, and the process may write to none of it.

@@ -1,15 +1,18 @@
 """nftables rules: what sandboxes may reach.
 
-Inside the instance's namespace: a port may send only from its own MAC and address (bridge family); forwarding
-is dropped but for
-replies, for a tenant's bridge to itself, and for the way out, less link-local addresses; the namespace itself
-answers only pings. On the
-host: nothing from the instance reaches the host's own services or another instance; what goes out is translated.
+Inside the instance's namespace: a port may send only from its own MAC and address (bridge family); forwarding is
+dropped but for replies, for a tenant's bridge to itself, and for the way out, less link-local addresses; the
+namespace itself answers only pings. On the host: nothing from the instance reaches the host's own services or
+another instance; what goes out is translated.
+
+The rules inside are replaced in one transaction that leaves the sets as they are (``flush table``, nft(8)): a daemon
+that starts again cuts off none of the sandboxes that went on running meanwhile.
 """
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 
 from alcove.errors import HostError
 
@@ -19,12 +22,22 @@ _BRIDGES = "inet alcove bridges"
 
 def inside_rules() -> str:
     return """
-table inet alcove
-delete table inet alcove
 table inet alcove {
   set bridges { type ifname . ifname; }
+  chain forward { type filter hook forward priority filter; policy drop; }
+  chain input { type filter hook input priority filter; policy drop; }
+  chain postrouting { type nat hook postrouting priority srcnat; policy accept; }
+}
+table bridge alcove {
+  set ports { type ifname . ether_addr . ipv4_addr; }
+  chain port {
+  }
+  chain prerouting { type filter hook prerouting priority filter; policy accept; }
+}
+flush table inet alcove
+flush table bridge alcove
+table inet alcove {
   chain forward {
-    type filter hook forward priority filter; policy drop;
     ct state established,related accept
     ct state invalid drop
     ip daddr { 169.254.0.0/16, 100.127.0.0/16, 127.0.0.0/8, 224.0.0.0/4, 255.255.255.255 } drop
@@ -32,21 +45,15 @@ table inet alcove {
     iifname "b-*" oifname "up0" accept
   }
   chain input {
-    type filter hook input priority filter; policy drop;
     ct state established,related accept
     iifname "b-*" icmp type echo-request accept
   }
   chain postrouting {
-    type nat hook postrouting priority srcnat; policy accept;
     oifname "up0" masquerade
   }
 }
-table bridge alcove
-delete table bridge alcove
 table bridge alcove {
-  set ports { type ifname . ether_addr . ipv4_addr; }
   chain prerouting {
-    type filter hook prerouting priority filter; policy accept;
     iifname "t*" jump port
   }
   chain port {
@@ -89,6 +96,11 @@ def add_port(name: str, mac: str, address: str) -> str:
 
 def remove_port(name: str, mac: str, address: str) -> str:
     return f"delete element {_PORTS} {{ {name} . {mac} . {address} }}"
+
+
+def set_ports(ports: Iterable[tuple[str, str, str]]) -> str:
+    """Return what makes these (name, MAC, address) the only ports that may send."""
+    return "\n".join([f"flush set {_PORTS}", *(add_port(*port) for port in ports)])
 
 
 def add_bridge(name: str) -> str:

@@ -9,6 +9,22 @@ from pathlib import Path
 
 from alcove.errors import HostError
 
+_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+# There while it was an instance of ours that made the host forward.
+_FORWARD_OURS = Path("/run/alcove-ip-forward")
+_NAMESPACES = Path("/run/netns")
+_DEVICES = Path("/sys/devices/virtual/net")
+_IFF_UP = 1
+_SETTINGS = {
+    "net.ipv4.ip_forward": 1,
+    "net.ipv4.conf.all.rp_filter": 1,
+    "net.ipv4.conf.default.rp_filter": 1,
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
+    "net.ipv6.conf.all.disable_ipv6": 1,
+    "net.ipv6.conf.default.disable_ipv6": 1,
+}
+
 
 def ip(*arguments: str) -> None:
     command("ip", *arguments)
@@ -23,6 +39,45 @@ def command(*argv: str, input: str | None = None) -> None:
     result = subprocess.run(argv, capture_output=True, text=True, check=False, input=input)
     if result.returncode:
         raise HostError(f"{' '.join(argv)}: {result.stderr.strip()}", hint="apt-get install iproute2 nftables procps")
+
+
+def join_host(namespace: str, uplink: str, host: str, inside: str) -> None:
+    """Make the instance's ``namespace`` and its link to the host, ``uplink``, with an address at each end.
+
+    What is there already is kept.
+    """
+    if not (_NAMESPACES / namespace).exists():
+        ip("netns", "add", namespace)
+    if not Path(f"/sys/class/net/{uplink}").exists():
+        ip("link", "add", uplink, "type", "veth", "peer", "name", "up0", "netns", namespace)
+    ip("addr", "replace", f"{host}/30", "dev", uplink)
+    ip("link", "set", uplink, "up")
+    ip("-n", namespace, "addr", "replace", f"{inside}/30", "dev", "up0")
+    for device in ("lo", "up0"):
+        ip("-n", namespace, "link", "set", device, "up")
+    ip("-n", namespace, "route", "replace", "default", "via", host)
+    settings = [f"{key}={value}" for key, value in _SETTINGS.items()]
+    command("ip", "netns", "exec", namespace, "sysctl", "-qw", *settings)
+
+
+def forward() -> None:
+    """Make the host forward packets, which the sandboxes' way out needs, and note whether it did so before."""
+    if _FORWARD.read_text().strip() != "1":
+        _FORWARD_OURS.touch()
+        _FORWARD.write_text("1")
+
+
+def stop_forwarding() -> None:
+    """Undo ``forward``, unless others may need it: an instance, or a virtual device in use (Docker's, a VPN's)."""
+    if not _FORWARD_OURS.exists():
+        return
+    others = any(_NAMESPACES.glob("alcove-*"))
+    for device in _DEVICES.iterdir():
+        up = int((device / "flags").read_text(), 16) & _IFF_UP
+        others = others or (device.name != "lo" and bool(up))
+    if not others:
+        _FORWARD.write_text("0")
+        _FORWARD_OURS.unlink()
 
 
 def join_container(outer: str, namespace: str, name: str, *, mac: str, address: str, gateway: str, mtu: int) -> None:
@@ -45,7 +100,7 @@ def join_container(outer: str, namespace: str, name: str, *, mac: str, address: 
 
 def remove_namespaces(namespace: str, kept: set[str]) -> None:
     """Remove the namespaces of containers whose ports are not ``kept``."""
-    for path in Path("/run/netns").glob(f"{namespace}-t*"):
+    for path in _NAMESPACES.glob(f"{namespace}-t*"):
         if path.name.removeprefix(f"{namespace}-") not in kept:
             ip("netns", "del", path.name)
 

@@ -1,14 +1,13 @@
 """The network of one instance: a namespace of its own in which each tenant has a bridge.
 
-The namespace ``alcove-<tag>`` holds a bridge for each tenant, the sandboxes' ports on them, and one veth to the
-host. A sandbox's
-address is unique in the instance and set when its port is made, ahead; the gateway has the same address on
-every bridge, and a /32
-route leads to each sandbox. Claiming a port for a tenant is then two netlink messages: its master and its route.
+The namespace ``alcove-<tag>`` holds a bridge for each tenant, the sandboxes' ports on them, and one veth to the host.
+A sandbox's address is unique in the instance and set when its port is made, ahead; the gateway has the same address
+on every bridge, and a /32 route leads to each sandbox. Claiming a port for a tenant is then three netlink messages:
+its master, its route, its neighbour entry.
 
-What is filtered where: ``rules`` explains. Nothing that a sandbox sends reaches another tenant, the host's own
-services, another
-instance or a link-local address (cloud metadata); everything else goes out by NAT. IPv6 is off.
+What is filtered where: ``firewall`` explains. Nothing that a sandbox sends reaches another tenant, the host's own
+services, another instance or a link-local address (cloud metadata); everything else goes out by NAT. IPv6 is off.
+The namespace outlives its daemon, and with it the sandboxes' connections: ``setup`` keeps what it finds.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import fcntl
+import errno
 import hashlib
 import ipaddress
 import os
 import secrets
-import struct
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,15 +29,14 @@ from typing import Any, TypeVar
 
 from alcove.errors import CapacityError, HostError
 from alcove.host import firewall, iproute
-from alcove.host.ports import Tap, Veth
+from alcove.host.ports import Tap, Veth, open_tap
 
 __all__ = ["DEFAULT_SUBNET", "Network", "Tap", "Veth", "remove"]
 
 T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
-_TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+_RT_TABLE_MAIN = 254
 DEFAULT_SUBNET = "10.171.0.0/16"
 
 
@@ -61,7 +59,7 @@ class Network:
         # At random: a daemon that restarts does not hand out again what the last one has just freed.
         self._next = 2 + secrets.randbelow(self._subnet.num_addresses - 3)
         self._bridges: dict[str, int] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="alcove-network", initializer=self._enter)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="alcove-network")
         self._inside = False
         self._route: Any = None
         self._releasing: set[asyncio.Task[None]] = set()
@@ -76,37 +74,14 @@ class Network:
     def _setup(self) -> None:
         if not Path("/dev/net/tun").exists():
             raise HostError("/dev/net/tun does not exist", hint="modprobe tun")
-        if not Path(f"/run/netns/{self.namespace}").exists():
-            iproute.ip("netns", "add", self.namespace)
-        inside = ("-n", self.namespace)
-        if not Path(f"/sys/class/net/{self.uplink}").exists():
-            iproute.ip("link", "add", self.uplink, "type", "veth", "peer", "name", "up0", "netns", self.namespace)
-        iproute.ip("addr", "replace", f"{self.link_host}/30", "dev", self.uplink)
-        iproute.ip("link", "set", self.uplink, "up")
-        iproute.ip(*inside, "addr", "replace", f"{self.link_inside}/30", "dev", "up0")
-        for device in ("lo", "up0"):
-            iproute.ip(*inside, "link", "set", device, "up")
-        iproute.ip(*inside, "route", "replace", "default", "via", self.link_host)
-        settings = {
-            "net/ipv4/ip_forward": "1",
-            "net/ipv4/conf/all/rp_filter": "1",
-            "net/ipv4/conf/default/rp_filter": "1",
-            "net/ipv4/conf/all/send_redirects": "0",
-            "net/ipv4/conf/default/send_redirects": "0",
-            "net/ipv6/conf/all/disable_ipv6": "1",
-            "net/ipv6/conf/default/disable_ipv6": "1",
-        }
-        for key, value in settings.items():
-            iproute.command("ip", "netns", "exec", self.namespace, "sysctl", "-qw", f"{key.replace('/', '.')}={value}")
-        # Egress needs the host to forward; rules below confine it to what the sandboxes may do.
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        iproute.join_host(self.namespace, self.uplink, self.link_host, self.link_inside)
+        # The rules below confine it to what the sandboxes may do.
+        iproute.forward()
         firewall.load(firewall.host_rules(self.tag, self.uplink, self.link_inside))
         firewall.load(firewall.inside_rules(), namespace=self.namespace)
 
-    def _enter(self) -> None:
-        """The network thread's first act: it lives in the namespace. Its sockets and taps are made there."""
-
     def _open(self) -> None:
+        """Move the network thread into the namespace: its sockets and taps are made there."""
         if self._inside:
             return
         fd = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY | os.O_CLOEXEC)
@@ -120,10 +95,6 @@ class Network:
 
         self._route = IPRoute()
         self._inside = True
-        for link in self._route.get_links():
-            name = link.get_attr("IFLA_IFNAME")
-            if name.startswith("b-"):
-                self._bridges[name] = int(link["index"])
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -172,14 +143,12 @@ class Network:
 
     def _make_tap(self, address: str) -> Tap:
         name, mac = self._port(address)
-        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR)
-            fcntl.ioctl(fd, _TUNSETIFF, request)
-            firewall.load(firewall.add_port(name, mac, address))
+            fd = open_tap(name)
         except OSError as error:
-            os.close(fd)
             raise HostError(f"a tap cannot be made: {error}", hint="check /dev/net/tun") from error
+        try:
+            firewall.load(firewall.add_port(name, mac, address))
         except BaseException:
             os.close(fd)
             raise
@@ -240,13 +209,17 @@ class Network:
         return int(found[0])
 
     def _bridge(self, tenant: str) -> int:
-        """Return the index of the tenant's bridge, made now where it is not there."""
-        name = "b-" + hashlib.sha256(tenant.encode()).hexdigest()[:12]
+        """Return the index of the tenant's bridge, made now where it is not there.
+
+        A bridge that an earlier daemon made is finished first: it may have been killed on the way.
+        """
+        name = _bridge_name(tenant)
         index = self._bridges.get(name)
         if index is None:
-            self._route.link("add", ifname=name, kind="bridge")
+            if not self._route.link_lookup(ifname=name):
+                self._route.link("add", ifname=name, kind="bridge")
             index = self._index(name)
-            self._route.addr("add", index=index, address=self.gateway, prefixlen=32)
+            self._route.addr("replace", index=index, address=self.gateway, prefixlen=32)
             self._route.link("set", index=index, state="up")
             firewall.load(firewall.add_bridge(name))
             self._bridges[name] = index
@@ -257,18 +230,30 @@ class Network:
         with contextlib.suppress(OSError):
             os.close(tap.fd)
         if tap.address in self._used:
-            await self._run(self._forget, tap.name, tap.mac, tap.address)
+            await self._run(self._forget, tap.name, tap.mac, tap.address, tap.tenant)
             self._used.discard(tap.address)
         if isinstance(tap, Veth) and tap.namespace_path.exists():
             await asyncio.to_thread(iproute.ip, "netns", "del", tap.namespace)
 
-    def _forget(self, name: str, mac: str, address: str) -> None:
+    def _forget(self, name: str, mac: str, address: str, tenant: str | None) -> None:
         firewall.load(firewall.remove_port(name, mac, address), tolerant=True)
+        self._delete_link(name)
+        if tenant is not None:
+            for bridge in self._route.link_lookup(ifname=_bridge_name(tenant)):
+                self._disconnect(address, bridge)
+
+    def _delete_link(self, name: str) -> None:
         for index in self._route.link_lookup(ifname=name):
-            with contextlib.suppress(Exception):
+            with _gone_is_fine():
                 self._route.link("del", index=index)
-        with contextlib.suppress(Exception):
-            self._route.route("del", dst=f"{address}/32")
+
+    def _disconnect(self, address: str, bridge: int) -> None:
+        """Undo ``_attach``, but for the port itself."""
+        with _gone_is_fine():
+            # Without a scope it matches none but global routes.
+            self._route.route("del", dst=f"{address}/32", oif=bridge, scope="nowhere")
+        with _gone_is_fine():
+            self._route.neigh("del", dst=address, ifindex=bridge)
 
     async def adopt(self, address: str, tenant: str | None) -> Tap:
         """Take over the port of a machine that an earlier daemon started; its tap is in that machine's hands alone."""
@@ -279,15 +264,20 @@ class Network:
     async def recover(self, known: set[str]) -> None:
         """Forget every port whose address is not ``known``: what a killed daemon left."""
         names = {self._port(address)[0] for address in known}
-        await self._run(self._recover, names)
+        await self._run(self._recover, known, names)
         await asyncio.to_thread(iproute.remove_namespaces, self.namespace, names)
 
-    def _recover(self, known: set[str]) -> None:
+    def _recover(self, known: set[str], names: set[str]) -> None:
+        # A tap went with its machine, but not its place in the rules: those are made anew.
+        firewall.load(firewall.set_ports((*self._port(address), address) for address in sorted(known)))
         for link in self._route.get_links():
             name = link.get_attr("IFLA_IFNAME")
-            if name.startswith("t") and name[1:].isdigit() and name not in known:
-                address = str(self._subnet[int(name[1:])])
-                self._forget(name, self._port(address)[1], address)
+            if name.startswith("t") and name[1:].isdigit() and name not in names:
+                self._delete_link(name)
+        for route in self._route.get_routes(family=socket.AF_INET, table=_RT_TABLE_MAIN):
+            address = route.get_attr("RTA_DST")
+            if route["dst_len"] == 32 and address not in known:
+                self._disconnect(address, route.get_attr("RTA_OIF"))
 
     async def close(self) -> None:
         """Let go of the namespace without removing it: machines that are kept go on using it."""
@@ -301,6 +291,21 @@ class Network:
         await asyncio.to_thread(remove, self.tag)
 
 
+def _bridge_name(tenant: str) -> str:
+    return "b-" + hashlib.sha256(tenant.encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    from pyroute2 import NetlinkError
+
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in (errno.ENODEV, errno.ENOENT, errno.ESRCH):
+            raise
+
+
 def remove(tag: str) -> None:
     """Remove all that the instance with this tag has in the network. Idempotent."""
     firewall.remove_host_rules(tag)
@@ -310,3 +315,4 @@ def remove(tag: str) -> None:
     if Path(f"/sys/class/net/alc{tag}").exists():
         with contextlib.suppress(HostError):
             iproute.ip("link", "del", f"alc{tag}")
+    iproute.stop_forwarding()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 
 
 @dataclass(slots=True)
@@ -41,3 +47,14 @@ class Veth(Tap):
     @property
     def namespace_path(self) -> Path:
         return Path("/run/netns") / self.namespace
+
+
+def open_tap(name: str) -> int:
+    """Make a tap in the calling thread's network namespace; it lives as long as its descriptor. Raises ``OSError``."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

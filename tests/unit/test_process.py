@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +111,19 @@ async def test_it_inherits_what_it_is_given_and_nothing_else() -> None:
 def test_what_is_not_there_cannot_be_spawned() -> None:
     with pytest.raises(FileNotFoundError):
         spawn(["/no/such/program"])
+
+
+def test_a_child_that_is_left_running_is_reaped_later() -> None:
+    """It used to be collected as garbage while it ran: a warning, and a zombie when it ended."""
+    child = spawn(["/bin/sleep", "60"])
+    pid = child.pid
+    child.release()
+    del child
+    gc.collect()
+    assert Path(f"/proc/{pid}").exists()
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline, "a zombie is left"
+        spawn(["/bin/true"]).release()
+        time.sleep(0.01)

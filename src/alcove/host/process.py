@@ -37,6 +37,14 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+# Children that were let go of while they ran. Whoever adopts one is not its parent and cannot reap it; we still are.
+_left: list[subprocess.Popen[bytes]] = []
+
+
+def _reap_left() -> None:
+    _left[:] = [child for child in _left if child.poll() is None]
+
+
 def _settle(ended: asyncio.Future[None]) -> None:
     if not ended.done():
         ended.set_result(None)
@@ -115,9 +123,13 @@ class Process:
         return self._child.wait() if self._child is not None else None
 
     def release(self) -> None:
+        """Let go of it. A child that still runs is left running, and reaped when a later one is started or left."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+        if self._child is not None and self._child.poll() is None:
+            _left.append(self._child)
+            self._child = None
 
 
 def spawn(argv: Sequence[str], *, pass_fds: Sequence[int] = (), output: int = subprocess.DEVNULL) -> Process:
@@ -126,6 +138,7 @@ def spawn(argv: Sequence[str], *, pass_fds: Sequence[int] = (), output: int = su
     The command is logged so that it can be pasted into a shell.
     """
     log.debug("spawn: %s", shlex.join(argv))
+    _reap_left()
     child = subprocess.Popen(
         list(argv),
         stdin=subprocess.DEVNULL,

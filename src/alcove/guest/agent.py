@@ -61,6 +61,8 @@ class Agent:
         self._mask = select.EPOLLIN
         self._epoll.register(self._port.fd, self._mask)
         self._retry_at: float | None = None
+        # Whoever asked to power off is answered first.
+        self._stopping = False
         self._ops: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "hello": self._hello,
             "batch": self._batch,
@@ -119,6 +121,8 @@ class Agent:
                 self._retry_at = time.monotonic() + RETRY_S
 
     def _after(self) -> None:
+        if self._stopping and not self._port.wants_write:
+            _power_off()
         if self._retry_at is not None:
             if time.monotonic() >= self._retry_at:
                 self._retry_at = None
@@ -275,9 +279,7 @@ class Agent:
             self._port.send(Kind.REPLY, id, json.dumps(process.report).encode())
 
     def _shutdown(self, request: dict[str, Any]) -> None:
-        os.sync()
-        with open("/proc/sysrq-trigger", "w") as file:
-            file.write("o")
+        self._stopping = True
 
     # Output and ends
 
@@ -321,6 +323,12 @@ class Agent:
             self._port.send(Kind.EVENT, 0, document)
             for id in process.waiters:
                 self._port.send(Kind.REPLY, id, json.dumps(process.report).encode())
+
+
+def _power_off() -> None:
+    os.sync()
+    with open("/proc/sysrq-trigger", "w") as file:
+        file.write("o")
 
 
 def _device(request: dict[str, Any]) -> str:

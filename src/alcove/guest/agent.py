@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import json
 import os
 import select
@@ -48,6 +49,7 @@ class Refused(Exception):
 class Agent:
     def __init__(self) -> None:
         self._port = Port(find_port("alcove.agent"))
+        self._personality = clone.Personality()
         self._invoke_device = find_port("alcove.invoke")
         self._table = ProcessTable()
         self._copies: dict[int, int] = {}
@@ -66,7 +68,7 @@ class Agent:
         self._ops: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "hello": self._hello,
             "batch": self._batch,
-            "personalise": clone.personalise,
+            "personalise": self._personality.assume,
             "start_runtime": self._start_runtime,
             "limits": lambda request: cgroup.limit(request["memory_mib"], request["pids"]),
             "freeze": lambda request: cgroup.freeze(),
@@ -79,7 +81,8 @@ class Agent:
             "copy_end": self._copy_end,
             "run": self._run,
             "kill": self._kill,
-            "disconnect": lambda request: kernel.take_down("eth0"),
+            "disconnect": self._disconnect,
+            "release_address": self._release_address,
             "shutdown": self._shutdown,
         }
 
@@ -175,6 +178,16 @@ class Agent:
 
     def _batch(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"replies": [self._do(op) for op in request["ops"]]}
+
+    # Network
+
+    def _disconnect(self, request: dict[str, Any]) -> None:
+        if self._personality.nic is not None:
+            self._personality.nic.take_down()
+
+    def _release_address(self, request: dict[str, Any]) -> None:
+        if self._personality.nic is not None:
+            self._personality.nic.release()
 
     # Disks
 
@@ -360,4 +373,8 @@ def _reset_interpreter() -> None:
 
 def main() -> None:
     setup.set_up()
-    Agent().serve()
+    agent = Agent()
+    # Collecting garbage writes to every object, which after a fork or a restore copies its page.
+    gc.collect()
+    gc.freeze()
+    agent.serve()

@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import os
 import socket
 import time
 from typing import Any
 
 from alcove.guest import kernel
+from alcove.guest.nic import Nic
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_bound = False
 
 
-def personalise(request: dict[str, Any]) -> None:
-    """Entropy first, then clock, names and NIC (the control channel's ``personalise``)."""
-    kernel.add_entropy(base64.b64decode(request["entropy"]))
-    time.clock_settime_ns(time.CLOCK_REALTIME, int(request["time_ns"]))
-    socket.sethostname(request["hostname"])
-    _write("/run/machine-id", request["machine_id"] + "\n")
-    _write("/run/boot-id", request["boot_id"] + "\n")
-    _bind_boot_id()
-    network = request["network"]
-    if network is not None:
-        kernel.set_up_nic("eth0", network["mac"], network["address"], network["gateway"], network["mtu"])
-        _write("/run/resolv.conf", "".join(f"nameserver {server}\n" for server in network["dns"]))
+class Personality:
+    """This machine's own entropy, clock, names and NIC. Its files are opened once, before a template is saved."""
 
-
-def _bind_boot_id() -> None:
-    """The kernel's boot id cannot be changed: a file with ours is mounted over it, once, and rewritten at each
-    restore.
-    """
-    global _bound
-    if not _bound:
+    def __init__(self) -> None:
+        self.nic: Nic | None = None
+        # A card is filled with buffers when it is set up, which takes long under emulation: not after a restore.
+        with contextlib.suppress(OSError):
+            self.nic = Nic("eth0")
+        self._random = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
+        self._machine_id = _create("/run/machine-id")
+        self._boot_id = _create("/run/boot-id")
+        # The kernel's boot id cannot be changed: a file with ours is mounted over it.
         kernel.mount("/run/boot-id", _BOOT_ID, "none", kernel.MS_BIND)
-        _bound = True
+
+    def assume(self, request: dict[str, Any]) -> None:
+        """Entropy first, then clock, names and NIC (the control channel's ``personalise``)."""
+        kernel.add_entropy(self._random, bytes.fromhex(request["entropy"]))
+        time.clock_settime_ns(time.CLOCK_REALTIME, int(request["time_ns"]))
+        socket.sethostname(request["hostname"])
+        # Both have always the same length.
+        os.pwrite(self._machine_id, f"{request['machine_id']}\n".encode(), 0)
+        os.pwrite(self._boot_id, f"{request['boot_id']}\n".encode(), 0)
+        if self.nic is not None and request["network"] is not None:
+            self.nic.configure(request["network"])
 
 
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
+def _create(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

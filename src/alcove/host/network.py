@@ -279,6 +279,10 @@ class Network:
             if route["dst_len"] == 32 and address not in known:
                 self._disconnect(address, route.get_attr("RTA_OIF"))
 
+    def sample_config(self) -> dict[str, Any]:
+        """Return a guest's configuration by which a template rehearses its own: the address (RFC 5737) is nobody's."""
+        return Tap("", -1, "192.0.2.1", "02:00:00:00:00:02", self.gateway, self.dns, self.mtu).guest_config()
+
     async def close(self) -> None:
         """Let go of the namespace without removing it: machines that are kept go on using it."""
         await asyncio.gather(*self._releasing, return_exceptions=True)

@@ -10,7 +10,6 @@ tap, user id and folder, and frees them all in ``close``.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 import os
@@ -180,7 +179,7 @@ class VmSandbox:
             tap = None
         return {
             "op": "personalise",
-            "entropy": base64.b64encode(secrets.token_bytes(64)).decode(),
+            "entropy": secrets.token_hex(64),
             "time_ns": time.time_ns(),
             "hostname": f"alcove-{self.id[2:]}",
             "machine_id": secrets.token_hex(16),
@@ -201,7 +200,11 @@ class VmSandbox:
         if self.personalised:
             return []
         self.personalised = True
-        return [self.personality(), {"op": "thaw"}]
+        ops = [self.personality()]
+        if self.start is Start.SNAPSHOT:
+            # A template was not frozen: no tenant's code is in it.
+            ops.append({"op": "thaw"})
+        return ops
 
     async def resume(self) -> None:
         """Let a restored guest run and personalise it."""
@@ -262,8 +265,8 @@ class VmSandbox:
         self._limit_cpu(workload)
         self.record("loaded")
 
-    async def freeze_for_snapshot(self) -> None:
-        """Run the hooks that come before a snapshot and freeze the tenant's side.
+    async def prepare_to_save(self) -> None:
+        """Run the hooks that come before the machine is saved and, where it holds a tenant's code, freeze that.
 
         The hook runs ten years ahead: OpenSSL's generators then hold a reseeding time that every restored clone
         finds in
@@ -272,7 +275,9 @@ class VmSandbox:
         ahead = self.personality() | {"time_ns": time.time_ns() + 10 * 365 * 86_400 * 10**9}
         await self.agent.batch(ahead)
         await self.channel.request(Kind.HOOK, b'{"hook":"before_snapshot"}', timeout_s=60)
-        await self.agent.batch({"op": "freeze"})
+        if self.workload is not None:
+            # Adding an address is less work than replacing one, and that is what a restore waits for.
+            await self.agent.batch({"op": "release_address"}, {"op": "freeze"})
 
     async def _swap(self, image: Path) -> None:
         fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)

@@ -273,9 +273,11 @@ class VmTier:
             sandbox = await self._launch(runtime, Start.BOOTED, memory_fd=memory, share=True, boot=True, network=False)
             try:
                 await sandbox.boot(BOOT_TIMEOUT_S)
-                await sandbox.agent.batch(sandbox.personality())
-                sandbox.personalised = True
+                sample = None if self._network is None else self._network.sample_config()
                 for _ in range(REHEARSALS):
+                    ops = (sandbox.personality() | {"network": sample}, {"op": "release_address"})
+                    await sandbox.agent.batch(*ops)
+                    sandbox.personalised = True
                     await sandbox.rehearse()
                 state = await self._save(sandbox)
             except SandboxError as error:
@@ -291,8 +293,8 @@ class VmTier:
             raise
 
     async def _save(self, sandbox: VmSandbox) -> bytes:
-        """Freeze the tenant's side and return the device state."""
-        await sandbox.freeze_for_snapshot()
+        """Bring the guest to rest and return the device state."""
+        await sandbox.prepare_to_save()
         await sandbox.machine.pause()
         await sandbox.machine.swap(CODE_DRIVE, None, size=IMAGE_SIZE)
         await sandbox.machine.drop_unused()

@@ -71,7 +71,15 @@ class Machine:
                 if not dying.done():
                     dying.cancel()
                     await asyncio.gather(dying, return_exceptions=True)
-        return cls(spec.name, process, monitor)
+        machine = cls(spec.name, process, monitor)
+        if spec.boot is None:
+            await machine._expect_state()
+        return machine
+
+    async def _expect_state(self) -> None:
+        await self.monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
+        # The guest's kernel need not be told to announce its address: it gets another.
+        await self.monitor.execute("migrate-set-parameters", {"announce-rounds": 0})
 
     @classmethod
     async def adopt(cls, name: str, process: Process, monitor_path: Path) -> Machine:
@@ -87,7 +95,6 @@ class Machine:
     async def restore(self, state: int) -> None:
         """Load the saved device state from the descriptor; the machine stays paused. Raises ``RestoreError``."""
         try:
-            await self.monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
             await self.monitor.execute("getfd", {"fdname": "state"}, fd=state)
             await self.monitor.execute("migrate-incoming", {"uri": "fd:state"})
             await self._await_migration()

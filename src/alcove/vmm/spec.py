@@ -103,7 +103,8 @@ KERNEL_COMMAND_LINE = (
     # ``mitigations=off``: they guard the guest's kernel from the guest's own only tenant, at a price that
     # emulation multiplies.
     # ``tsc=reliable no_timer_check``: calibration against emulated timers is slow and may hang.
-    "console=ttyS0 quiet mitigations=off nokaslr random.trust_cpu=on panic=-1 tsc=reliable no_timer_check rdinit=/init"
+    "console=ttyS0 quiet mitigations=off nokaslr random.trust_cpu=on panic=-1 tsc=reliable no_timer_check rdinit=/init "
+    "ipv6.disable=1 psi=0 nowatchdog audit=0 lsm= init_on_alloc=0 transparent_hugepage=never"
 )
 
 
@@ -144,10 +145,10 @@ def render(spec: MachineSpec) -> list[str]:
     for number, drive in enumerate(spec.drives):
         arguments += _drive(number, drive, spec.accelerator)
     if spec.tap_fd is None:
-        nic = "virtio-net-pci,romfile="
+        nic = "virtio-net-pci,guest_announce=off,romfile="
     else:
         arguments += ["-netdev", f"tap,id=net,fd={spec.tap_fd},vhost=off"]
-        nic = "virtio-net-pci,netdev=net,romfile="
+        nic = "virtio-net-pci,netdev=net,guest_announce=off,romfile="
     arguments += ["-device", f"{nic},mac={spec.mac},id=nic"]
     return arguments
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from alcove.bench import burst as burst_bench
 from alcove.bench import density as density_bench
+from alcove.bench import gateway as gateway_bench
 from alcove.bench import startup as startup_bench
 from alcove.bench.figures import Ratio, print_ratios, write_report
 from alcove.sandbox.protocol import Isolation
@@ -21,6 +22,7 @@ _STATE = Path("build/bench")
 _PANDAS = Path("build/examples/python-pandas")
 DENSITY_LIMIT_MIB = 70.0
 BURST_LEAST = 0.8
+GATEWAY_LIMIT_MS = 3.0
 
 
 def _run(work: Any) -> Any:
@@ -40,6 +42,7 @@ def group() -> None:
       alcove bench startup --json build/startup.json
       alcove bench density --machines 100
       alcove bench burst
+      alcove bench gateway
     """
 
 
@@ -148,3 +151,20 @@ def burst(state: Path, report: Path | None, machines: int, at_once: int, rounds:
             "ratio": found.ratio,
         }
         report.write_text(json.dumps(document) + "\n")
+
+
+@group.command()
+@_state
+@_json
+@click.option("--calls", default=500, show_default=True, help="Warm calls, one after the other.")
+def gateway(state: Path, report: Path | None, calls: int) -> None:
+    """What a warm call costs over its handler, through a whole server."""
+    console = Console()
+    with console.status("starting") as status:
+        figures = gateway_bench.measure(state.resolve() / "gateway", calls=calls, progress=status.update)
+    figures.print(console, "Warm calls, signed, on one connection")
+    difference = figures.p50("vm", "difference", "hello")
+    ratios = [Ratio("warm call through the gateway less the handler, ms", difference, GATEWAY_LIMIT_MS)]
+    print_ratios(console, ratios)
+    if report is not None:
+        write_report(report, figures, ratios, _facts())

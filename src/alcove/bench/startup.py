@@ -9,6 +9,8 @@ For each tier and function it measures, interleaved, the time from the decision 
 * mounted: started ahead; the code mounted, init code run
 * warm: one more call to a loaded sandbox
 
+The hello function with 200 MB beside it is mounted only, which shows what a package's size costs.
+
 All functions have 1,769 MB, one full processor, in every tier; networks are attached in all.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 import time
 import uuid
 import zipfile
@@ -47,6 +50,8 @@ PANDAS = (
     "    return {'sum': int(pandas.Series(event.get('values', [1, 2, 3])).sum())}\n"
 )
 MEMORY_MIB = 1769
+LARGE_MB = 200
+LARGE = f"hello, {LARGE_MB} MB"
 WARM_CALLS = 10
 
 
@@ -68,6 +73,16 @@ def zip_of_folder(folder: Path, extra: dict[str, str]) -> bytes:
         if path.is_file() and "__pycache__" not in path.parts and "tests" not in path.parts
     }
     return zip_of({**files, **extra})
+
+
+def large_package() -> bytes:
+    """Return the hello function with 200 MB beside it: files that differ, and that a zip makes small."""
+    noise = random.Random(0).randbytes(16 * 1024)
+    files: dict[str, str | bytes] = {"app.py": HELLO}
+    for number in range(LARGE_MB):
+        blocks = (number.to_bytes(4, "big") + part.to_bytes(4, "big") + noise for part in range(10**6 // len(noise)))
+        files[f"data/{number:03}.bin"] = b"".join(blocks).ljust(10**6, b"\0")
+    return zip_of(files)
 
 
 async def workload(code: CodeStore, name: str, package: bytes, version: str = "1") -> Workload:
@@ -111,6 +126,9 @@ class Bench:
 
     async def _round(self, isolation: Isolation, tier: Tier, load: Workload, number: int, booted: int) -> None:
         count = number > 0
+        if load.function_name == LARGE:
+            await self._start_ahead(isolation, tier, load, Delivery.MOUNTED, count)
+            return
         if isolation is not Isolation.VM or (count and number <= booted):
             await self._measure(count, isolation, "booted", load, lambda: self._cold(tier, load, Start.BOOTED))
         if isinstance(tier, VmTier):
@@ -120,17 +138,21 @@ class Bench:
             await self._settle()
             await self._measure(count, isolation, "snapshot", load, lambda: self._snapshot(tier, load))
         for delivery in (Delivery.COPIED, Delivery.MOUNTED):
-            sandbox = await tier.start(load.runtime)
-            try:
-                await sandbox.rehearse()
-                await sandbox.rehearse()
-                await self._settle()
-                act = partial(self._ahead, sandbox, load, delivery)
-                await self._measure(count, isolation, str(delivery), load, act)
-                if delivery is Delivery.MOUNTED and count:
-                    await self._warm(isolation, sandbox, load)
-            finally:
-                await sandbox.close()
+            await self._start_ahead(isolation, tier, load, delivery, count)
+
+    async def _start_ahead(
+        self, isolation: Isolation, tier: Tier, load: Workload, delivery: Delivery, count: bool
+    ) -> None:
+        sandbox = await tier.start(load.runtime)
+        try:
+            await sandbox.rehearse()
+            await sandbox.rehearse()
+            await self._settle()
+            await self._measure(count, isolation, str(delivery), load, partial(self._ahead, sandbox, load, delivery))
+            if delivery is Delivery.MOUNTED and count:
+                await self._warm(isolation, sandbox, load)
+        finally:
+            await sandbox.close()
 
     async def _settle(self) -> None:
         """Let what was launched ahead come to rest, as it would between real cold starts."""
@@ -188,6 +210,7 @@ def ratios(figures: Figures) -> list[Ratio]:
         Ratio("vm snapshot pandas / vm restored hello", snapshot / restored, 1.3),
         Ratio("vm mounted hello / runc booted hello", mounted / runc_hello, 0.19),
         Ratio("vm mounted hello, ms", mounted, 20.0),
+        Ratio(f"vm mounted {LARGE_MB} MB / mounted 1 KB", figures.p50("vm", "mounted", LARGE) / mounted, 1.5),
     ]
     return [ratio for ratio in found if ratio.reached == ratio.reached]
 
@@ -207,6 +230,9 @@ async def measure(
         code = CodeStore(state / "images" / "code")
         stack.callback(code.close)
         loads = [await workload(code, "hello", zip_of({"app.py": HELLO}))]
+        if Isolation.VM in tiers:
+            progress("packing 200 MB")
+            loads.append(await workload(code, LARGE, await asyncio.to_thread(large_package)))
         if pandas is not None:
             loads.append(await workload(code, "pandas", zip_of_folder(pandas, {"app.py": PANDAS})))
         for tier in tiers.values():

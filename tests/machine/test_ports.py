@@ -251,6 +251,17 @@ async def test_large_answers_pass_a_narrow_way_out(network: Network, world: Worl
         assert await answer(server) == "300000"
 
 
+async def test_neighbours_stay_whatever_joins(network: Network, world: World) -> None:
+    """Fixed: the bridge took the lowest MAC of its ports, and with each new one the kernel forgot all neighbours."""
+    network._next = 500
+    first = await network.veth("a")
+    network._next = 100
+    second = await network.veth("a")
+    neighbours = command("ip", "-n", network.namespace, "neigh")
+    assert first.address in neighbours
+    assert second.address in neighbours
+
+
 async def test_a_released_port_leaves_no_route_and_no_neighbour(network: Network, world: World) -> None:
     """Fixed: netlink takes off a route only where its scope is told; each sandbox left one behind."""
     port, tap = await network.veth("a"), await network.tap()

@@ -26,9 +26,10 @@ def module() -> ModuleType:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-
-    script = ["sh", "-c", "sleep 60; true", f"{tmp_path}/state/jail"]
-    with subprocess.Popen(script, start_new_session=True) as child:
+    script = ["sh", "-c", "echo ready; sleep 60; true", f"{tmp_path}/state/jail"]
+    with subprocess.Popen(script, start_new_session=True, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
         yield child
         subprocess.run(["kill", "--", f"-{child.pid}"], check=True)
 

@@ -26,7 +26,7 @@ from alcove.guest import cgroup, clone, kernel, setup
 from alcove.guest.port import RETRY_S, Port, find_port
 from alcove.guest.processes import CHUNK, TENANT_USER, Process, ProcessTable
 from alcove.guest.runtimes import python as python_runtime
-from alcove.wire.frame import PROTOCOL_VERSION, Frame, FrameError, Kind
+from alcove.wire.frame import PROTOCOL_VERSION, Frame, FrameError, Kind, document
 
 VERSION = "1"
 _COMMANDS = {
@@ -150,15 +150,15 @@ class Agent:
         try:
             if frame.kind is not Kind.REQUEST:
                 raise Refused("protocol", f"{frame.kind.name} has no place here")
-            request = json.loads(frame.payload)
+            request = document(frame.payload)
             if request["op"] == "wait":
                 self._wait(frame.id, request)
                 return
             reply = self._do(request)
         except Exception as error:
             code = getattr(error, "code", type(error).__name__)
-            document = {"code": str(code), "message": str(error) or type(error).__name__}
-            self._port.send(Kind.ERROR, frame.id, json.dumps(document).encode())
+            words = {"code": str(code), "message": str(error) or type(error).__name__}
+            self._port.send(Kind.ERROR, frame.id, json.dumps(words).encode())
         else:
             self._port.send(Kind.REPLY, frame.id, json.dumps(reply).encode())
 
@@ -332,8 +332,8 @@ class Agent:
                     pass
                 if fd in self._outputs:
                     self._drop_output(fd)
-            document = json.dumps({"event": "exit", **(process.report or {})}).encode()
-            self._port.send(Kind.EVENT, 0, document)
+            event = json.dumps({"event": "exit", **(process.report or {})}).encode()
+            self._port.send(Kind.EVENT, 0, event)
             for id in process.waiters:
                 self._port.send(Kind.REPLY, id, json.dumps(process.report).encode())
 

@@ -175,7 +175,7 @@ def _become_tenant(stdout: int, stderr: int, stdin: int | None, keep_fd: int | N
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-    os.nice(0)
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
     kernel.forbid_new_privileges()
     os.setgroups([])
     os.setresgid(TENANT_USER, TENANT_USER, TENANT_USER)

@@ -38,15 +38,16 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Replace the file in one step, durably."""
+def write_json(path: Path, document: Any, *, durable: bool = True) -> None:
+    """Replace the file in one step. It survives a failure of this process, and where ``durable`` of the host."""
     data = json.dumps(document, indent=1, sort_keys=True).encode()
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.rename(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

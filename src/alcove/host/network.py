@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from alcove.errors import CapacityError, HostError
 from alcove.host import firewall, iproute
 from alcove.host.ports import Tap, Veth, open_tap
+from alcove.host.threads import to_the_end
 
 __all__ = ["DEFAULT_SUBNET", "Network", "Tap", "Veth", "remove"]
 
@@ -62,13 +63,14 @@ class Network:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="alcove-network")
         self._inside = False
         self._route: Any = None
+        self._unclaimed: set[asyncio.Future[Tap]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
 
     # Set-up
 
     async def setup(self) -> None:
         """Make the namespace, its link to the host and the rules; what is there already is kept."""
-        await asyncio.to_thread(self._setup)
+        await to_the_end(self._setup)
         await self._run(self._open)
 
     def _setup(self) -> None:
@@ -109,6 +111,7 @@ class Network:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
             # The thread makes it all the same.
+            self._unclaimed.add(making)
             making.add_done_callback(partial(self._release_unclaimed, address))
             raise
         except BaseException:
@@ -116,6 +119,7 @@ class Network:
             raise
 
     def _release_unclaimed(self, address: str, made: asyncio.Future[Tap]) -> None:
+        self._unclaimed.discard(made)
         if made.cancelled() or made.exception() is not None:
             self._used.discard(address)
             return
@@ -162,7 +166,7 @@ class Network:
         name, mac = self._port(address)
         port = self._veth(name, address, mac)
         try:
-            await asyncio.to_thread(
+            await to_the_end(
                 iproute.join_container,
                 self.namespace,
                 port.namespace,
@@ -219,6 +223,9 @@ class Network:
             if not self._route.link_lookup(ifname=name):
                 self._route.link("add", ifname=name, kind="bridge")
             index = self._index(name)
+            # A bridge without an address of its own takes the lowest of its ports': each change of it makes the kernel
+            # forget every neighbour, the permanent ones too (neigh_changeaddr).
+            self._route.link("set", index=index, address=self._port(self.gateway)[1])
             self._route.addr("replace", index=index, address=self.gateway, prefixlen=32)
             self._route.link("set", index=index, state="up")
             firewall.load(firewall.add_bridge(name))
@@ -233,7 +240,7 @@ class Network:
             await self._run(self._forget, tap.name, tap.mac, tap.address, tap.tenant)
             self._used.discard(tap.address)
         if isinstance(tap, Veth) and tap.namespace_path.exists():
-            await asyncio.to_thread(iproute.ip, "netns", "del", tap.namespace)
+            await to_the_end(iproute.ip, "netns", "del", tap.namespace)
 
     def _forget(self, name: str, mac: str, address: str, tenant: str | None) -> None:
         firewall.load(firewall.remove_port(name, mac, address), tolerant=True)
@@ -265,7 +272,7 @@ class Network:
         """Forget every port whose address is not ``known``: what a killed daemon left."""
         names = {self._port(address)[0] for address in known}
         await self._run(self._recover, known, names)
-        await asyncio.to_thread(iproute.remove_namespaces, self.namespace, names)
+        await to_the_end(iproute.remove_namespaces, self.namespace, names)
 
     def _recover(self, known: set[str], names: set[str]) -> None:
         # A tap went with its machine, but not its place in the rules: those are made anew.
@@ -285,14 +292,15 @@ class Network:
 
     async def close(self) -> None:
         """Let go of the namespace without removing it: machines that are kept go on using it."""
-        await asyncio.gather(*self._releasing, return_exceptions=True)
+        while self._unclaimed or self._releasing:
+            await asyncio.gather(*self._unclaimed, *self._releasing, return_exceptions=True)
         await self._run(lambda: self._route.close() if self._route is not None else None)
         self._thread.shutdown()
 
     async def teardown(self) -> None:
         """Remove the namespace and the rules."""
         await self.close()
-        await asyncio.to_thread(remove, self.tag)
+        await to_the_end(remove, self.tag)
 
 
 def _bridge_name(tenant: str) -> str:

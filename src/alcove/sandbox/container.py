@@ -23,6 +23,7 @@ from alcove.host.exit_status import exit_status
 from alcove.host.mounts import mount_squashfs, unmount, unmount_under, unpack_squashfs
 from alcove.host.network import Network, Veth
 from alcove.host.process import Process
+from alcove.host.threads import to_the_end
 from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.oci_runtime import OciRuntime
 from alcove.sandbox.output import OutputPipe
@@ -138,13 +139,13 @@ class ContainerSandbox:
     async def rehearse(self) -> None:
         clock = PhaseClock(self.phases_ms)
         task = self.resources.task
-        await asyncio.to_thread(mount_squashfs, self._rehearsal_image, task)
+        await to_the_end(mount_squashfs, self._rehearsal_image, task)
         try:
             await self.channel.request(Kind.LOAD, _REHEARSAL, timeout_s=60)
             await self.channel.invoke(Invocation("rehearsal", b'{"rehearsal":true}', int(time.time() * 1000) + 3000))
             await self.channel.request(Kind.UNLOAD, b"", timeout_s=60)
         finally:
-            await asyncio.to_thread(unmount, task)
+            await to_the_end(unmount, task)
         clock.mark("rehearse")
 
     async def load(self, workload: Workload, delivery: Delivery = Delivery.MOUNTED) -> None:
@@ -156,9 +157,9 @@ class ContainerSandbox:
         clock.mark("network")
         self._limit_memory(workload)
         if delivery is Delivery.MOUNTED:
-            await asyncio.to_thread(mount_squashfs, workload.code.path, self.resources.task)
+            await to_the_end(mount_squashfs, workload.code.path, self.resources.task)
         else:
-            await asyncio.to_thread(unpack_squashfs, workload.code.path, self.resources.task)
+            await to_the_end(unpack_squashfs, workload.code.path, self.resources.task)
         clock.mark("mount" if delivery is Delivery.MOUNTED else "copy")
         try:
             await self.channel.load(workload)
@@ -204,7 +205,7 @@ class ContainerSandbox:
 
     async def _watch_process(self, process: Process) -> None:
         await process.wait()
-        self._ended(await asyncio.to_thread(self._why, process))
+        self._ended(await to_the_end(self._why, process))
 
     def _why(self, process: Process) -> str:
         # The kernel counts the kill before the victim is gone.
@@ -253,7 +254,7 @@ def facts(resources: ContainerResources, isolation: Isolation, step: str) -> dic
 
 async def destroy(resources: ContainerResources, network: Network | None, records: RecordStore) -> None:
     """Free all that a container owns; never raises for what is gone already."""
-    await asyncio.to_thread(_destroy, resources)
+    await to_the_end(_destroy, resources)
     if resources.port is not None and network is not None:
         with contextlib.suppress(SandboxError, HostError):
             await network.release(resources.port)

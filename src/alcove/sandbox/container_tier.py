@@ -23,6 +23,7 @@ from alcove.host.files import private_folder
 from alcove.host.mounts import mount_squashfs, share, unmount_under
 from alcove.host.network import Network, Veth
 from alcove.host.process import Process
+from alcove.host.threads import to_the_end
 from alcove.images.guest import GuestImage
 from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.container import (
@@ -81,7 +82,7 @@ class ContainerTier:
         """Mount the guest image's root, once for all containers."""
         async with self._prepare_lock:
             if not self._mounted:
-                await asyncio.to_thread(self._mount_root)
+                await to_the_end(self._mount_root)
                 self._mounted = True
 
     def _mount_root(self) -> None:
@@ -135,12 +136,12 @@ class ContainerTier:
             # Written before its namespace is of use to anyone; recover() sweeps the namespaces of a crash
             # before this line.
             self._records.write(resources.id, facts(resources, self.isolation, "launching"))
-        await asyncio.to_thread(self._make_bundle, resources, sandbox.runtime)
+        await to_the_end(self._make_bundle, resources, sandbox.runtime)
         clock.mark("bundle")
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                pid = await _to_the_end(self._start_process, sandbox, theirs.fileno())
+                pid = await to_the_end(self._start_process, sandbox, theirs.fileno())
             for output in sandbox.outputs:
                 output.close_write()
             channel = await InvocationChannel.connect(ours)
@@ -204,12 +205,12 @@ class ContainerTier:
 
     async def recover(self, adopt: Adopts = adopt_none) -> Sequence[ContainerSandbox]:
         """Destroy every container of an earlier daemon: its end of their channels is gone with it."""
-        await asyncio.to_thread(self._launchers.kill_all)
+        await to_the_end(self._launchers.kill_all)
         for id, record in self._records.all().items():
             if record.get("tier") == str(self.isolation) and id not in {s.id for s in self._live}:
                 await self._reap(id, record)
         if not self._mounted:
-            await asyncio.to_thread(unmount_under, self._root)
+            await to_the_end(unmount_under, self._root)
         return ()
 
     async def _reap(self, id: SandboxId, record: dict[str, Any]) -> None:
@@ -233,7 +234,7 @@ class ContainerTier:
         """Destroy every container and unmount the root."""
         self._closing = True
         await asyncio.gather(*(sandbox.close() for sandbox in list(self._live)))
-        await asyncio.to_thread(self._clean_up)
+        await to_the_end(self._clean_up)
 
     def _clean_up(self) -> None:
         self._launchers.kill_all()
@@ -245,16 +246,6 @@ class ContainerTier:
                 parent.rmdir()
         with contextlib.suppress(OSError):
             self._root.rmdir()
-
-
-async def _to_the_end(work: Callable[..., int], *arguments: Any) -> int:
-    """Run ``work`` in a thread. A cancellation takes effect after it: what it started must be known to be freed."""
-    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
 
 
 def _host_error(error: OSError) -> AlcoveError:

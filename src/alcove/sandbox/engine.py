@@ -36,7 +36,9 @@ async def open_engine(
     progress: Callable[[str], None] = log.info,
 ) -> tuple[dict[Isolation, Tier], Network]:
     """Bring up images, network and the tiers that work here; ``stack`` takes them down again."""
-    tag = instance_tag(private_folder(state))
+    # apt and runc take relative paths for something else.
+    state = private_folder(state).resolve()
+    tag = instance_tag(state)
     image = await asyncio.to_thread(build_guest_image, state / "images", progress=progress)
     sample = await rehearsal_image(state / "images" / "rehearsal")
     network = Network(tag, subnet=subnet, dns=dns)

@@ -35,7 +35,8 @@ class RecordStore:
         return folder
 
     def write(self, id: SandboxId, facts: dict[str, Any]) -> None:
-        write_json(self.folder / id / "record.json", {"id": id, **facts})
+        # What it tells of does not outlive the host's failure either.
+        write_json(self.folder / id / "record.json", {"id": id, **facts}, durable=False)
 
     def remove(self, id: SandboxId) -> None:
         shutil.rmtree(self.folder / id, ignore_errors=True)

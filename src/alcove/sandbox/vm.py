@@ -25,6 +25,7 @@ from typing import Any
 from alcove.errors import SandboxError, SandboxGone
 from alcove.host.cgroup import Cgroup
 from alcove.host.network import Network, Tap
+from alcove.host.threads import to_the_end
 from alcove.images.code import IMAGE_SIZE
 from alcove.sandbox.agent import AgentClient
 from alcove.sandbox.channel import InvocationChannel
@@ -122,6 +123,7 @@ class VmSandbox:
         self._closed = False
         self._watch: asyncio.Task[None] | None = None
         self._ending: asyncio.Future[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
 
     # Connections
 
@@ -196,28 +198,18 @@ class VmSandbox:
         await self.agent.hello(timeout_s)
         await self.channel.request(Kind.PING, b"adopt", timeout_s=timeout_s)
 
-    def _first_ops(self) -> list[dict[str, Any]]:
-        if self.personalised:
-            return []
-        self.personalised = True
-        ops = [self.personality()]
-        if self.start is Start.SNAPSHOT:
-            # A template was not frozen: no tenant's code is in it.
-            ops.append({"op": "thaw"})
-        return ops
-
-    async def resume(self) -> None:
-        """Let a restored guest run and personalise it."""
-        await self.machine.resume()
-        await self.agent.batch(*self._first_ops())
+    async def resume(self, *ops: dict[str, Any]) -> None:
+        """Let a restored guest run, make it unlike any other and carry out ``ops``, in one round trip."""
+        if not self.personalised:
+            self.personalised = True
+            await self.machine.resume()
+            ops = (self.personality(), *ops)
+        await self.agent.batch(*ops)
 
     async def rehearse(self) -> None:
         clock = PhaseClock(self.phases_ms)
         await self._swap(self._rehearsal_image)
-        if not self.personalised:
-            await self.machine.resume()
-        limits = {"op": "limits", "memory_mib": GUEST_FREE_MIB, "pids": GUEST_PIDS}
-        await self.agent.batch(*self._first_ops(), _MOUNT, limits)
+        await self.resume(_MOUNT, _limits(GUEST_FREE_MIB))
         await self.channel.request(Kind.LOAD, _REHEARSAL, timeout_s=60)
         await self.channel.invoke(_rehearsal_invocation())
         await self.channel.request(Kind.UNLOAD, b"", timeout_s=60)
@@ -230,40 +222,35 @@ class VmSandbox:
     async def load(self, workload: Workload, delivery: Delivery = Delivery.MOUNTED) -> None:
         clock = PhaseClock(self.phases_ms)
         self.tenant, self.workload, self.revision = workload.tenant, workload, workload.revision
-        ops: list[dict[str, Any]] = []
-        if delivery is Delivery.MOUNTED:
-            await asyncio.gather(self._swap(workload.code.path), self._attach_network(workload))
-            ops.append(_MOUNT)
-        else:
-            await self._attach_network(workload)
-        clock.mark("attach")
-        if not self.personalised:
-            await self.machine.resume()
+        ops = [_limits(workload.memory_mib)]
         if not workload.network:
             # A machine that was made ahead has its addresses already.
             ops.append({"op": "disconnect"})
-        limits = {"op": "limits", "memory_mib": workload.memory_mib, "pids": GUEST_PIDS}
-        await self.agent.batch(*self._first_ops(), *ops, limits)
-        if delivery is Delivery.COPIED:
+        # What the host does for the machine, and what the guest does without it, go on side by side.
+        if delivery is Delivery.MOUNTED:
+            await asyncio.gather(self.resume(*ops), self._swap(workload.code.path))
+            clock.mark("attach")
+            await asyncio.gather(self.agent.batch(_MOUNT), self._attach_network(workload))
+            clock.mark("mount")
+        else:
+            await asyncio.gather(self.resume(*ops), self._attach_network(workload))
+            clock.mark("attach")
             await self._copy(workload.code.path)
-        clock.mark("mount" if delivery is Delivery.MOUNTED else "copy")
+            clock.mark("copy")
         await self.channel.load(workload)
         clock.mark("init")
-        self._limit_cpu(workload)
-        self.record("loaded")
+        self._settle(workload)
 
     async def wake(self, workload: Workload) -> None:
         """Take up a restored snapshot of ``workload``: it is loaded already."""
         clock = PhaseClock(self.phases_ms)
         self.tenant, self.workload, self.revision = workload.tenant, workload, workload.revision
-        await asyncio.gather(self._swap(workload.code.path), self._attach_network(workload))
+        await asyncio.gather(self._attach_network(workload), self.resume(), self._swap(workload.code.path))
         clock.mark("attach")
-        await self.resume()
-        clock.mark("personalise")
-        await self.channel.request(Kind.HOOK, b'{"hook":"after_restore"}', timeout_s=60)
+        hook = self.channel.request(Kind.HOOK, b'{"hook":"after_restore"}', timeout_s=60)
+        await asyncio.gather(self.agent.request("thaw"), hook)
         clock.mark("hook")
-        self._limit_cpu(workload)
-        self.record("loaded")
+        self._settle(workload)
 
     async def prepare_to_save(self) -> None:
         """Run the hooks that come before the machine is saved and, where it holds a tenant's code, freeze that.
@@ -294,10 +281,26 @@ class VmSandbox:
     async def _copy(self, image: Path) -> None:
         """Send the package's files into the guest as a tar stream."""
         await self.agent.request("copy_begin", stream=1, path=TASK_ROOT)
-        archive = await asyncio.to_thread(_tar_of, image)
+        archive = await to_the_end(_tar_of, image)
         for start in range(0, len(archive), _COPY_CHUNK):
             self.agent.send_data(1, archive[start : start + _COPY_CHUNK])
         await self.agent.request("copy_end", stream=1, path=TASK_ROOT, timeout_s=120)
+
+    def _settle(self, workload: Workload) -> None:
+        """Limit and record what is loaded, beside its first invocation, which waits for neither."""
+
+        def work() -> None:
+            self._limit_cpu(workload)
+            self.record("loaded")
+
+        async def settle() -> None:
+            try:
+                await to_the_end(work)
+            except OSError as error:
+                log.warning("sandbox %s is ended: it cannot be limited or recorded: %s", self.id, error)
+                self._ended("killed")
+
+        self._settling = asyncio.create_task(settle())
 
     def _limit_cpu(self, workload: Workload) -> None:
         share = workload.memory_mib / MEMORY_MIB_PER_VCPU
@@ -364,14 +367,20 @@ class VmSandbox:
         await asyncio.shield(self._ending)
 
     async def _destroy(self) -> None:
+        await self._settled()
         await destroy(self.resources, self._network, self._records)
         self._release(self)
 
     async def leave(self) -> None:
         """Let go of it without ending it: the daemon stops, a later one adopts it."""
+        await self._settled()
         self.detach()
         if self.resources.machine is not None:
             await self.resources.machine.detach()
+
+    async def _settled(self) -> None:
+        if self._settling is not None:
+            await asyncio.wait({self._settling})
 
     def detach(self) -> None:
         """Let go of its channels."""
@@ -387,12 +396,16 @@ async def destroy(resources: VmResources, network: Network | None, records: Reco
     """Free all that a VM owns; never raises for what is gone already."""
     if resources.machine is not None:
         await resources.machine.kill()
-    await asyncio.to_thread(resources.cgroup.kill_all)
+    await to_the_end(resources.cgroup.kill_all)
     if resources.tap is not None and network is not None:
         with contextlib.suppress(SandboxError):
             await network.release(resources.tap)
-    await asyncio.to_thread(resources.cgroup.remove)
+    await to_the_end(resources.cgroup.remove)
     records.remove(resources.id)
+
+
+def _limits(memory_mib: int) -> dict[str, Any]:
+    return {"op": "limits", "memory_mib": memory_mib, "pids": GUEST_PIDS}
 
 
 def _tar_of(image: Path) -> bytes:

@@ -26,9 +26,11 @@ from typing import Any
 from alcove.errors import CapacityError, HostError, SandboxError
 from alcove.host.cgroup import Cgroup
 from alcove.host.files import private_folder
+from alcove.host.io_uring import io_uring_works
 from alcove.host.memory import copy_sparse, create_memory
 from alcove.host.network import Network
 from alcove.host.process import Process, ProcessIdentity, spawn
+from alcove.host.threads import to_the_end
 from alcove.images.code import IMAGE_SIZE
 from alcove.images.guest import GuestImage
 from alcove.sandbox.agent import AgentClient
@@ -39,7 +41,7 @@ from alcove.vmm.accelerator import Accelerator
 from alcove.vmm.jail import FIRST_USER, PROGRAM, USERS, Jail
 from alcove.vmm.machine import Machine, RestoreError, anonymous_file
 from alcove.vmm.qmp import Monitor, listen
-from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, AcceleratorKind, Boot, Channel, Drive, MachineSpec, render
+from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, AcceleratorKind, Boot, Channel, DiskIo, Drive, MachineSpec, render
 from alcove.vmm.template import MachineStore, SavedMachine, machine_key
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,9 @@ HOST_PIDS = 64
 BOOT_TIMEOUT_S = 120.0
 # How many times a template's machine rehearses before it is saved: the second finds the paths of the first warm.
 REHEARSALS = 2
+# What the guest's kernel has put off (RCU callbacks, work queues) it does before it is saved: else each restored
+# machine would do it, before its first answer.
+SETTLE_S = 1.0
 # Published versions for whose snapshot a QEMU waits (some 18 MiB each).
 WAITING_SNAPSHOTS = 4
 # Emulation takes 10 to 30 times the processor time for the same work. A function is limited to its share of
@@ -102,6 +107,7 @@ class VmTier:
         self._waiting: dict[str, deque[VmSandbox]] = {}
         self._waiting_size = waiting
         self._cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
+        self._disk_io = DiskIo.IO_URING if io_uring_works() else DiskIo.THREADS
         self._users = iter(range(FIRST_USER, FIRST_USER + USERS))
         self._taken: set[int] = set()
         self._snapshot_keys: list[str] = []
@@ -132,7 +138,7 @@ class VmTier:
         resources = VmResources(id, folder, Cgroup(self._tag, id), user, cpu_scale=self._cpu_scale)
         sandbox: VmSandbox | None = None
         try:
-            await asyncio.to_thread(resources.cgroup.create)
+            await to_the_end(resources.cgroup.create)
             resources.cgroup.set_limits(memory_bytes=(MEMORY_MIB + OVERHEAD_MIB) * MIB, pids=HOST_PIDS)
             if network and self._network is not None:
                 resources.tap = await self._network.tap()
@@ -218,6 +224,7 @@ class VmTier:
             qmp_fd=sockets["qmp"].fileno(),
             tap_fd=tap_fd,
             boot=boot,
+            disk_io=self._disk_io,
         )
 
     def _take_user(self) -> int:
@@ -258,7 +265,7 @@ class VmTier:
         async with self._prepare_lock:
             saved = self._loaded.get(key)
             if saved is None:
-                saved = await asyncio.to_thread(self._templates.load, key)
+                saved = await to_the_end(self._templates.load, key)
             if saved is None:
                 progress(f"template {runtime}: booting a machine to save")
                 saved = await self._build_template(runtime, key)
@@ -287,7 +294,7 @@ class VmTier:
             finally:
                 await sandbox.close()
             facts = {"runtime": str(runtime), "image": self._image.digest, "qemu": self._jail.digest}
-            return await asyncio.to_thread(self._templates.save, key, memory, state, facts)
+            return await to_the_end(self._templates.save, key, memory, state, facts)
         except BaseException:
             os.close(memory)
             raise
@@ -295,6 +302,7 @@ class VmTier:
     async def _save(self, sandbox: VmSandbox) -> bytes:
         """Bring the guest to rest and return the device state."""
         await sandbox.prepare_to_save()
+        await asyncio.sleep(SETTLE_S)
         await sandbox.machine.pause()
         await sandbox.machine.swap(CODE_DRIVE, None, size=IMAGE_SIZE)
         await sandbox.machine.drop_unused()
@@ -470,7 +478,7 @@ class VmTier:
         template = await self._template(workload.runtime, log.info)
         memory = create_memory(f"alcove-{key[:8]}", MEMORY_MIB * MIB)
         try:
-            await asyncio.to_thread(copy_sparse, template.memory_fd, memory)
+            await to_the_end(copy_sparse, template.memory_fd, memory)
             sandbox = await self._launch(
                 workload.runtime, Start.RESTORED, memory_fd=memory, share=True, network=workload.network
             )
@@ -485,7 +493,7 @@ class VmTier:
             finally:
                 await sandbox.close()
             facts = {"arn": workload.arn, "version": workload.version, "template": template.key}
-            saved = await asyncio.to_thread(self._snapshots.save, key, memory, saved_state, facts)
+            saved = await to_the_end(self._snapshots.save, key, memory, saved_state, facts)
         except BaseException:
             os.close(memory)
             raise
@@ -495,7 +503,7 @@ class VmTier:
     async def _load_snapshot(self, key: str) -> SavedMachine | None:
         saved = self._loaded.get(key)
         if saved is None:
-            saved = await asyncio.to_thread(self._snapshots.load, key)
+            saved = await to_the_end(self._snapshots.load, key)
             if saved is not None:
                 self._loaded[key] = saved
         return saved
@@ -526,7 +534,7 @@ class VmTier:
         saved = self._loaded.pop(key, None)
         if saved is not None:
             saved.close()
-        await asyncio.to_thread(self._snapshots.remove, key)
+        await to_the_end(self._snapshots.remove, key)
 
     # After a crash, and at the end
 
@@ -549,8 +557,8 @@ class VmTier:
         for name in Cgroup.list_children(self._tag):
             if name.startswith("s-") and name not in kept and name not in self._records.all():
                 stray = Cgroup(self._tag, name)
-                await asyncio.to_thread(stray.kill_all)
-                await asyncio.to_thread(stray.remove)
+                await to_the_end(stray.kill_all)
+                await to_the_end(stray.remove)
         return adopted
 
     async def _adopt(self, id: SandboxId, record: dict[str, Any]) -> VmSandbox | None:
@@ -602,8 +610,8 @@ class VmTier:
             await process.wait()
             process.release()
         cgroup = Cgroup(self._tag, id)
-        await asyncio.to_thread(cgroup.kill_all)
-        await asyncio.to_thread(cgroup.remove)
+        await to_the_end(cgroup.kill_all)
+        await to_the_end(cgroup.remove)
         self._records.remove(id)
         log.info("reaped sandbox %s, left by an earlier daemon", id)
 

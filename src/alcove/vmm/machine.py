@@ -18,8 +18,8 @@ from pathlib import Path
 from alcove.errors import SandboxError, SandboxGone
 from alcove.host.process import Process, spawn
 from alcove.vmm.jail import Jail
-from alcove.vmm.qmp import CommandError, Monitor
-from alcove.vmm.spec import MachineSpec, render
+from alcove.vmm.qmp import Command, CommandError, Monitor
+from alcove.vmm.spec import DiskIo, MachineSpec, render
 
 _IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 _fd_sets = itertools.count(1000)
@@ -32,10 +32,11 @@ class RestoreError(SandboxError):
 class Machine:
     """A running QEMU. Methods raise ``SandboxGone`` once it has died."""
 
-    def __init__(self, name: str, process: Process, monitor: Monitor) -> None:
+    def __init__(self, name: str, process: Process, monitor: Monitor, disk_io: DiskIo = DiskIo.THREADS) -> None:
         self.name = name
         self.process = process
         self.monitor = monitor
+        self._disk_io = disk_io
         self._backing: dict[str, tuple[str, int]] = {}
         self._unused: list[tuple[str, int]] = []
 
@@ -71,7 +72,7 @@ class Machine:
                 if not dying.done():
                     dying.cancel()
                     await asyncio.gather(dying, return_exceptions=True)
-        machine = cls(spec.name, process, monitor)
+        machine = cls(spec.name, process, monitor, spec.disk_io)
         if spec.boot is None:
             await machine._expect_state()
         return machine
@@ -95,8 +96,9 @@ class Machine:
     async def restore(self, state: int) -> None:
         """Load the saved device state from the descriptor; the machine stays paused. Raises ``RestoreError``."""
         try:
-            await self.monitor.execute("getfd", {"fdname": "state"}, fd=state)
-            await self.monitor.execute("migrate-incoming", {"uri": "fd:state"})
+            await self.monitor.execute_all(
+                ("getfd", {"fdname": "state"}), ("migrate-incoming", {"uri": "fd:state"}), fd=state
+            )
             await self._await_migration()
         except (CommandError, SandboxGone) as error:
             raise RestoreError(f"the saved state does not fit: {error}") from error
@@ -133,16 +135,16 @@ class Machine:
         """
         number = next(_fd_sets)
         node = f"{drive}-{number}"
+        commands: list[Command] = []
         if fd is None:
             options: dict[str, object] = {"driver": "null-co", "size": size, "read-zeroes": True}
         else:
-            await self.monitor.execute("add-fd", {"fdset-id": number}, fd=fd)
-            options = {"driver": "file", "filename": f"/dev/fdset/{number}", "locking": "off"}
-        await self.monitor.execute("blockdev-add", {"node-name": node, "read-only": True, **options})
-        await self.monitor.execute(
-            "blockdev-reopen",
-            {"options": [{"driver": "raw", "node-name": drive, "file": node, "read-only": True}]},
-        )
+            commands.append(("add-fd", {"fdset-id": number}))
+            options = {"driver": "file", "filename": f"/dev/fdset/{number}", "locking": "off", "aio": self._disk_io}
+        commands.append(("blockdev-add", {"node-name": node, "read-only": True, **options}))
+        reopened = {"driver": "raw", "node-name": drive, "file": node, "read-only": True}
+        commands.append(("blockdev-reopen", {"options": [reopened]}))
+        await self.monitor.execute_all(*commands, fd=fd)
         previous, self._backing[drive] = self._backing.get(drive), (node, number)
         if previous is not None:
             self._unused.append(previous)

@@ -19,6 +19,9 @@ from alcove.errors import SandboxGone
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
+Command = tuple[str, Mapping[str, Any]]
+
+
 class CommandError(Exception):
     """QEMU refused a command; ``description`` is its own words."""
 
@@ -62,12 +65,28 @@ class Monitor:
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, *, fd: int | None = None) -> Any:
         """Carry out one command; ``fd`` travels with it (getfd, add-fd)."""
+        (answer,) = await self.execute_all((command, arguments or {}), fd=fd)
+        return answer
+
+    async def execute_all(self, *commands: Command, fd: int | None = None) -> list[Any]:
+        """Send commands at once and carry them out in order; ``fd`` travels with the first.
+
+        The first that fails is raised, but those behind it are carried out too.
+        """
         async with self._lock:
-            with _translated(command):
-                if fd is not None:
-                    assert self._socket is not None
+            if fd is not None:
+                if self._socket is None:
+                    raise SandboxGone("the monitor is closed")
+                with _translated(commands[0][0]):
                     socket.send_fds(self._socket, [b" "], [fd])
-                return await self._client.execute(command, arguments)
+            answers = await asyncio.gather(
+                *(self._client.execute(*command) for command in commands), return_exceptions=True
+            )
+            for (name, _), answer in zip(commands, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    with _translated(name):
+                        raise answer
+            return answers
 
     async def close(self) -> None:
         if self._socket is not None:

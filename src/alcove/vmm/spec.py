@@ -32,6 +32,13 @@ class AcceleratorKind(StrEnum):
         return ",".join(["max", *(f"{feature}=off" for feature in off)])
 
 
+class DiskIo(StrEnum):
+    """How QEMU reads files. What the page cache holds, io_uring answers at once; threads take two switches for it."""
+
+    THREADS = "threads"
+    IO_URING = "io_uring"
+
+
 class DeviceModel(StrEnum):
     """The products' device models, lightest first."""
 
@@ -86,6 +93,7 @@ class MachineSpec:
     boot: Boot | None = None
     model: DeviceModel = DeviceModel.FUNCTION
     vcpus: int = 1
+    disk_io: DiskIo = DiskIo.THREADS
 
     def descriptors(self) -> list[int]:
         """Every descriptor that the process inherits."""
@@ -104,7 +112,7 @@ KERNEL_COMMAND_LINE = (
     # emulation multiplies.
     # ``tsc=reliable no_timer_check``: calibration against emulated timers is slow and may hang.
     "console=ttyS0 quiet mitigations=off nokaslr random.trust_cpu=on panic=-1 tsc=reliable no_timer_check rdinit=/init "
-    "ipv6.disable=1 psi=0 nowatchdog audit=0 lsm= init_on_alloc=0 transparent_hugepage=never"
+    "ipv6.disable=1 psi=0 nowatchdog noautogroup audit=0 lsm= init_on_alloc=0 transparent_hugepage=never"
 )
 
 
@@ -143,7 +151,7 @@ def render(spec: MachineSpec) -> list[str]:
             "-device", f"virtserialport,chardev=channel{number},name={channel.name}",
         ]  # fmt: skip
     for number, drive in enumerate(spec.drives):
-        arguments += _drive(number, drive, spec.accelerator)
+        arguments += _drive(number, drive, spec)
     if spec.tap_fd is None:
         nic = "virtio-net-pci,guest_announce=off,romfile="
     else:
@@ -153,11 +161,11 @@ def render(spec: MachineSpec) -> list[str]:
     return arguments
 
 
-def _drive(number: int, drive: Drive, accelerator: AcceleratorKind) -> list[str]:
+def _drive(number: int, drive: Drive, spec: MachineSpec) -> list[str]:
     # Under emulation a request reaches the disk sooner from the processor's own thread than by waking another:
     # small reads,
     # of which mounting and importing consist, take a fifth less.
-    notify = ",ioeventfd=off" if accelerator is AcceleratorKind.TCG else ""
+    notify = ",ioeventfd=off" if spec.accelerator is AcceleratorKind.TCG else ""
     mode = "on" if drive.read_only else "off"
     if drive.fd is None:
         file = f"driver=null-co,node-name={drive.name}-file,size={drive.size},read-zeroes=on,read-only={mode}"
@@ -165,7 +173,8 @@ def _drive(number: int, drive: Drive, accelerator: AcceleratorKind) -> list[str]
     else:
         # The format is always said: a guest that writes a qcow2 header into its raw disk must not have it believed.
         options = ["-add-fd", f"fd={drive.fd},set={number + 1}"]
-        file = f"driver=file,node-name={drive.name}-file,filename=/dev/fdset/{number + 1},locking=off,read-only={mode}"
+        file = f"driver=file,node-name={drive.name}-file,filename=/dev/fdset/{number + 1},locking=off"
+        file += f",aio={spec.disk_io},read-only={mode}"
     return [
         *options,
         "-blockdev", file,

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from alcove.guest.runtimes.channel import Channel, ChannelClosed
 from alcove.guest.runtimes.hooks import Hooks
-from alcove.wire.frame import Frame, Kind
+from alcove.wire.frame import Frame, Kind, document
 
 MAX_RESULT = 6 * 1024 * 1024
 _DEFAULTS = {
@@ -34,6 +34,9 @@ _DEFAULTS = {
     "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
     "HOME": "/tmp",
     "LD_LIBRARY_PATH": "/var/task/lib:/opt/lib",
+    "LAMBDA_RUNTIME_DIR": "/opt/alcove",
+    "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
+    "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
 }
 Handler = Callable[[Any, Any], Any]
 
@@ -94,6 +97,7 @@ class PythonRuntime:
         self._load: dict[str, Any] = {}
         self._before: tuple[set[str], list[str], set[str]] | None = None
         self._hooks = Hooks()
+        _reset_environment()
 
     def run(self) -> NoReturn:
         self._channel.send(Kind.READY, 0, b'{"runtime": "python3.11", "protocol": 1}')
@@ -118,14 +122,11 @@ class PythonRuntime:
 
     def _on_load(self, frame: Frame) -> tuple[Kind, bytes]:
         began = time.perf_counter()
-        load = self._load = json.loads(frame.payload)
+        load = self._load = document(frame.payload)
         if load["rehearsal"]:
             self._before = (set(sys.modules), list(sys.path), set(sys.path_importer_cache))
         self._hooks.reseed()
-        os.environ.clear()
-        os.environ.update(_DEFAULTS)
-        os.environ.update(_variables(load))
-        os.environ.update(load["environment"])
+        os.environ.update({**_variables(load), **load["environment"]})
         root = load["task_root"]
         sys.path[:0] = [root]
         sys.path += ["/opt/python", "/opt/alcove/alcove/guest/tenant"]
@@ -154,11 +155,11 @@ class PythonRuntime:
         self._handler = None
         self._load = {}
         os.chdir("/")
-        os.environ.clear()
+        _reset_environment()
         return Kind.DONE, b""
 
     def _on_hook(self, frame: Frame) -> tuple[Kind, bytes]:
-        hook = json.loads(frame.payload)["hook"]
+        hook = document(frame.payload)["hook"]
         try:
             if hook == "before_snapshot":
                 self._hooks.before_snapshot()
@@ -173,7 +174,7 @@ class PythonRuntime:
     def _on_invoke(self, frame: Frame) -> tuple[Kind, bytes]:
         payload = frame.payload
         split = 2 + int.from_bytes(payload[:2], "big")
-        call = json.loads(payload[2:split])
+        call = document(payload[2:split])
         self._request_id = call["request_id"]
         if call["trace_id"]:
             os.environ["_X_AMZN_TRACE_ID"] = call["trace_id"]
@@ -215,19 +216,22 @@ class PythonRuntime:
             pass
 
 
+def _reset_environment() -> None:
+    """Leave what every function has, so that loading sets the rest alone."""
+    os.environ.clear()
+    os.environ.update(_DEFAULTS)
+
+
 def _variables(load: dict[str, Any]) -> dict[str, str]:
     """Return the variables that AWS defines for every function."""
     return {
         "_HANDLER": load["handler"],
         "LAMBDA_TASK_ROOT": load["task_root"],
-        "LAMBDA_RUNTIME_DIR": "/opt/alcove",
-        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
         "AWS_LAMBDA_FUNCTION_NAME": load["function_name"],
         "AWS_LAMBDA_FUNCTION_VERSION": load["version"],
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(load["memory_mib"]),
         "AWS_LAMBDA_LOG_GROUP_NAME": load["log_group"],
         "AWS_LAMBDA_LOG_STREAM_NAME": load["log_stream"],
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
     }
 
 
@@ -309,8 +313,8 @@ def _stack(error: BaseException) -> list[str]:
 
 
 def _failure(kind: str, message: str, stack: list[str]) -> bytes:
-    document = {"errorMessage": message[:65536], "errorType": kind, "stackTrace": stack[-64:]}
-    return json.dumps(document).encode()
+    failure = {"errorMessage": message[:65536], "errorType": kind, "stackTrace": stack[-64:]}
+    return json.dumps(failure).encode()
 
 
 def serve(fd: int) -> NoReturn:

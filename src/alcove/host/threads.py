@@ -1,0 +1,29 @@
+"""Work in a thread that a cancellation does not cut off from who must undo it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def to_the_end(work: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+    """Run ``work`` in a thread. A cancellation takes effect after it: nothing is freed that it still uses or makes.
+
+    ``asyncio.to_thread`` returns at once when it is cancelled, and the thread goes on by itself.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **keywords))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError:
+                continue
+        if not running.cancelled():
+            running.exception()
+        raise

@@ -1,8 +1,8 @@
 """``alcove bench burst``: restored VMs a second, against bare QEMU restores of the same template.
 
-The floor starts the same QEMU with the same arguments, restores the same state and waits for the agent's first
-answer, without
-record, network, jail's cgroup limits, code or call. Both run ``at_once`` starts side by side, in turn, in one run.
+The floor starts the same QEMU with the same arguments, restores the same state and makes the guest unlike any other,
+without record, network, jail, cgroup, code or call. A second floor leaves out what the guest does for itself, and waits
+for the agent's first answer alone. All run ``at_once`` starts side by side, in turn, in one run.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Burst:
     functions_per_s: float
     machines_per_s: float
     floor_per_s: float
+    answers_per_s: float
 
     @property
     def ratio(self) -> float:
@@ -53,13 +54,14 @@ async def measure(state: Path, *, machines: int, at_once: int, rounds: int, prog
             "function": lambda: _function(tier, load),
             "machine": lambda: _machine(tier),
             "floor": lambda: _floor(tier),
+            "answer": lambda: _answer(tier),
         }
         rates: dict[str, list[float]] = {name: [] for name in acts}
         for number in range(rounds):
             for name, act in acts.items():
                 progress(f"round {number + 1}/{rounds}: {name}")
                 rates[name].append(await _rate(act, machines, at_once))
-        return Burst(*(percentile(rates[name], 0.5) for name in ("function", "machine", "floor")))
+        return Burst(*(percentile(rates[name], 0.5) for name in acts))
 
 
 async def _rate(act: Callable[[], Awaitable[None]], count: int, at_once: int) -> float:
@@ -88,5 +90,10 @@ async def _machine(tier: VmTier) -> None:
 
 
 async def _floor(tier: VmTier) -> None:
+    async with tier.bare_restore(Runtime.PYTHON) as agent:
+        await agent.batch(tier.sample_personality())
+
+
+async def _answer(tier: VmTier) -> None:
     async with tier.bare_restore(Runtime.PYTHON) as agent:
         await agent.hello(60)

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from alcove.errors import CapacityError, HostError
 from alcove.host import firewall, iproute
+from alcove.host.nftables import Nftables
 from alcove.host.ports import Tap, Veth, open_tap
 from alcove.host.threads import to_the_end
 
@@ -63,6 +64,7 @@ class Network:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="alcove-network")
         self._inside = False
         self._route: Any = None
+        self._nft: Any = None
         self._unclaimed: set[asyncio.Future[Tap]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
 
@@ -96,6 +98,7 @@ class Network:
         from pyroute2 import IPRoute
 
         self._route = IPRoute()
+        self._nft = Nftables()
         self._inside = True
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -152,7 +155,7 @@ class Network:
         except OSError as error:
             raise HostError(f"a tap cannot be made: {error}", hint="check /dev/net/tun") from error
         try:
-            firewall.load(firewall.add_port(name, mac, address))
+            self._nft.load(firewall.add_port(name, mac, address))
         except BaseException:
             os.close(fd)
             raise
@@ -176,7 +179,7 @@ class Network:
                 gateway=self.gateway,
                 mtu=self.mtu,
             )
-            await self._run(firewall.load, firewall.add_port(name, mac, address))
+            await self._run(lambda: self._nft.load(firewall.add_port(name, mac, address)))
             port.index = await self._run(self._index, name)
             if tenant is not None:
                 await self.attach(port, tenant)
@@ -228,14 +231,14 @@ class Network:
             self._route.link("set", index=index, address=self._port(self.gateway)[1])
             self._route.addr("replace", index=index, address=self.gateway, prefixlen=32)
             self._route.link("set", index=index, state="up")
-            firewall.load(firewall.add_bridge(name))
+            self._nft.load(firewall.add_bridge(name))
             self._bridges[name] = index
         return index
 
     async def release(self, tap: Tap) -> None:
         """Close our end and forget the port; the device goes when its last holder does."""
-        with contextlib.suppress(OSError):
-            os.close(tap.fd)
+        # The last who closes a tap waits while the kernel takes the device away: not on the loop.
+        await self._run(tap.close)
         if tap.address in self._used:
             await self._run(self._forget, tap.name, tap.mac, tap.address, tap.tenant)
             self._used.discard(tap.address)
@@ -243,7 +246,7 @@ class Network:
             await to_the_end(iproute.ip, "netns", "del", tap.namespace)
 
     def _forget(self, name: str, mac: str, address: str, tenant: str | None) -> None:
-        firewall.load(firewall.remove_port(name, mac, address), tolerant=True)
+        self._nft.load(firewall.remove_port(name, mac, address), tolerant=True)
         self._delete_link(name)
         if tenant is not None:
             for bridge in self._route.link_lookup(ifname=_bridge_name(tenant)):
@@ -276,7 +279,7 @@ class Network:
 
     def _recover(self, known: set[str], names: set[str]) -> None:
         # A tap went with its machine, but not its place in the rules: those are made anew.
-        firewall.load(firewall.set_ports((*self._port(address), address) for address in sorted(known)))
+        self._nft.load(firewall.set_ports((*self._port(address), address) for address in sorted(known)))
         for link in self._route.get_links():
             name = link.get_attr("IFLA_IFNAME")
             if name.startswith("t") and name[1:].isdigit() and name not in names:
@@ -294,8 +297,13 @@ class Network:
         """Let go of the namespace without removing it: machines that are kept go on using it."""
         while self._unclaimed or self._releasing:
             await asyncio.gather(*self._unclaimed, *self._releasing, return_exceptions=True)
-        await self._run(lambda: self._route.close() if self._route is not None else None)
+        await self._run(self._close)
         self._thread.shutdown()
+
+    def _close(self) -> None:
+        if self._inside:
+            self._route.close()
+            self._nft.close()
 
     async def teardown(self) -> None:
         """Remove the namespace and the rules."""

@@ -27,6 +27,12 @@ class Tap:
     index: int = 0
     tenant: str | None = None
 
+    def close(self) -> None:
+        """Close our end; whoever else holds the tap keeps it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
     def guest_config(self) -> dict[str, Any]:
         """Return what the guest's agent needs to set up its NIC."""
         return {

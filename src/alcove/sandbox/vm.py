@@ -179,15 +179,7 @@ class VmSandbox:
         tap = self.resources.tap
         if self.workload is not None and not self.workload.network:
             tap = None
-        return {
-            "op": "personalise",
-            "entropy": secrets.token_hex(64),
-            "time_ns": time.time_ns(),
-            "hostname": f"alcove-{self.id[2:]}",
-            "machine_id": secrets.token_hex(16),
-            "boot_id": str(uuid.uuid4()),
-            "network": None if tap is None else tap.guest_config(),
-        }
+        return personality(self.id, None if tap is None else tap.guest_config())
 
     @property
     def ended(self) -> bool:
@@ -402,6 +394,19 @@ async def destroy(resources: VmResources, network: Network | None, records: Reco
             await network.release(resources.tap)
     await to_the_end(resources.cgroup.remove)
     records.remove(resources.id)
+
+
+def personality(id: SandboxId, network: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the agent's operation that makes a clone unlike any other."""
+    return {
+        "op": "personalise",
+        "entropy": secrets.token_hex(64),
+        "time_ns": time.time_ns(),
+        "hostname": f"alcove-{id[2:]}",
+        "machine_id": secrets.token_hex(16),
+        "boot_id": str(uuid.uuid4()),
+        "network": network,
+    }
 
 
 def _limits(memory_mib: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from alcove.images.guest import GuestImage
 from alcove.sandbox.agent import AgentClient
 from alcove.sandbox.protocol import Adopts, Isolation, Runtime, SandboxId, Start, Workload, adopt_none
 from alcove.sandbox.record import RecordStore, new_id
-from alcove.sandbox.vm import CODE_DRIVE, VmResources, VmSandbox, destroy
+from alcove.sandbox.vm import CODE_DRIVE, VmResources, VmSandbox, destroy, personality
 from alcove.vmm.accelerator import Accelerator
 from alcove.vmm.jail import FIRST_USER, PROGRAM, USERS, Jail
 from alcove.vmm.machine import Machine, RestoreError, anonymous_file
@@ -143,6 +143,8 @@ class VmTier:
             if network and self._network is not None:
                 resources.tap = await self._network.tap()
             resources.machine = await self._start_machine(resources, memory_fd, share=share, boot=boot)
+            if resources.tap is not None:
+                resources.tap.close()
             sandbox = VmSandbox(
                 resources,
                 runtime,
@@ -280,10 +282,8 @@ class VmTier:
             sandbox = await self._launch(runtime, Start.BOOTED, memory_fd=memory, share=True, boot=True, network=False)
             try:
                 await sandbox.boot(BOOT_TIMEOUT_S)
-                sample = None if self._network is None else self._network.sample_config()
                 for _ in range(REHEARSALS):
-                    ops = (sandbox.personality() | {"network": sample}, {"op": "release_address"})
-                    await sandbox.agent.batch(*ops)
+                    await sandbox.agent.batch(self.sample_personality(), {"op": "release_address"})
                     sandbox.personalised = True
                     await sandbox.rehearse()
                 state = await self._save(sandbox)
@@ -298,6 +298,10 @@ class VmTier:
         except BaseException:
             os.close(memory)
             raise
+
+    def sample_personality(self) -> dict[str, Any]:
+        """Return a machine's personalising, with an address that is nobody's."""
+        return personality(new_id(), None if self._network is None else self._network.sample_config())
 
     async def _save(self, sandbox: VmSandbox) -> bytes:
         """Bring the guest to rest and return the device state."""
@@ -442,6 +446,7 @@ class VmTier:
             monitor = Monitor()
             await monitor.connect(folder / "qmp.sock")
             machine = Machine("bare", process, monitor)
+            await machine.expect_state()
             state = saved.state()
             try:
                 agent = await AgentClient.connect(folder / "agent.sock")

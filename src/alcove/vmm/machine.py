@@ -74,10 +74,11 @@ class Machine:
                     await asyncio.gather(dying, return_exceptions=True)
         machine = cls(spec.name, process, monitor, spec.disk_io)
         if spec.boot is None:
-            await machine._expect_state()
+            await machine.expect_state()
         return machine
 
-    async def _expect_state(self) -> None:
+    async def expect_state(self) -> None:
+        """Prepare for ``restore``, ahead of it."""
         await self.monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
         # The guest's kernel need not be told to announce its address: it gets another.
         await self.monitor.execute("migrate-set-parameters", {"announce-rounds": 0})

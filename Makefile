@@ -35,6 +35,9 @@ test: setup lint examples  ## Every test, with real virtual machines (needs root
 test-fast: setup  ## Unit tests only, in parallel
 	@$(PYTHON) -m pytest tests/unit -n auto -q
 
+mutants: setup examples  ## Take each defence away in turn: its test must fail (an hour; needs root)
+	@scripts/mutants
+
 lint: setup  ## Style, types and layers
 	@echo "==> Lint"
 	@.venv/bin/ruff check .
@@ -55,4 +58,4 @@ clean:  ## Remove what was built here (not the server's state)
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup packages guest examples demo test test-fast lint bench serve lock clean
+.PHONY: help setup packages guest examples demo test test-fast mutants lint bench serve lock clean

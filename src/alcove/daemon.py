@@ -1,9 +1,8 @@
 """The daemon: composition of all floors into one running service.
 
-``Daemon`` is an async context manager. Entering it brings up, in order, state, images, network, tiers,
-leftovers of a crash, pools and
-servers; leaving it takes them down in reverse. On a clean stop every sandbox ends; after a kill the machines that were
-loaded and idle go on running, and the next daemon adopts them.
+``Daemon`` is an async context manager. Entering it brings up, in order, state, images, network, tiers, leftovers of a
+crash, pools and servers; leaving it takes them down in reverse. On a clean stop every sandbox ends; after a kill the
+machines that were loaded and idle go on running, and the next daemon adopts them.
 """
 
 from __future__ import annotations

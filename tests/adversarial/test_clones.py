@@ -1,8 +1,8 @@
 """A thousand clones of one saved machine share no random byte, identifier or clock.
 
-Half are restored from the runtime's template, half from a version's snapshot whose init code has used every
-generator already. Without
-``personalise`` (guest/clone.py), or without the runtimes' reseeding (guest/runtimes/hooks.py), this fails.
+Half are restored from the runtime's template, half from a version's snapshot whose init code has used every generator
+already. Without ``personalise`` (guest/clone.py), or without the runtimes' reseeding (guest/runtimes/hooks.py), this
+fails.
 """
 
 from __future__ import annotations

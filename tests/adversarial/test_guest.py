@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import resource
+import struct
 import time
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 from tests.machine.lab import PLAIN, Guest, Lab, until
 
 from alcove.errors import ProtocolError, SandboxError, SandboxGone
+from alcove.images.code import IMAGE_SIZE
+from alcove.sandbox.vm import CODE_DRIVE
 
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -197,8 +201,49 @@ result += [attempt(lambda: os.unlink("/var/task/app.py")), attempt(lambda: os.sy
     assert (digest(load.code.path), digest(root)) == before
 
 
-async def test_a_qcow2_header_in_a_package_is_not_believed(lab: Lab) -> None:
-    """The format of a disk is said, never probed."""
-    guest = await lab.load()
+async def test_a_qcow2_header_is_not_believed(lab: Lab, tmp_path: Path) -> None:
+    """The format of a disk is said, never probed: this one asks for a file of the host's behind it."""
+    secret = b"/etc/shadow"
+    # Version 2: magic, version, where the backing file's name is and its length, cluster bits, size (qcow2.txt).
+    header = b"QFI\xfb" + struct.pack(">IQIIQ", 2, 4096, len(secret), 16, 1 << 20)
+    disk = tmp_path / "disk"
+    disk.write_bytes(header.ljust(4096, b"\0") + secret)
+    os.truncate(disk, IMAGE_SIZE)
+    guest = await lab.start()
+    with disk.open("rb") as file:
+        await guest.sandbox.machine.swap(CODE_DRIVE, file.fileno(), size=IMAGE_SIZE)
     nodes = await guest.sandbox.machine.monitor.execute("query-named-block-nodes")
     assert {node["drv"] for node in nodes} <= {"raw", "file", "null-co"}
+    assert not [node for node in nodes if node.get("backing_file")]
+    (code,) = [node for node in nodes if node["node-name"] == CODE_DRIVE]
+    assert code["image"]["virtual-size"] == IMAGE_SIZE
+
+
+async def test_output_is_held_back_while_nobody_reads(lab: Lab) -> None:
+    """The agent's queue is bounded: the tenant's process waits, and loses nothing."""
+    guest = await lab.load()
+    transport = guest.sandbox.agent._transport
+    assert transport is not None
+    transport.pause_reading()
+    await guest.do("""
+import threading
+class probe: written = 0
+def pump():
+    while probe.written < 16 << 20:
+        probe.written += os.write(1, b"x" * 65536)
+threading.Thread(target=pump, daemon=True).start()
+sys.modules["probe"] = probe
+result = None
+""")
+    await asyncio.sleep(3)
+    assert await guest.do("result = sys.modules['probe'].written") < 4 << 20
+    transport.resume_reading()
+    await until(lambda: len(guest.logs[1]) == 16 << 20, 60)
+
+
+async def test_a_flooded_console_is_a_ring(lab: Lab) -> None:
+    guest = await lab.load()
+    for _ in range(16):
+        await guest.sandbox.machine.monitor.execute("ringbuf-write", {"device": "console", "data": "x" * 65535})
+    assert len(await guest.sandbox.machine.console()) < 65536
+    assert await guest.do("result = 1") == 1

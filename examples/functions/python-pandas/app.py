@@ -1,8 +1,7 @@
 """Totals by group, by pandas: a function with a compiled wheel.
 
-The event is ``{"rows": [{...}], "by": "city", "value": "sales"}``; the answer has, for each group in
-alphabetical order, how many
-rows it has, their total and their mean.
+The event is ``{"rows": [{...}], "by": "city", "value": "sales"}``; the answer has, for each group in alphabetical
+order, how many rows it has, their total and their mean.
 """
 
 from __future__ import annotations

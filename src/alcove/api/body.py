@@ -78,8 +78,7 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
     """Read the configuration's fields, the same in both dialects.
 
     ``Isolation`` and ``Network`` are our own: the operator sends them as fields, others as the tags
-    ``alcove:isolation``
-    and ``alcove:network`` (their SDKs refuse fields that they do not know).
+    ``alcove:isolation`` and ``alcove:network`` (their SDKs refuse fields that they do not know).
     """
     environment = field(document, "Environment", dict)
     tags = tags or {}

@@ -1,12 +1,9 @@
 """From an invocation to a sandbox and back: figure 4 of the paper.
 
-An idle instance of the version serves at once. Where there is none, one is made by the fastest way there is:
-from the version's snapshot,
-from the pool (its code mounted into a sandbox that runs already), or by a start of its own. Every answer says
-which way it was and why.
-One request is in a sandbox at a time; an instance that has idled too long is released; a retired one (its
-function changed) is
-released after the request that it serves.
+An idle instance of the version serves at once. Where there is none, one is made by the fastest way there is: from the
+version's snapshot, from the pool (its code mounted into a sandbox that runs already), or by a start of its own. Every
+answer says which way it was and why. One request is in a sandbox at a time; an instance that has idled too long is
+released; a retired one (its function changed) is released after the request that it serves.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """What functions print, told apart by request, bounded, kept.
 
-The runtime writes the marker ``\\0alcove:end:<request id>\\0`` to stderr after each answer; everything before
-it belongs to that request.
-A function can forge markers or print for ever: it then only muddles its own log, and what is kept of a request
-is at most
-``REQUEST_BYTES``. Each function's log is a ring of lines in memory over a file that is rotated once.
+The runtime writes the marker ``\\0alcove:end:<request id>\\0`` to stderr after each answer; everything before it
+belongs to that request. A function can forge markers or print for ever: it then only muddles its own log, and what is
+kept of a request is at most ``REQUEST_BYTES``. Each function's log is a ring of lines in memory over a file that is
+rotated once.
 """
 
 from __future__ import annotations
@@ -38,9 +37,8 @@ OutputSink = Callable[[bytes], None]
 class RequestLog:
     """Collects the output of one sandbox and cuts it by request.
 
-    Answers and output travel on different channels, so a request's output may end after its answer, when the
-    next request is
-    already in the sandbox. Only markers of requests that are expected count.
+    Answers and output travel on different channels, so a request's output may end after its answer, when the next
+    request is already in the sandbox. Only markers of requests that are expected count.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
 """Sandboxes started ahead, rehearsed, waiting for code.
 
-One pool for each (isolation, runtime). Its target follows demand: each claim that finds the pool empty raises
-it by one, up to
-``ceiling``; a quiet period lowers it to its floor again.
+One pool for each (isolation, runtime). Its target follows demand: each claim that finds the pool empty raises it by
+one, up to ``ceiling``; a quiet period lowers it to its floor again.
 """
 
 from __future__ import annotations

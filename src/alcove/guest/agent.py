@@ -1,11 +1,9 @@
 """The agent: PID 1 of every VM, and the host's hands inside of it.
 
-One thread, one loop. It carries out the control channel's operations (docs/architecture.md), starts the
-language runtime, forwards what
-the tenant's processes print, reports how they end, and reaps orphans. It holds no secret: the tenant's code
-runs as another
-user, in another cgroup, and finds nothing here. Standard library only; every module is imported before a
-template is saved.
+One thread, one loop. It carries out the control channel's operations (docs/architecture.md), starts the language
+runtime, forwards what the tenant's processes print, reports how they end, and reaps orphans. It holds no secret: the
+tenant's code runs as another user, in another cgroup, and finds nothing here. Standard library only; every module is
+imported before a template is saved.
 """
 
 from __future__ import annotations

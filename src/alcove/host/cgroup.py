@@ -1,10 +1,9 @@
 """Control groups, v1 and v2 alike.
 
-Each sandbox has one group, ``alcove-<tag>/<name>``, in the unified hierarchy or in each of the v1 controllers
-that Alcove uses. A group is
-also the surest list of a sandbox's processes: what is started joins it before its first instruction, so killing
-the group after a
-crash leaves nothing. Sources: cgroups(7), Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
+Each sandbox has one group, ``alcove-<tag>/<name>``, in the unified hierarchy or in each of the v1 controllers that
+Alcove uses. A group is also the surest list of a sandbox's processes: what is started joins it before its first
+instruction, so killing the group after a crash leaves nothing. Sources: cgroups(7),
+Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Guest memory as sealed anonymous files.
 
 A template's memory is mapped privately by many VMMs at once. QEMU opens the file read-write even for a private
-mapping, so a
-template kept on a file system could be overwritten by a VMM that a guest has broken out into. A memfd with
-``F_SEAL_WRITE``
-refuses every write and shared writable mapping, whoever holds it, and still serves private mappings
-(memfd_create(2), fcntl(2)).
+mapping, so a template kept on a file system could be overwritten by a VMM that a guest has broken out into. A memfd
+with ``F_SEAL_WRITE`` refuses every write and shared writable mapping, whoever holds it, and still serves private
+mappings (memfd_create(2), fcntl(2)).
 """
 
 from __future__ import annotations

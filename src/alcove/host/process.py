@@ -1,8 +1,7 @@
 """Processes that outlive us: started detached, held by pidfd, known again after a restart.
 
-A pid alone is never signalled: it may have been given to another process since. What identifies a process for
-as long as the
-host runs is its pid with its start time (field 22 of /proc/PID/stat, proc(5)) and the boot id.
+A pid alone is never signalled: it may have been given to another process since. What identifies a process for as long
+as the host runs is its pid with its start time (field 22 of /proc/PID/stat, proc(5)) and the boot id.
 """
 
 from __future__ import annotations

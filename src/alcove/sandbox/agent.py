@@ -1,8 +1,7 @@
 """The host's side of the control channel: requests to the agent inside a VM, its events and logs.
 
-The guest may be hostile: what it sends is bounded by the frame decoder, requests are answered by id, and
-anything out of order
-ends the channel with ``ProtocolError``.
+The guest may be hostile: what it sends is bounded by the frame decoder, requests are answered by id, and anything out
+of order ends the channel with ``ProtocolError``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The host's side of the invocation channel: one request at a time to a language runtime.
 
-It is the same in every tier: a UNIX socket that leads to a virtio-serial port or to a container's descriptor 0.
-The other end runs
-tenant code and may be hostile: whatever is not the one answer that is due ends the channel with ``ProtocolError``.
+It is the same in every tier: a UNIX socket that leads to a virtio-serial port or to a container's descriptor 0. The
+other end runs tenant code and may be hostile: whatever is not the one answer that is due ends the channel with
+``ProtocolError``.
 """
 
 from __future__ import annotations

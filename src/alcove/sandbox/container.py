@@ -1,10 +1,8 @@
 """A sandbox that is a container: of runc (tier ``process``) or of runsc (tier ``gvisor``).
 
-It has no agent: the daemon does from outside what the agent does in a VM. The invocation channel is a socket
-pair whose other
-end is the runtime's descriptor 0. The container's /var is a folder of the host's whose mounts it sees
-(``slot``): code that is
-mounted, or copied, at its ``task`` appears at /var/task of the running container.
+It has no agent: the daemon does from outside what the agent does in a VM. The invocation channel is a socket pair
+whose other end is the runtime's descriptor 0. The container's /var is a folder of the host's whose mounts it sees
+(``slot``): code that is mounted, or copied, at its ``task`` appears at /var/task of the running container.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The tiers ``process`` (runc) and ``gvisor`` (runsc): start containers from the guest image, reap what a crash left.
 
-Both are driven directly, without containerd: bundle, network namespace, cgroup and mounts are made here. A
-container is always
-started anew (``Start.BOOTED``): neither program's checkpoints are used.
+Both are driven directly, without containerd: bundle, network namespace, cgroup and mounts are made here. A container
+is always started anew (``Start.BOOTED``): neither program's checkpoints are used.
 """
 
 from __future__ import annotations

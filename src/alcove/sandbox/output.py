@@ -1,8 +1,7 @@
 """What a container prints: pipes read by the daemon, at a bounded pace.
 
-A container that floods its output is slowed by its own full pipe, never by ours: the daemon reads a little at a
-time and
-pauses a stream that exceeds its allowance, so that no sandbox takes the event loop from the others.
+A container that floods its output is slowed by its own full pipe, never by ours: the daemon reads a little at a time
+and pauses a stream that exceeds its allowance, so that no sandbox takes the event loop from the others.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What is on disk about each sandbox, written before it is acted on.
 
-A sandbox's folder holds its sockets and ``record.json``. A daemon that starts finds in the records which
-processes it may adopt and
-whose leftovers it must reap.
+A sandbox's folder holds its sockets and ``record.json``. A daemon that starts finds in the records which processes it
+may adopt and whose leftovers it must reap.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """A sandbox that is a virtual machine.
 
 Its life: launched (QEMU waits for a state, or boots), restored (the guest runs, its tenant's side frozen),
-personalised (entropy, clock,
-identity, network: before any tenant code moves), rehearsed or loaded, invoked, closed. ``VmSandbox`` owns the
-machine's process, cgroup,
-tap, user id and folder, and frees them all in ``close``.
+personalised (entropy, clock, identity, network: before any tenant code moves), rehearsed or loaded, invoked, closed.
+``VmSandbox`` owns the machine's process, cgroup, tap, user id and folder, and frees them all in ``close``.
 """
 
 from __future__ import annotations
@@ -247,9 +245,8 @@ class VmSandbox:
     async def prepare_to_save(self) -> None:
         """Run the hooks that come before the machine is saved and, where it holds a tenant's code, freeze that.
 
-        The hook runs ten years ahead: OpenSSL's generators then hold a reseeding time that every restored clone
-        finds in
-        its future, which makes them reseed (``reseed_time_interval`` in OpenSSL's drbg.c).
+        The hook runs ten years ahead: OpenSSL's generators then hold a reseeding time that every restored clone finds
+        in its future, which makes them reseed (``reseed_time_interval`` in OpenSSL's drbg.c).
         """
         ahead = self.personality() | {"time_ns": time.time_ns() + 10 * 365 * 86_400 * 10**9}
         await self.agent.batch(ahead)

@@ -1,10 +1,8 @@
 """The tier ``vm``: launches machines, builds templates and snapshots, keeps QEMUs waiting, reaps what a crash left.
 
-A start is a restore where a template fits and a cold boot where none does. QEMU's own start (some 50 ms) is
-taken off the path by
-machines that are launched ahead and wait for their state: ``Waiting``. A template is built by one machine on
-shared memory that is sealed
-afterwards; every other machine maps it privately.
+A start is a restore where a template fits and a cold boot where none does. QEMU's own start (some 50 ms) is taken off
+the path by machines that are launched ahead and wait for their state: ``Waiting``. A template is built by one machine
+on shared memory that is sealed afterwards; every other machine maps it privately.
 """
 
 from __future__ import annotations
@@ -47,8 +45,7 @@ from alcove.vmm.template import MachineStore, SavedMachine, machine_key
 log = logging.getLogger(__name__)
 
 # The largest function (3,008 MB) and what the guest's kernel and agent need. The file is sparse and shared: one
-# template serves
-# every size, and cgroups inside and outside hold each function to its own.
+# template serves every size, and cgroups inside and outside hold each function to its own.
 MEMORY_MIB = 3328
 # Outside a function's own limit: QEMU itself, its translation buffer, the guest's kernel.
 OVERHEAD_MIB = 512
@@ -61,9 +58,9 @@ REHEARSALS = 2
 SETTLE_S = 1.0
 # Published versions for whose snapshot a QEMU waits (some 18 MiB each).
 WAITING_SNAPSHOTS = 4
-# Emulation takes 10 to 30 times the processor time for the same work. A function is limited to its share of
-# work, not of time,
-# or the smallest would take a minute to start; among themselves functions keep the proportion by their weights.
+# Emulation takes 10 to 30 times the processor time for the same work. A function is limited to its share of work, not
+# of time, or the smallest would take a minute to start; among themselves functions keep the proportion by their
+# weights.
 EMULATION_COST = 10.0
 # Bump when the engine changes what a saved machine holds.
 ENGINE = 1

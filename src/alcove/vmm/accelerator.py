@@ -1,10 +1,9 @@
 """Which accelerator really works here.
 
-On nested and para-virtualised hosts /dev/kvm opens, KVM_CREATE_VM succeeds, and a stock kernel still hangs or
-QEMU aborts. So the
-probe boots the guest's own kernel under KVM until it reports that it finds no root disk: by then it has set up
-paging, timers and
-interrupts. The answer is remembered for this boot of the host, for this QEMU and this kernel.
+On nested and para-virtualised hosts /dev/kvm opens, KVM_CREATE_VM succeeds, and a stock kernel still hangs or QEMU
+aborts. So the probe boots the guest's own kernel under KVM until it reports that it finds no root disk: by then it
+has set up paging, timers and interrupts. The answer is remembered for this boot of the host, for this QEMU and this
+kernel.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The jail in which each machine's VMM runs.
 
-One folder, built once for a version of QEMU, holds the program, its libraries and firmware and nothing else. A
-VMM starts with new
-mount, network, IPC and UTS namespaces, joins its cgroup, is chrooted into the folder and becomes an
-unprivileged user of its
-own without groups or capabilities, before QEMU's first instruction. QEMU then adds its seccomp filter. Every
-file, socket, tap
-and memory it works with is inherited as a descriptor.
+One folder, built once for a version of QEMU, holds the program, its libraries and firmware and nothing else. A VMM
+starts with new mount, network, IPC and UTS namespaces, joins its cgroup, is chrooted into the folder and becomes an
+unprivileged user of its own without groups or capabilities, before QEMU's first instruction. QEMU then adds its
+seccomp filter. Every file, socket, tap and memory it works with is inherited as a descriptor.
 """
 
 from __future__ import annotations
@@ -33,9 +30,9 @@ _FIRMWARE_FOLDERS = (Path("/usr/share/qemu"), Path("/usr/share/seabios"))
 FIRST_USER = 2_000_000
 USERS = 65_536
 
-# The shell joins the cgroups while it is still root in the host's view, so that no instruction of QEMU's runs
-# outside of them. /proc
-# shows the process itself alone, for /proc/self/fd; in a mount namespace of its own, it vanishes with the process.
+# The shell joins the cgroups while it is still root in the host's view, so that no instruction of QEMU's runs outside
+# of them. /proc shows the process itself alone, for /proc/self/fd; in a mount namespace of its own, it vanishes with
+# the process.
 _LAUNCH = """
 root=$1 user=$2 groups=$3; shift 3
 ulimit -c 0

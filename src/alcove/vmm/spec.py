@@ -1,8 +1,7 @@
 """What a machine is made of, and the QEMU command line that makes it.
 
-``render`` is pure: the same spec gives the same arguments, so command lines are snapshot-tested. Everything
-that QEMU opens
-comes to it as a descriptor: inside its jail there is nothing to open.
+``render`` is pure: the same spec gives the same arguments, so command lines are snapshot-tested. Everything that QEMU
+opens comes to it as a descriptor: inside its jail there is nothing to open.
 """
 
 from __future__ import annotations
@@ -108,9 +107,8 @@ class MachineSpec:
 
 
 KERNEL_COMMAND_LINE = (
-    # ``mitigations=off``: they guard the guest's kernel from the guest's own only tenant, at a price that
-    # emulation multiplies.
-    # ``tsc=reliable no_timer_check``: calibration against emulated timers is slow and may hang.
+    # ``mitigations=off``: they guard the guest's kernel from the guest's own only tenant, at a price that emulation
+    # multiplies. ``tsc=reliable no_timer_check``: calibration against emulated timers is slow and may hang.
     "console=ttyS0 quiet mitigations=off nokaslr random.trust_cpu=on panic=-1 tsc=reliable no_timer_check rdinit=/init "
     "ipv6.disable=1 psi=0 nowatchdog noautogroup audit=0 lsm= init_on_alloc=0 transparent_hugepage=never"
 )
@@ -162,9 +160,8 @@ def render(spec: MachineSpec) -> list[str]:
 
 
 def _drive(number: int, drive: Drive, spec: MachineSpec) -> list[str]:
-    # Under emulation a request reaches the disk sooner from the processor's own thread than by waking another:
-    # small reads,
-    # of which mounting and importing consist, take a fifth less.
+    # Under emulation a request reaches the disk sooner from the processor's own thread than by waking another: small
+    # reads, of which mounting and importing consist, take a fifth less.
     notify = ",ioeventfd=off" if spec.accelerator is AcceleratorKind.TCG else ""
     mode = "on" if drive.read_only else "off"
     if drive.fd is None:

@@ -1,12 +1,10 @@
 """Saved machines: memory, device state and the key of all they depend on.
 
-A template is a machine saved after it has booted; a snapshot is one saved after a function version's init code
-has run. Both are
-``SavedMachine``s in a ``MachineStore``. What a saved machine depends on (QEMU, accelerator, kernel, guest
-image, device model) is
-hashed into its key, so that a change of any gives another key and the old one is never restored. Files are
-checked when they are
-loaded: one that is truncated or altered is discarded, and whoever asked boots cold.
+A template is a machine saved after it has booted; a snapshot is one saved after a function version's init code has
+run. Both are ``SavedMachine``s in a ``MachineStore``. What a saved machine depends on (QEMU, accelerator, kernel,
+guest image, device model) is hashed into its key, so that a change of any gives another key and the old one is never
+restored. Files are checked when they are loaded: one that is truncated or altered is discarded, and whoever asked
+boots cold.
 """
 
 from __future__ import annotations

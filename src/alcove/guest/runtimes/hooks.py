@@ -1,8 +1,7 @@
 """Hooks around a snapshot, and the reseeding of every generator that a clone would share.
 
-Tenant code registers its own with the module ``snapshot_restore_py`` (AWS's names for the same). Before a
-snapshot the last registered
-runs first, after a restore the first registered.
+Tenant code registers its own with the module ``snapshot_restore_py`` (AWS's names for the same). Before a snapshot
+the last registered runs first, after a restore the first registered.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ class Hooks:
         if registered is not None:
             for function, arguments, keywords in reversed(registered.get_before_snapshot()):
                 function(*arguments, **keywords)
-        # The agent has moved the clock ahead: a generator of OpenSSL's used now finds itself seeded in the
-        # future when it is
-        # used by a restored clone, and reseeds (``reseed_time_interval``, OpenSSL crypto/rand/drbg.c).
+        # The agent has moved the clock ahead: a generator of OpenSSL's used now finds itself seeded in the future
+        # when it is used by a restored clone, and reseeds (``reseed_time_interval``, OpenSSL crypto/rand/drbg.c).
         self._use_openssl()
 
     def after_restore(self) -> None:

@@ -1,8 +1,8 @@
 """The Python runtime: loads a handler, calls it, answers, one request at a time.
 
-Errors have the shapes that AWS's runtime gives them (awslambdaric/bootstrap.py): errorMessage, errorType,
-stackTrace. What runs before
-the first answer runs with cold translated code after a restore, so the path from LOAD to RESULT is kept short.
+Errors have the shapes that AWS's runtime gives them (awslambdaric/bootstrap.py): errorMessage, errorType, stackTrace.
+What runs before the first answer runs with cold translated code after a restore, so the path from LOAD to RESULT is
+kept short.
 """
 
 from __future__ import annotations
@@ -261,11 +261,10 @@ def _find_handler(name: str, root: str) -> Handler:
 def _load_compiled(name: str, root: str) -> ModuleType | None:
     """Load a top-level module from the bytecode beside it, as importing would, by a tenth of the code.
 
-    Importing lists the folder, tries what a name may mean and checks the source's age; under emulation, with
-    nothing translated
-    yet, that costs more than all else in a cold start. The package's builder compiled the module from the very
-    source that
-    is in the image, so there is nothing to check. None where it is a package, a built-in, or not compiled.
+    Importing lists the folder, tries what a name may mean and checks the source's age; under emulation, with nothing
+    translated yet, that costs more than all else in a cold start. The package's builder compiled the module from the
+    very source that is in the image, so there is nothing to check. None where it is a package, a built-in, or not
+    compiled.
     """
     if "." in name or name in sys.modules:
         return None

@@ -13,8 +13,6 @@ from server import DemoError, Server
 from alcove.cli.client import FUNCTIONS as FUNCTIONS_PATH
 from alcove.cli.invocation import Call
 
-WARM_CALLS = 10
-
 
 @dataclass(frozen=True)
 class Function:
@@ -27,12 +25,13 @@ class Function:
     memory_mib: int
     proof: str
     rounds: int  # of cold and of pooled starts: fewer where the init code is slow
+    warm_calls: int  # fewer where a call starts ten programs
 
 
 FUNCTIONS = (
-    Function("totals", "python-pandas", "python3.11", "app.handler", 512, "groups", 1),
-    Function("markdown", "node-markdown", "nodejs18.x", "index.handler", 256, "html", 3),
-    Function("digest", "provided-shell", "provided", "function.digest", 128, "sha256", 3),
+    Function("totals", "python-pandas", "python3.11", "app.handler", 512, "groups", 1, 10),
+    Function("markdown", "node-markdown", "nodejs18.x", "index.handler", 256, "html", 3, 10),
+    Function("digest", "provided-shell", "provided", "function.digest", 128, "sha256", 2, 3),
 )
 
 
@@ -94,7 +93,7 @@ class Caller:
             self._call(function, "from the pool", {"mounted"})
 
     def warm(self, function: Function) -> None:
-        for _ in range(WARM_CALLS):
+        for _ in range(function.warm_calls):
             self._call(function, "warm", {"warm"})
 
     def note(self, function: Function, kind: str, answered: Call) -> None:

@@ -245,5 +245,5 @@ async def test_a_flooded_console_is_a_ring(lab: Lab) -> None:
     guest = await lab.load()
     for _ in range(16):
         await guest.sandbox.machine.monitor.execute("ringbuf-write", {"device": "console", "data": "x" * 65535})
-    assert len(await guest.sandbox.machine.console()) < 65536
+    assert 0 < len(await guest.sandbox.machine.console()) <= 65536
     assert await guest.do("result = 1") == 1

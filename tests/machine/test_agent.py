@@ -145,6 +145,16 @@ async def test_freeze_and_thaw(lab: Lab) -> None:
     await agent.request("kill", process=number)
 
 
+async def test_busy_processes_freeze_too(restored: Guest) -> None:
+    """Fixed: the agent, which has priority, yielded instead of sleeping, and they had no time in which to stop."""
+    agent = restored.sandbox.agent
+    for _ in range(8):
+        await agent.request("run", argv=["/bin/sh", "-c", "while :; do :; done"])
+    for _ in range(10):
+        await agent.request("freeze")
+        await agent.request("thaw")
+
+
 async def test_the_agent_is_beyond_the_tenants_reach(loaded: Guest) -> None:
     source = """
 import ctypes, glob

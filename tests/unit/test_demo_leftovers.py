@@ -26,8 +26,9 @@ def module() -> ModuleType:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    script = ["sh", "-c", "echo ready; sleep 60; true", f"{tmp_path}/state/jail"]
-    with subprocess.Popen(script, start_new_session=True, stdout=subprocess.PIPE) as child:
+    # One process: a shell that forks has a child with its own arguments, until that has become another program.
+    script = ["sh", "-c", "echo ready; read -r line", f"{tmp_path}/state/jail"]
+    with subprocess.Popen(script, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
         yield child

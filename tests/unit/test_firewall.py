@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from alcove.errors import HostError
-from alcove.host import firewall
+from alcove.host import firewall, nftables
 
 
 @pytest.fixture
@@ -22,6 +24,20 @@ def namespace() -> Iterator[str]:
     subprocess.run(["ip", "netns", "add", name], check=True)
     yield name
     subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def load(namespace: str, rules: str, *, tolerant: bool = False) -> None:
+    """Load rules in a thread of its own, which enters the namespace."""
+
+    def work() -> None:
+        with open(f"/run/netns/{namespace}") as file:
+            libc = ctypes.CDLL(None, use_errno=True)
+            assert libc.setns(file.fileno(), 0) == 0
+        with nftables.Nftables() as nft:
+            nft.load(rules, tolerant=tolerant)
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(work).result()
 
 
 def listed(namespace: str, *what: str) -> list[dict[str, Any]]:
@@ -37,8 +53,8 @@ def elements(namespace: str) -> int:
 
 def test_rules_load_and_load_again(namespace: str) -> None:
     for _ in range(2):
-        firewall.load(firewall.inside_rules(), namespace=namespace)
-        firewall.load(firewall.host_rules("tag", "alctag", "100.127.0.2"), namespace=namespace)
+        load(namespace, firewall.inside_rules())
+        load(namespace, firewall.host_rules("tag", "alctag", "100.127.0.2"))
     chains = [entry["chain"] for entry in listed(namespace, "ruleset") if "chain" in entry]
     policies = {(chain["table"], chain["name"]): chain.get("policy") for chain in chains}
     assert policies["alcove", "forward"] == "drop"
@@ -47,30 +63,30 @@ def test_rules_load_and_load_again(namespace: str) -> None:
 
 
 def test_ports_come_and_go(namespace: str) -> None:
-    firewall.load(firewall.inside_rules(), namespace=namespace)
+    load(namespace, firewall.inside_rules())
     port = ("t5", "02:a1:0a:ab:00:05", "10.171.0.5")
-    firewall.load(firewall.add_port(*port), namespace=namespace)
-    firewall.load(firewall.add_bridge("b-1"), namespace=namespace)
+    load(namespace, firewall.add_port(*port))
+    load(namespace, firewall.add_bridge("b-1"))
     assert elements(namespace) == 1
-    firewall.load(firewall.remove_port(*port), namespace=namespace)
+    load(namespace, firewall.remove_port(*port))
     assert elements(namespace) == 0
     # Gone already: an error, unless that is as good.
     with pytest.raises(HostError):
-        firewall.load(firewall.remove_port(*port), namespace=namespace)
-    firewall.load(firewall.remove_port(*port), namespace=namespace, tolerant=True)
+        load(namespace, firewall.remove_port(*port))
+    load(namespace, firewall.remove_port(*port), tolerant=True)
 
 
 def test_bad_rules_are_refused_whole(namespace: str) -> None:
-    firewall.load(firewall.inside_rules(), namespace=namespace)
+    load(namespace, firewall.inside_rules())
     with pytest.raises(HostError, match="nft refuses"):
-        firewall.load(firewall.add_port("t6", "02:a1:0a:ab:00:06", "10.171.0.6") + "\nnonsense\n", namespace=namespace)
+        load(namespace, firewall.add_port("t6", "02:a1:0a:ab:00:06", "10.171.0.6") + "\nnonsense\n")
     assert elements(namespace) == 0
 
 
-def test_without_nft_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+def test_without_the_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nftables, "_LIBRARY", "libnowhere.so.1")
     with pytest.raises(HostError) as caught:
-        firewall.load("")
+        nftables.Nftables()
     assert "nftables" in caught.value.hint
 
 

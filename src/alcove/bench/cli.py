@@ -15,7 +15,7 @@ from alcove.bench import burst as burst_bench
 from alcove.bench import density as density_bench
 from alcove.bench import gateway as gateway_bench
 from alcove.bench import startup as startup_bench
-from alcove.bench.figures import Ratio, print_ratios, write_report
+from alcove.bench.figures import Figures, Ratio, print_ratios, write_report
 from alcove.sandbox.protocol import Isolation
 
 _STATE = Path("build/bench")
@@ -31,6 +31,12 @@ def _run(work: Any) -> Any:
 
 def _facts() -> dict[str, Any]:
     return {"kernel": platform.release(), "processor": platform.machine(), "python": platform.python_version()}
+
+
+def _conclude(console: Console, figures: Figures, ratios: list[Ratio], report: Path | None) -> None:
+    print_ratios(console, ratios)
+    if report is not None:
+        write_report(report, figures, ratios, _facts())
 
 
 @click.group()
@@ -91,10 +97,7 @@ def startup(
     for (tier, mode, function), phases in bench.phases.items():
         cost = ", ".join(f"{name} {spent:.1f}" for name, spent in phases.items())
         console.print(f"[dim]{tier} {mode} {function}: {cost} (ms, last round)[/]")
-    ratios = startup_bench.ratios(bench.figures)
-    print_ratios(console, ratios)
-    if report is not None:
-        write_report(report, bench.figures, ratios, _facts())
+    _conclude(console, bench.figures, startup_bench.ratios(bench.figures), report)
 
 
 @group.command()
@@ -166,7 +169,5 @@ def gateway(state: Path, report: Path | None, calls: int) -> None:
         figures = gateway_bench.measure(state.resolve() / "gateway", calls=calls, progress=status.update)
     figures.print(console, "Warm calls, signed, on one connection")
     difference = figures.p50("vm", "difference", "hello")
-    ratios = [Ratio("warm call through the gateway less the handler, ms", difference, GATEWAY_LIMIT_MS)]
-    print_ratios(console, ratios)
-    if report is not None:
-        write_report(report, figures, ratios, _facts())
+    ratio = Ratio("warm call through the gateway less the handler, ms", difference, GATEWAY_LIMIT_MS)
+    _conclude(console, figures, [ratio], report)

@@ -84,13 +84,17 @@ class Nic:
     def _send(self, *messages: bytes) -> None:
         """Send; the kernel carries messages out before it returns, and answers those that fail alone."""
         self._netlink.send(b"".join(messages))
-        try:
-            answer = self._netlink.recv(4096)
-        except BlockingIOError:
-            return
-        kind, code = struct.unpack_from("4xH10xi", answer)
-        if kind == _NLMSG_ERROR and code:
-            raise OSError(-code, os.strerror(-code), self._name.decode())
+        first = 0
+        while True:
+            try:
+                answer = self._netlink.recv(4096)
+            except BlockingIOError:
+                break
+            kind, code = struct.unpack_from("4xH10xi", answer)
+            if kind == _NLMSG_ERROR:
+                first = first or -code
+        if first:
+            raise OSError(first, os.strerror(first), self._name.decode())
 
 
 def bring_up(name: str) -> None:

@@ -18,10 +18,8 @@ _SETTINGS = {
     "kernel/dmesg_restrict": "1",
     "kernel/kptr_restrict": "2",
     "kernel/unprivileged_bpf_disabled": "1",
-    "kernel/yama/ptrace_scope": "1",
     "kernel/sysrq": "0",
     "user/max_user_namespaces": "0",
-    "net/ipv6/conf/all/disable_ipv6": "1",
     "vm/panic_on_oom": "0",
     "vm/overcommit_memory": "1",
 }

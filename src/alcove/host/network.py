@@ -23,7 +23,6 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +30,7 @@ from alcove.errors import CapacityError, HostError
 from alcove.host import firewall, iproute
 from alcove.host.nftables import Nftables
 from alcove.host.ports import Tap, Veth, open_tap
-from alcove.host.threads import to_the_end
+from alcove.host.threads import finish, to_the_end
 
 __all__ = ["DEFAULT_SUBNET", "Network", "Tap", "Veth", "remove"]
 
@@ -65,8 +64,6 @@ class Network:
         self._inside = False
         self._route: Any = None
         self._nft: Any = None
-        self._unclaimed: set[asyncio.Future[Tap]] = set()
-        self._releasing: set[asyncio.Task[None]] = set()
 
     # Set-up
 
@@ -81,8 +78,8 @@ class Network:
         iproute.join_host(self.namespace, self.uplink, self.link_host, self.link_inside)
         # The rules below confine it to what the sandboxes may do.
         iproute.forward()
-        firewall.load(firewall.host_rules(self.tag, self.uplink, self.link_inside))
-        firewall.load(firewall.inside_rules(), namespace=self.namespace)
+        with Nftables() as nft:
+            nft.load(firewall.host_rules(self.tag, self.uplink, self.link_inside))
 
     def _open(self) -> None:
         """Move the network thread into the namespace: its sockets and taps are made there."""
@@ -99,36 +96,28 @@ class Network:
 
         self._route = IPRoute()
         self._nft = Nftables()
+        self._nft.load(firewall.inside_rules())
         self._inside = True
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await finish(self._submit(work, *arguments))
+
+    def _submit(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     # Ports
 
     async def tap(self) -> Tap:
         """Make a port ahead, on no bridge. Raises ``CapacityError`` when no address is left."""
         address = self._allocate()
-        making = asyncio.ensure_future(self._run(self._make_tap, address))
+        making = self._submit(self._make_tap, address)
         try:
-            return await asyncio.shield(making)
-        except asyncio.CancelledError:
-            # The thread makes it all the same.
-            self._unclaimed.add(making)
-            making.add_done_callback(partial(self._release_unclaimed, address))
-            raise
+            return await finish(making)
         except BaseException:
+            if making.done() and not making.cancelled() and making.exception() is None:
+                await self.release(making.result())
             self._used.discard(address)
             raise
-
-    def _release_unclaimed(self, address: str, made: asyncio.Future[Tap]) -> None:
-        self._unclaimed.discard(made)
-        if made.cancelled() or made.exception() is not None:
-            self._used.discard(address)
-            return
-        task = asyncio.ensure_future(self.release(made.result()))
-        self._releasing.add(task)
-        task.add_done_callback(self._releasing.discard)
 
     def _allocate(self) -> str:
         """Take the next address, round the whole subnet: one that was freed (and the MAC made of it) comes last."""
@@ -295,8 +284,6 @@ class Network:
 
     async def close(self) -> None:
         """Let go of the namespace without removing it: machines that are kept go on using it."""
-        while self._unclaimed or self._releasing:
-            await asyncio.gather(*self._unclaimed, *self._releasing, return_exceptions=True)
         await self._run(self._close)
         self._thread.shutdown()
 
@@ -328,7 +315,8 @@ def _gone_is_fine() -> Iterator[None]:
 
 def remove(tag: str) -> None:
     """Remove all that the instance with this tag has in the network. Idempotent."""
-    firewall.remove_host_rules(tag)
+    with Nftables() as nft:
+        nft.load(firewall.no_host_rules(tag), tolerant=True)
     iproute.remove_namespaces(f"alcove-{tag}", set())
     if Path(f"/run/netns/alcove-{tag}").exists():
         iproute.ip("netns", "del", f"alcove-{tag}")

@@ -33,5 +33,11 @@ class Nftables:
         if status and not tolerant:
             raise HostError(f"nft refuses the rules: {words.strip()[:500]}")
 
+    def __enter__(self) -> Nftables:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._library.nft_ctx_free(self._context)

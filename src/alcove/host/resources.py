@@ -1,10 +1,11 @@
-"""What is left of the machine."""
+"""What is left of the machine, and the errors of what was not enough."""
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
-from alcove.errors import CapacityError
+from alcove.errors import CapacityError, HostError
 
 
 def available_memory_mib() -> int:
@@ -23,3 +24,14 @@ def require_memory(needed_mib: int, reserve_mib: int) -> None:
             f"memory is short: {available} MiB available, {needed_mib} needed, {reserve_mib} kept in reserve",
             hint="stop sandboxes, lower --idle-timeout-s, or lower --memory-reserve-mib",
         )
+
+
+def start_failure(error: OSError, what: str) -> CapacityError | HostError:
+    """Return the error for a ``what`` that the host did not let start."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CapacityError("the disk is full", hint="free disk space in the state folder")
+    if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE):
+        return CapacityError(
+            f"the machine is out of resources: {error.strerror}", hint="stop sandboxes or raise limits"
+        )
+    return HostError(f"a {what} could not be started: {error}", hint="run: alcove doctor")

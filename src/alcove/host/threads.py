@@ -1,4 +1,7 @@
-"""Work in a thread that a cancellation does not cut off from who must undo it."""
+"""Work in threads that a cancellation does not cut off from who must undo it.
+
+``asyncio.to_thread`` and ``run_in_executor`` return at once when they are cancelled, and the thread goes on by itself.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ T = TypeVar("T")
 
 
 async def to_the_end(work: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-    """Run ``work`` in a thread. A cancellation takes effect after it: nothing is freed that it still uses or makes.
+    """Run ``work`` in a thread. A cancellation takes effect after it: nothing is freed that it still uses or makes."""
+    return await finish(asyncio.ensure_future(asyncio.to_thread(work, *arguments, **keywords)))
 
-    ``asyncio.to_thread`` returns at once when it is cancelled, and the thread goes on by itself.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **keywords))
+
+async def finish(running: asyncio.Future[T]) -> T:
+    """Wait for ``running``. A cancellation takes effect when it is done; its result is then there for who cleans up."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

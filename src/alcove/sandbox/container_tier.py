@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import socket
@@ -22,6 +21,7 @@ from alcove.host.files import private_folder
 from alcove.host.mounts import mount_squashfs, share, unmount_under
 from alcove.host.network import Network, Veth
 from alcove.host.process import Process
+from alcove.host.resources import start_failure
 from alcove.host.threads import to_the_end
 from alcove.images.guest import GuestImage
 from alcove.sandbox.channel import InvocationChannel
@@ -123,7 +123,7 @@ class ContainerTier:
             else:
                 await destroy(resources, self._network, self._records)
             if isinstance(error, OSError):
-                raise _host_error(error) from error
+                raise start_failure(error, "container") from error
             raise
         return sandbox
 
@@ -245,11 +245,3 @@ class ContainerTier:
                 parent.rmdir()
         with contextlib.suppress(OSError):
             self._root.rmdir()
-
-
-def _host_error(error: OSError) -> AlcoveError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CapacityError("the disk is full", hint="free disk space in the state folder")
-    if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE):
-        return CapacityError(f"the machine is out of resources: {error.strerror}", hint="stop sandboxes")
-    return HostError(f"a container could not be started: {error}", hint="run: alcove doctor")

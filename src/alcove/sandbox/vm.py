@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alcove.errors import SandboxError, SandboxGone
+from alcove.errors import AlcoveError, SandboxError, SandboxGone
 from alcove.host.cgroup import Cgroup
 from alcove.host.network import Network, Tap
 from alcove.host.threads import to_the_end
@@ -285,7 +285,7 @@ class VmSandbox:
         async def settle() -> None:
             try:
                 await to_the_end(work)
-            except OSError as error:
+            except (OSError, AlcoveError) as error:
                 log.warning("sandbox %s is ended: it cannot be limited or recorded: %s", self.id, error)
                 self._ended("killed")
 

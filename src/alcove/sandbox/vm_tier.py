@@ -1,7 +1,7 @@
 """The tier ``vm``: launches machines, builds templates and snapshots, keeps QEMUs waiting, reaps what a crash left.
 
 A start is a restore where a template fits and a cold boot where none does. QEMU's own start (some 50 ms) is taken off
-the path by machines that are launched ahead and wait for their state: ``Waiting``. A template is built by one machine
+the path by machines that are launched ahead and wait for their state. A template is built by one machine
 on shared memory that is sealed afterwards; every other machine maps it privately.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -17,7 +16,6 @@ import socket
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from alcove.host.io_uring import io_uring_works
 from alcove.host.memory import copy_sparse, create_memory
 from alcove.host.network import Network
 from alcove.host.process import Process, ProcessIdentity, spawn
+from alcove.host.resources import start_failure
 from alcove.host.threads import to_the_end
 from alcove.images.code import IMAGE_SIZE
 from alcove.images.guest import GuestImage
@@ -64,14 +63,6 @@ WAITING_SNAPSHOTS = 4
 EMULATION_COST = 10.0
 # Bump when the engine changes what a saved machine holds.
 ENGINE = 1
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A QEMU that waits for the state of one saved machine."""
-
-    sandbox: VmSandbox
-    key: str
 
 
 class VmTier:
@@ -159,7 +150,7 @@ class VmTier:
             await destroy(resources, self._network, self._records)
             self._taken.discard(user)
             if isinstance(error, OSError):
-                raise _host_error(error) from error
+                raise start_failure(error, "machine") from error
             raise
         self._live.add(sandbox)
         return sandbox
@@ -439,20 +430,20 @@ class VmTier:
             root = os.open(self._image.root, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, root)
             spec = self._spec("bare", saved.memory_fd, root, sockets)
-            process = spawn([str(PROGRAM), *render(spec)], pass_fds=spec.descriptors())
-            monitor = Monitor()
-            await monitor.connect(folder / "qmp.sock")
-            machine = Machine("bare", process, monitor)
-            await machine.expect_state()
             state = saved.state()
+            stack.callback(os.close, state)
+            # No cgroup tells of it after a crash: it ends with us.
+            argv = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--", str(PROGRAM), *render(spec)]
+            machine = Machine("bare", spawn(argv, pass_fds=spec.descriptors()), Monitor())
             try:
+                await machine.monitor.connect(folder / "qmp.sock")
+                await machine.expect_state()
                 agent = await AgentClient.connect(folder / "agent.sock")
+                stack.callback(agent.close)
                 await machine.restore(state)
                 await machine.resume()
                 yield agent
-                agent.close()
             finally:
-                os.close(state)
                 await machine.kill()
 
     # Snapshots of published versions
@@ -631,13 +622,3 @@ class VmTier:
         for saved in self._loaded.values():
             saved.close()
         self._loaded.clear()
-
-
-def _host_error(error: OSError) -> CapacityError | HostError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CapacityError("the disk is full", hint="free disk space in the state folder")
-    if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE):
-        return CapacityError(
-            f"the machine is out of resources: {error.strerror}", hint="stop sandboxes or raise limits"
-        )
-    return HostError(f"a machine could not be launched: {error}", hint="run: alcove doctor")

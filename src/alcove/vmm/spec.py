@@ -107,6 +107,8 @@ class MachineSpec:
 
 
 KERNEL_COMMAND_LINE = (
+    # Second line: features that each restore would pay for and no function uses. IPv6 has no way out; security modules
+    # guard the guest's kernel from the guest's own only tenant, like ``mitigations``.
     # ``mitigations=off``: they guard the guest's kernel from the guest's own only tenant, at a price that emulation
     # multiplies. ``tsc=reliable no_timer_check``: calibration against emulated timers is slow and may hang.
     "console=ttyS0 quiet mitigations=off nokaslr random.trust_cpu=on panic=-1 tsc=reliable no_timer_check rdinit=/init "

@@ -30,12 +30,12 @@ AT_ONCE = 3
 SOURCE = """
 import os, random, socket, ssl, time, uuid
 
-# All generators are in use before a snapshot is taken.
-EARLY = [os.urandom(8), random.random(), ssl.RAND_bytes(8), uuid.uuid4()]
-
 def read(path):
     with open(path) as file:
         return file.read().strip()
+
+# All generators are in use before a snapshot is taken; the kernel makes its boot id when it is first read.
+EARLY = [os.urandom(8), random.random(), ssl.RAND_bytes(8), uuid.uuid4(), read("/proc/sys/kernel/random/boot_id")]
 
 def handler(event, context):
     return {

@@ -235,6 +235,18 @@ async def test_a_tenants_address_cannot_be_claimed_by_arp(network: Network, worl
     assert [entry["lladdr"] for entry in neighbours] == [victim.mac]
 
 
+async def test_the_gateway_cannot_be_impersonated_by_arp(network: Network, world: World) -> None:
+    own, peer = await network.veth("a"), await network.veth("a")
+    assert await connect(peer, world.address) == "world"
+    before = command("ip", "-n", peer.namespace, "-j", "neigh", "show", network.gateway)
+    # An entry that was just made is not changed yet (locktime, arp(7)).
+    await asyncio.sleep(1.2)
+    await answer(inside(own.namespace, FORGE, "arp", own.mac, network.gateway, peer.address, own.mac))
+    after = command("ip", "-n", peer.namespace, "-j", "neigh", "show", network.gateway)
+    assert [entry["lladdr"] for entry in json.loads(after)] == [entry["lladdr"] for entry in json.loads(before)]
+    assert own.mac not in after
+
+
 async def test_large_answers_pass_a_narrow_way_out(network: Network, world: World) -> None:
     """The uplink's MTU may be smaller than the sandboxes': path MTU discovery has to work."""
     port = await network.veth("a")

@@ -35,7 +35,7 @@ test: setup lint examples  ## Every test, with real virtual machines (needs root
 test-fast: setup  ## Unit tests only, in parallel
 	@$(PYTHON) -m pytest tests/unit -n auto -q
 
-mutants: setup examples  ## Take each defence away in turn: its test must fail (an hour; needs root)
+mutants: setup examples  ## Take each defence away in turn: its test must fail (needs root)
 	@scripts/mutants
 
 lint: setup  ## Style, types and layers

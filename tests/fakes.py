@@ -22,6 +22,7 @@ from alcove.sandbox.protocol import (
     Runtime,
     Sandbox,
     SandboxId,
+    SnapshotUnfit,
     Start,
     Workload,
     adopt_none,
@@ -118,3 +119,34 @@ class FakeTier:
     async def close(self) -> None:
         for sandbox in list(self.live):
             await sandbox.close()
+
+
+class FakeSnapshotTier(FakeTier):
+    """Saves versions too: ``saved`` are their revisions; ``unfit`` makes restores fail."""
+
+    def __init__(self, load_s: float = 0.0) -> None:
+        super().__init__(Isolation.VM, load_s)
+        self.saved: set[str] = set()
+        self.unfit = False
+        self.taken = 0
+
+    async def snapshot(self, workload: Workload) -> None:
+        await asyncio.sleep(self.load_s)
+        if self.fail:
+            raise HostError("no snapshot can be taken")
+        self.taken += 1
+        self.saved.add(workload.revision)
+
+    def has_snapshot(self, workload: Workload) -> bool:
+        return workload.revision in self.saved
+
+    async def start_snapshot(self, workload: Workload) -> Sandbox:
+        if self.unfit or workload.revision not in self.saved:
+            self.saved.discard(workload.revision)
+            raise SnapshotUnfit("it does not fit")
+        sandbox = await self.start(workload.runtime, Start.SNAPSHOT)
+        await sandbox.load(workload)
+        return sandbox
+
+    async def drop_snapshot(self, workload: Workload) -> None:
+        self.saved.discard(workload.revision)

@@ -17,7 +17,7 @@ from typing import Any
 from alcove.api.app import build_app
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
-from alcove.functions.model import FunctionVersion
+from alcove.functions.model import LATEST, FunctionVersion
 from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.service import FunctionService
 from alcove.gateway.http import Server
@@ -84,6 +84,7 @@ class Daemon:
             dns=tuple(map(str, settings.dns)),
             accelerator=settings.accelerator,
             isolations=allowed,
+            snapshot_bytes=settings.snapshot_memory_mib << 20,
         )
         logs = LogStore(state / "logs")
         sizes = {
@@ -142,6 +143,9 @@ class Daemon:
                     if sandbox.resources.tap is not None:
                         addresses.add(sandbox.resources.tap.address)
         await network.recover(addresses)
+        vm = tiers.get(Isolation.VM)
+        if isinstance(vm, VmTier):
+            await vm.retain(v.workload() for v in known.values() if v.version != LATEST and v.isolation is Isolation.VM)
 
     def endpoint(self) -> str:
         """Return the URL that clients on this machine use."""

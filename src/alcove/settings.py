@@ -82,6 +82,13 @@ class Settings:
         high=65_536,
     )
     memory_reserve_mib: int = _row(512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20)
+    snapshot_memory_mib: int = _row(
+        4096,
+        "Memory, in MiB, for snapshots of published versions that are ready to restore; what was used least recently "
+        "goes back to the disk.",
+        low=256,
+        high=1 << 24,
+    )
     isolation_allowed: tuple[str, ...] = _row(
         ("vm", "gvisor", "process"),
         "Isolation tiers that a function may ask for. The default of a function is vm, always.",

@@ -174,7 +174,7 @@ def digest(path: Path) -> str:
 async def test_shared_images_are_unchanged(lab: Lab) -> None:
     """The disks are read-only below the guest: even its root user, the agent, cannot write to them."""
     load = await lab.workload()
-    root = lab.tier._image.root
+    root = lab.tier.launcher.image.root
     before = digest(load.code.path), digest(root)
     guest = await lab.load()
     attempts = await guest.do("""

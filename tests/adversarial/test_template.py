@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import subprocess
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from tests.machine.lab import PLAIN, Lab, leftovers, open_lab, until
 
 from alcove.host.memory import create_memory, seal_memory
-from alcove.sandbox.protocol import Runtime, Start
+from alcove.sandbox.protocol import Runtime, SnapshotUnfit, Start
 from alcove.vmm.machine import RestoreError, anonymous_file
 from alcove.vmm.template import SavedMachine
 
@@ -38,7 +37,7 @@ async def fresh(lab: Lab) -> AsyncIterator[Lab]:
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "state", "manifest"])
 async def test_a_damaged_template_is_made_anew(lab: Lab, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    key = lab.tier.template_key(Runtime.PYTHON)
+    key = lab.tier.templates.key(Runtime.PYTHON)
     async with fresh(lab) as copy:
         folder = copy.state / "templates" / key
         if damage == "truncated":
@@ -73,27 +72,25 @@ def misfit(key: str) -> SavedMachine:
 
 async def test_a_template_that_does_not_fit_boots_cold(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     tier = lab.tier
-    key = tier.template_key(Runtime.PYTHON)
-    kept = tier._loaded[key]
+    key = tier.templates.key(Runtime.PYTHON)
+    shelf = tier.templates.shelf
     shutil.copytree(lab.state / "templates" / key, lab.state / "kept-template", copy_function=_sparse)
     try:
-        tier._loaded[key] = bad = misfit(key)
+        shelf.put(bad := misfit(key))
         with pytest.raises(RestoreError):
             await tier.start(Runtime.PYTHON, Start.RESTORED)
-        tier._loaded[key] = bad
         await tier.keep_waiting(Runtime.PYTHON, 1)
         guest = await lab.load(PLAIN)
         assert guest.sandbox.start is Start.BOOTED
         assert await guest.call(1) == 1
         assert "does not fit, booting cold" in caplog.text
         # No QEMU waits with the bad memory for a state of the next template.
-        await until(lambda: not tier._waiting.get(key, deque()))
+        assert not tier.waiting.count(key)
         assert bad.closed
         assert not (lab.state / "templates" / key).exists()
     finally:
-        tier._waiting_size = 0
-        tier._loaded[key] = kept
-        shutil.rmtree(lab.state / "templates" / key, ignore_errors=True)
+        tier.waiting.size = 0
+        await shelf.drop(key)
         (lab.state / "kept-template").rename(lab.state / "templates" / key)
     again = await lab.load(PLAIN)
     assert again.sandbox.start is Start.RESTORED
@@ -105,11 +102,11 @@ def _sparse(source: str, target: str) -> None:
 
 async def test_a_snapshot_that_does_not_fit_is_refused(lab: Lab) -> None:
     load = await lab.workload(version="21")
-    key = lab.tier.snapshot_key(load)
-    lab.tier._loaded[key] = misfit(key)
-    with pytest.raises(RestoreError):
+    key = lab.tier.snapshots.key(load)
+    lab.tier.snapshots.shelf.put(misfit(key))
+    with pytest.raises(SnapshotUnfit):
         await lab.tier.start_snapshot(load)
-    await lab.tier.drop_snapshot(load)
+    assert not lab.tier.has_snapshot(load)
     await until(lambda: not leftovers(lab.state))
 
 
@@ -126,14 +123,14 @@ async def test_a_snapshot_can_be_dropped_while_it_is_restored(lab: Lab) -> None:
     assert await guest.do("result = 1") == 1
     # No QEMU is left waiting for what is gone.
     await asyncio.sleep(0.6)
-    assert not lab.tier._waiting.get(lab.tier.snapshot_key(load))
+    assert not lab.tier.waiting.count(lab.tier.snapshots.key(load))
 
 
 async def test_a_change_of_version_gives_another_template(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = lab.tier.template_key(Runtime.PYTHON)
-    assert key != lab.tier.template_key(Runtime.NODE)
+    key = lab.tier.templates.key(Runtime.PYTHON)
+    assert key != lab.tier.templates.key(Runtime.NODE)
     for module, value in (("ENGINE", 2), ("KERNEL_COMMAND_LINE", "other"), ("MEMORY_MIB", 512)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"alcove.sandbox.vm_tier.{module}", value)
-            assert lab.tier.template_key(Runtime.PYTHON) != key
+            patch.setattr(f"alcove.sandbox.templates.{module}", value)
+            assert lab.tier.templates.key(Runtime.PYTHON) != key
     assert Path(lab.state / "templates" / key).exists()

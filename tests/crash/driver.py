@@ -28,7 +28,7 @@ async def main(state: str, step: str, delay: str) -> None:
             case "launch":
                 die()
                 while True:
-                    await tier.keep_waiting(Runtime.PYTHON, tier._waiting_size + 1)
+                    await tier.keep_waiting(Runtime.PYTHON, tier.waiting.size + 1)
             case "boot":
                 die()
                 await tier.start(Runtime.PYTHON, Start.BOOTED)

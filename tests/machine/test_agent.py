@@ -193,7 +193,7 @@ result = {
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def with_scratch(lab: Lab, tmp_path: Path) -> AsyncIterator[AgentClient]:
-    image = lab.tier._image
+    image = lab.tier.launcher.image
     with ExitStack() as stack:
 
         def opened(path: Path, flags: int = os.O_RDONLY) -> int:
@@ -210,7 +210,7 @@ async def with_scratch(lab: Lab, tmp_path: Path) -> AsyncIterator[AgentClient]:
         }
         spec = MachineSpec(
             name="scratch",
-            accelerator=lab.tier._accelerator.kind,
+            accelerator=lab.tier.launcher.accelerator.kind,
             memory_mib=1024,
             memory_fd=memory,
             share=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -114,6 +115,64 @@ def test_a_killed_machine_is_replaced(own: Server) -> None:
     for pid in own.leftovers()["machines"]:
         os.kill(int(pid), signal.SIGKILL)
     assert invoke(aws, "dies") != token
+
+
+def saved(own: Server, kind: str) -> set[str]:
+    return {path.name for path in (own.state / kind).glob("*/manifest.json") for path in [path.parent]}
+
+
+def test_what_is_of_no_more_use_is_removed(own: Server) -> None:
+    """Snapshots go with their version, and at the next start all that an older engine has left."""
+    aws = client(own)
+    create(aws, "tidy")
+    for number in (1, 2):
+        aws.publish_version(FunctionName="tidy")
+        aws.update_function_configuration(FunctionName="tidy", MemorySize=256 * number)
+    first, second = (
+        aws.get_function_configuration(FunctionName="tidy", Qualifier=number)["SnapStart"] for number in ("1", "2")
+    )
+    assert first["OptimizationStatus"] == second["OptimizationStatus"] == "On"
+    assert len(saved(own, "snapshots")) == 2
+    aws.delete_function(FunctionName="tidy", Qualifier="1")
+    (kept,) = saved(own, "snapshots")
+    templates, images = saved(own, "templates"), {path.name for path in (own.state / "images/guest").glob("[!.]*")}
+    own.stop()
+    for folder in ("templates", "snapshots"):
+        shutil.copytree(own.state / "snapshots" / kept, own.state / folder / "of-an-older-engine", copy_function=sparse)
+    own.start()
+    assert saved(own, "snapshots") == {kept}
+    assert saved(own, "templates") == templates
+    assert {path.name for path in (own.state / "images/guest").glob("[!.]*")} == images
+    client(own).delete_function(FunctionName="tidy")
+    assert not saved(own, "snapshots")
+
+
+def test_a_damaged_snapshot_is_taken_anew(own: Server) -> None:
+    aws = client(own)
+    create(aws, "again")
+    aws.publish_version(FunctionName="again")
+    own.stop()
+    (key,) = saved(own, "snapshots")
+    state = own.state / "snapshots" / key / "state"
+    state.write_bytes(b"damaged" + state.read_bytes()[7:])
+    own.start()
+    aws = client(own)
+    cold = aws.invoke(FunctionName="again", Qualifier="1")["ResponseMetadata"]["HTTPHeaders"]["x-alcove-start"]
+    assert "snapshot" not in cold
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = aws.get_function_configuration(FunctionName="again", Qualifier="1")
+        if found["SnapStart"]["OptimizationStatus"] == "On":
+            break
+        time.sleep(0.2)
+    own.stop()
+    own.start()
+    cold = client(own).invoke(FunctionName="again", Qualifier="1")["ResponseMetadata"]["HTTPHeaders"]["x-alcove-start"]
+    assert "snapshot" in cold
+
+
+def sparse(source: str, target: str) -> None:
+    subprocess.run(["cp", "-a", "--sparse=always", source, target], check=True)
 
 
 def test_a_damaged_template_is_made_anew(own: Server) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from alcove.errors import HostError
 from alcove.vmm import jail as module
-from alcove.vmm.jail import FIRMWARE, PROGRAM, Jail, build_jail
+from alcove.vmm.jail import FIRMWARE, PROGRAM, Jail, build_jail, remove_other_jails
 
 
 @pytest.fixture
@@ -42,7 +42,10 @@ def test_it_is_built_once_and_anew_for_another_program(program: Path, tmp_path: 
     assert build_jail(tmp_path / "jail") == first
     assert first.root.stat().st_ino == made
     program.write_text("another version")
-    assert build_jail(tmp_path / "jail").digest != first.digest
+    second = build_jail(tmp_path / "jail")
+    assert second.digest != first.digest
+    remove_other_jails(second)
+    assert [path.name for path in (tmp_path / "jail").iterdir()] == [second.digest]
 
 
 def test_a_relative_folder_works(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,16 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.snapshot_error: Exception | None = None
+        self.dropped: list[str] = []
 
     async def invoke(self, function: FunctionVersion, event: bytes, **options: Any) -> InvokeResult:
         raise NotImplementedError
 
     async def forget(self, function_arn: str, version: str | None) -> None:
         self.told.append(("forget", function_arn.rpartition(":")[2], version))
+
+    async def drop_snapshots(self, functions: Iterable[FunctionVersion]) -> None:
+        self.dropped += [function.version for function in functions]
 
     async def snapshot(self, function: FunctionVersion) -> None:
         self.told.append(("snapshot", function.name, function.version))
@@ -108,7 +112,8 @@ async def test_publishing_survives_a_failed_snapshot(plane: Fixture) -> None:
     assert (await plane.service.resolve(plane.tenant, "f", "1")).code == published.code
     again = await plane.service.publish(plane.tenant, "f")
     assert again == published
-    assert plane.recorder.told == [("snapshot", "f", "1")]
+    # What lacks its snapshot gets another chance when it is published again.
+    assert plane.recorder.told == [("snapshot", "f", "1")] * 2
 
 
 async def test_a_deleted_version_number_is_not_used_again(plane: Fixture) -> None:

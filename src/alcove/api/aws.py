@@ -10,12 +10,12 @@ from alcove.api.body import beside, change, field, number, package, read_object,
 from alcove.api.context import Call, answer, check_event, decode_context, start_headers
 from alcove.errors import InvalidRequest
 from alcove.functions import limits
-from alcove.functions.model import LATEST, FunctionVersion
+from alcove.functions.model import FunctionVersion
 from alcove.gateway.message import Response
 
 
-def configuration(function: FunctionVersion, *, qualified: bool = False) -> dict[str, Any]:
-    """Return FunctionConfiguration."""
+def configuration(function: FunctionVersion, *, qualified: bool = False, snapshot: bool = False) -> dict[str, Any]:
+    """Return FunctionConfiguration; ``snapshot`` says whether the version starts from one."""
     return {
         "FunctionName": function.name,
         "FunctionArn": function.arn if qualified else function.invoked_arn,
@@ -39,11 +39,15 @@ def configuration(function: FunctionVersion, *, qualified: bool = False) -> dict
         "EphemeralStorage": {"Size": 512},
         "SnapStart": {
             "ApplyOn": "PublishedVersions",
-            "OptimizationStatus": "On" if function.version != LATEST else "Off",
+            "OptimizationStatus": "On" if snapshot else "Off",
         },
         "Isolation": str(function.isolation),
         "Network": function.network,
     }
+
+
+def _described(call: Call, function: FunctionVersion, *, qualified: bool = False) -> dict[str, Any]:
+    return configuration(function, qualified=qualified, snapshot=call.faces.dispatcher.snapshots.has(function))
 
 
 async def create_function(call: Call) -> Response:
@@ -66,13 +70,13 @@ async def create_function(call: Call) -> Response:
         tags=tags,
         publish=bool(field(document, "Publish", bool)),
     )
-    return answer(configuration(function), 201, call.request_id)
+    return answer(_described(call, function), 201, call.request_id)
 
 
 async def get_function(call: Call, name: str) -> Response:
     function = await call.function(name, call.request.query.get("Qualifier"))
     document = {
-        "Configuration": configuration(function),
+        "Configuration": _described(call, function),
         "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function)},
         "Tags": dict(function.tags),
     }
@@ -81,7 +85,7 @@ async def get_function(call: Call, name: str) -> Response:
 
 async def get_configuration(call: Call, name: str) -> Response:
     function = await call.function(name, call.request.query.get("Qualifier"))
-    return answer(configuration(function), 200, call.request_id)
+    return answer(_described(call, function), 200, call.request_id)
 
 
 async def list_functions(call: Call) -> Response:
@@ -91,7 +95,7 @@ async def list_functions(call: Call) -> Response:
     if query.get("FunctionVersion") == "ALL":
         every = [(await call.faces.service.list_versions(call.tenant, item.name)).items for item in items]
         items = [version for versions in every for version in versions]
-    document: dict[str, Any] = {"Functions": [configuration(item, qualified=True) for item in items]}
+    document: dict[str, Any] = {"Functions": [_described(call, item, qualified=True) for item in items]}
     if page.marker is not None:
         document["NextMarker"] = page.marker
     return answer(document, 200, call.request_id)
@@ -107,7 +111,7 @@ async def update_code(call: Call, name: str) -> Response:
         dry_run=bool(field(document, "DryRun", bool)),
         revision_id=field(document, "RevisionId", str),
     )
-    return answer(configuration(function), 200, call.request_id)
+    return answer(_described(call, function), 200, call.request_id)
 
 
 async def update_configuration(call: Call, name: str) -> Response:
@@ -118,7 +122,7 @@ async def update_configuration(call: Call, name: str) -> Response:
         change(document, operator=call.operator),
         revision_id=field(document, "RevisionId", str),
     )
-    return answer(configuration(function), 200, call.request_id)
+    return answer(_described(call, function), 200, call.request_id)
 
 
 async def publish_version(call: Call, name: str) -> Response:
@@ -130,7 +134,7 @@ async def publish_version(call: Call, name: str) -> Response:
         code_sha256=field(document, "CodeSha256", str) or None,
         revision_id=field(document, "RevisionId", str) or None,
     )
-    return answer(configuration(function), 201, call.request_id)
+    return answer(_described(call, function), 201, call.request_id)
 
 
 async def list_versions(call: Call, name: str) -> Response:
@@ -141,7 +145,7 @@ async def list_versions(call: Call, name: str) -> Response:
         query.get("Marker", ""),
         number(query, "MaxItems", 50),
     )
-    document: dict[str, Any] = {"Versions": [configuration(item, qualified=True) for item in page.items]}
+    document: dict[str, Any] = {"Versions": [_described(call, item, qualified=True) for item in page.items]}
     if page.marker is not None:
         document["NextMarker"] = page.marker
     return answer(document, 200, call.request_id)

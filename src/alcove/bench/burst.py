@@ -91,7 +91,7 @@ async def _machine(tier: VmTier) -> None:
 
 async def _floor(tier: VmTier) -> None:
     async with tier.bare_restore(Runtime.PYTHON) as agent:
-        await agent.batch(tier.sample_personality())
+        await agent.batch(tier.templates.sample_personality())
 
 
 async def _answer(tier: VmTier) -> None:

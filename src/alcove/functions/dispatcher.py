@@ -16,23 +16,21 @@ import math
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from alcove.errors import (
     HostError,
-    InvalidRequest,
     ProtocolError,
-    RetryLater,
-    SandboxError,
     SandboxGone,
     ThrottledError,
 )
 from alcove.functions.instance import Instance
 from alcove.functions.logs import TAIL_BYTES, LogStore
-from alcove.functions.model import LATEST, FunctionVersion, InvokeResult
+from alcove.functions.model import FunctionVersion, InvokeResult
 from alcove.functions.pool import Pool
+from alcove.functions.snapshots import SnapshotKeeper
 from alcove.host.resources import require_memory
 from alcove.sandbox.protocol import (
     Delivery,
@@ -44,8 +42,6 @@ from alcove.sandbox.protocol import (
     Sandbox,
     Tier,
 )
-from alcove.sandbox.vm_tier import VmTier
-from alcove.vmm.machine import RestoreError
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +81,7 @@ class Dispatcher:
             if key[0] in self._tiers
         }
         self._reaper: asyncio.Task[None] | None = None
+        self.snapshots = SnapshotKeeper(self._tiers)
 
     # Life
 
@@ -127,6 +124,7 @@ class Dispatcher:
         if self._reaper is not None:
             self._reaper.cancel()
             await asyncio.gather(self._reaper, return_exceptions=True)
+        await self.snapshots.close()
         # They release sandboxes: cut short, they would leave halves.
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
@@ -357,15 +355,9 @@ class Dispatcher:
 
     async def _obtain(self, tier: Tier, function: FunctionVersion) -> tuple[Sandbox, str, str, bool]:
         """Return a sandbox, how it started, why, and whether the code is in it already."""
-        if function.version != LATEST and isinstance(tier, VmTier):
-            workload = function.workload()
-            if await tier.has_snapshot(workload):
-                try:
-                    why = "no idle instance; the version has a snapshot"
-                    return await tier.start_snapshot(workload), "restored", why, True
-                except RestoreError as error:
-                    log.warning("snapshot of %s does not fit: %s", function.arn, error)
-                    await tier.drop_snapshot(workload)
+        restored = await self.snapshots.start(function)
+        if restored is not None:
+            return restored, "restored", "no idle instance; the version has a snapshot", True
         pool = self._pools.get((function.isolation, function.runtime))
         if pool is not None:
             sandbox = pool.claim()
@@ -405,14 +397,10 @@ class Dispatcher:
                     self._release(instance)
 
     async def snapshot(self, function: FunctionVersion) -> None:
-        """Save a published version after its init. What fails here fails only the speed: it is logged."""
-        tier = self._tiers.get(function.isolation)
-        if not isinstance(tier, VmTier):
-            return
-        try:
-            await tier.snapshot(function.workload())
-        except (SandboxError, RetryLater, HostError, InvalidRequest, InitError, TimeoutError) as error:
-            log.warning("no snapshot of %s: %s", function.arn, error)
+        await self.snapshots.take(function)
+
+    async def drop_snapshots(self, functions: Iterable[FunctionVersion]) -> None:
+        await self.snapshots.drop(functions)
 
 
 def _billed(duration_ms: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -137,6 +137,10 @@ class DispatcherProtocol(Protocol):
 
     async def snapshot(self, function: FunctionVersion) -> None:
         """Save a published version after its init code has run."""
+        ...
+
+    async def drop_snapshots(self, functions: Iterable[FunctionVersion]) -> None:
+        """Remove the snapshots of versions that are deleted."""
         ...
 
     def instances(self) -> list[dict[str, Any]]: ...

@@ -28,8 +28,8 @@ def publish_latest(
     description: str | None,
     code_sha256: str | None,
     revision_id: str | None,
-) -> tuple[FunctionVersion, bool]:
-    """Return the published version, and whether it is new; runs inside ``Database.write``.
+) -> FunctionVersion:
+    """Return the published version; runs inside ``Database.write``.
 
     Nothing new is made where nothing changed since the last version.
     """
@@ -46,7 +46,7 @@ def publish_latest(
     if function.next_version > 1:
         last = rows.find_version(connection, function.id, str(function.next_version - 1))
         if last is not None and same_configuration(records.from_row(function, last), latest):
-            return records.from_row(function, last), False
+            return records.from_row(function, last)
     published = replace(
         latest,
         version=str(function.next_version),
@@ -55,4 +55,4 @@ def publish_latest(
     )
     rows.put_version(connection, to_row(published))
     rows.set_next_version(connection, function.id, function.next_version + 1)
-    return published, True
+    return published

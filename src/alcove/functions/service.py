@@ -12,7 +12,7 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest
@@ -226,18 +226,18 @@ class FunctionService:
         """Make ``$LATEST`` an immutable version, and have its snapshot taken.
 
         Nothing new is made where nothing changed since the last version: that one is returned, as
-        on AWS. A snapshot that fails is logged; the version then starts without one.
+        on AWS, with a snapshot where it had lost its own. A snapshot that fails is logged; the version
+        then starts without one.
         """
-        published, new = await self._database.write(
+        published = await self._database.write(
             lambda connection: publish_latest(
                 connection, self._records, tenant, name, description, code_sha256, revision_id
             )
         )
-        if new:
-            try:
-                await self._dispatcher.snapshot(published)
-            except (AlcoveError, InitError) as error:
-                log.warning("no snapshot of %s: %s", published.arn, error)
+        try:
+            await self._dispatcher.snapshot(published)
+        except (AlcoveError, InitError) as error:
+            log.warning("no snapshot of %s: %s", published.arn, error)
         return published
 
     async def delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
@@ -245,18 +245,20 @@ class FunctionService:
         if version == LATEST:
             raise InvalidRequest("$LATEST version cannot be deleted without deleting the function.")
 
-        def change(connection: sqlite3.Connection) -> FunctionVersion:
+        def change(connection: sqlite3.Connection) -> Sequence[FunctionVersion]:
             function = find_function(connection, tenant, name)
-            found = self._records.find(connection, function, version or LATEST)
-            if version is None:
-                rows.delete_function(connection, function.id)
-            else:
+            if version is not None:
+                found = [self._records.find(connection, function, version)]
                 rows.delete_version(connection, function.id, version)
+                return found
+            found = [self._records.from_row(function, row) for row in rows.list_versions(connection, function.id)]
+            rows.delete_function(connection, function.id)
             return found
 
-        found = await self._database.write(change)
+        deleted = await self._database.write(change)
         self._drop(tenant, name)
-        await self._dispatcher.forget(found.function_arn, version)
+        await self._dispatcher.forget(deleted[0].function_arn, version)
+        await self._dispatcher.drop_snapshots(deleted)
         await self._collect()
 
     async def set_tags(self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]) -> None:

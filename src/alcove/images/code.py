@@ -36,6 +36,7 @@ from alcove.host.files import (
     require_space,
     write_json,
 )
+from alcove.host.locks import KeyedLock
 from alcove.images.code_compile import NOBODY, PYTHON, normalise, precompile
 from alcove.images.code_zip import check_package
 
@@ -72,7 +73,7 @@ class CodeStore:
         self._packages = private_folder(folder / "packages")
         self._built = private_folder(folder / "built")
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="code-build")
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = KeyedLock()
         self._pins: Counter[str] = Counter()
 
     def recover(self) -> None:
@@ -110,13 +111,8 @@ class CodeStore:
         loop = asyncio.get_running_loop()
         sha256 = await loop.run_in_executor(self._executor, lambda: hashlib.sha256(package).hexdigest())
         kind = f"{PYTHON if python else 'plain'}-{BUILD_FORMAT}"
-        lock = self._locks.setdefault(sha256 + kind, asyncio.Lock())
-        try:
-            async with lock:
-                return await loop.run_in_executor(self._executor, self._build, package, sha256, kind)
-        finally:
-            if not lock.locked():
-                self._locks.pop(sha256 + kind, None)
+        async with self._locks.held(sha256 + kind):
+            return await loop.run_in_executor(self._executor, self._build, package, sha256, kind)
 
     async def collect(self, in_use: set[tuple[str, str]]) -> None:
         """Remove each package and image that neither ``in_use`` (pairs of them) nor a pin names."""

@@ -74,6 +74,16 @@ def find_guest_image(images_dir: Path) -> GuestImage | None:
     return max(found, key=lambda image: image.root.stat().st_ctime, default=None)
 
 
+def remove_other_images(kept: GuestImage) -> None:
+    """Remove every image but this one; machines that run from another keep its files open. For the owner of the
+    folder, at its start.
+    """
+    folder = kept.root.parent
+    for other in folder.parent.glob("[!.]*"):
+        if other.name != folder.name:
+            shutil.rmtree(other, ignore_errors=True)
+
+
 def build_guest_image(images_dir: Path, *, progress: Callable[[str], None], refresh: bool = False) -> GuestImage:
     """Return the current image, building it where it is missing; ``refresh`` asks for the newest packages.
 

@@ -16,6 +16,7 @@ from alcove.images.guest import build_guest_image
 from alcove.images.rehearsal import rehearsal_image
 from alcove.sandbox.container_tier import ContainerTier
 from alcove.sandbox.protocol import Isolation, Tier
+from alcove.sandbox.vm_launcher import Launcher
 from alcove.sandbox.vm_tier import VmTier
 from alcove.vmm.accelerator import Accelerator, probe
 from alcove.vmm.jail import build_jail
@@ -32,6 +33,7 @@ async def open_engine(
     dns: tuple[str, ...] = (),
     accelerator: str = "auto",
     waiting: int = 1,
+    snapshot_bytes: int = 4 << 30,
     isolations: frozenset[Isolation] = frozenset(Isolation),
     progress: Callable[[str], None] = log.info,
 ) -> tuple[dict[Isolation, Tier], Network]:
@@ -50,7 +52,7 @@ async def open_engine(
         jail = await asyncio.to_thread(build_jail, state / "jail")
         chosen = await asyncio.to_thread(_accelerator, accelerator, state, image.kernel)
         log.info("accelerator: %s (%s)", chosen.kind, chosen.reason)
-        tier = VmTier(
+        launcher = Launcher(
             state=state,
             tag=tag,
             image=image,
@@ -58,9 +60,8 @@ async def open_engine(
             accelerator=chosen,
             network=network,
             rehearsal_image=sample,
-            waiting=waiting,
         )
-        tiers[Isolation.VM] = tier
+        tiers[Isolation.VM] = VmTier(launcher, state, waiting=waiting, snapshot_bytes=snapshot_bytes)
     for isolation in (Isolation.GVISOR, Isolation.PROCESS):
         if isolation in isolations:
             try:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NewType, Protocol
+from typing import Any, NewType, Protocol, runtime_checkable
+
+from alcove.errors import SandboxError
 
 SandboxId = NewType("SandboxId", str)
 TenantId = NewType("TenantId", str)
@@ -161,9 +163,30 @@ class Tier(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
+class SnapshotTier(Tier, Protocol):
+    """A tier that can save a version after its init code has run, and restore it from that."""
+
+    async def snapshot(self, workload: Workload) -> None:
+        """Save the version, unless that was done. Raises ``InitError`` where its code fails."""
+        ...
+
+    def has_snapshot(self, workload: Workload) -> bool: ...
+
+    async def start_snapshot(self, workload: Workload) -> Sandbox:
+        """Restore the version, loaded. Raises ``SnapshotUnfit`` where there is no snapshot that fits."""
+        ...
+
+    async def drop_snapshot(self, workload: Workload) -> None: ...
+
+
 class InitError(Exception):
     """The tenant's init code failed; ``document`` is the FAILURE JSON."""
 
     def __init__(self, document: bytes) -> None:
         super().__init__(document.decode(errors="replace"))
         self.document = document
+
+
+class SnapshotUnfit(SandboxError):
+    """There is no snapshot of the version, or none that can be restored here."""

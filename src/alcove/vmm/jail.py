@@ -89,6 +89,13 @@ def build_jail(folder: Path) -> Jail:
     return Jail(root, name)
 
 
+def remove_other_jails(kept: Jail) -> None:
+    """Remove the jails of other QEMUs; only where no machine runs in them."""
+    for root in kept.root.parent.iterdir():
+        if root != kept.root:
+            shutil.rmtree(root, ignore_errors=True)
+
+
 def _files() -> list[Path]:
     listing = subprocess.run(["/usr/bin/ldd", str(PROGRAM)], capture_output=True, text=True, check=True).stdout
     libraries = {Path(found) for found in re.findall(r"(/\S+) \(0x", listing)}

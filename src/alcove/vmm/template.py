@@ -148,6 +148,9 @@ class MachineStore:
             self._discard(key, str(error))
             return None
 
+    def has(self, key: str) -> bool:
+        return (self._folder / key / "manifest.json").exists()
+
     def remove(self, key: str) -> None:
         shutil.rmtree(self._folder / key, ignore_errors=True)
 

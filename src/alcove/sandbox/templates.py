@@ -1,0 +1,129 @@
+"""Templates: for each runtime one machine, booted and rehearsed once, then saved; all others are restored from it.
+
+It is built on shared memory that is sealed afterwards; restored machines map it privately. Its name tells all that it
+depends on, so a change of any of that gives another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alcove.errors import SandboxError
+from alcove.host.memory import create_memory
+from alcove.images.code import IMAGE_SIZE
+from alcove.sandbox.protocol import Runtime, Start
+from alcove.sandbox.record import new_id
+from alcove.sandbox.shelf import Shelf
+from alcove.sandbox.vm import CODE_DRIVE, VmSandbox, personality
+from alcove.sandbox.vm_launcher import MEMORY_MIB, Launcher
+from alcove.vmm.machine import anonymous_file
+from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB
+from alcove.vmm.template import MachineStore, SavedMachine, machine_key
+
+log = logging.getLogger(__name__)
+
+BOOT_TIMEOUT_S = 120.0
+# How many times a template's machine rehearses before it is saved: the second finds the paths of the first warm.
+REHEARSALS = 2
+# What the guest's kernel has put off (RCU callbacks, work queues) it does before it is saved: else each restored
+# machine would do it, before its first answer.
+SETTLE_S = 1.0
+# Bump when the engine changes what a saved machine holds.
+ENGINE = 1
+
+
+class Templates:
+    """Owner of the folder of templates."""
+
+    def __init__(self, launcher: Launcher, folder: Path) -> None:
+        self.shelf = Shelf(MachineStore(folder))
+        self._launcher = launcher
+
+    def key(self, runtime: Runtime) -> str:
+        launcher = self._launcher
+        kind = launcher.accelerator.kind
+        return machine_key(
+            engine=ENGINE,
+            image=launcher.image.digest,
+            qemu=launcher.jail.digest,
+            accelerator=str(kind),
+            cpu=kind.cpu(),
+            memory_mib=MEMORY_MIB,
+            command_line=KERNEL_COMMAND_LINE,
+            runtime=str(runtime),
+        )
+
+    async def get(self, runtime: Runtime, progress: Callable[[str], None] = log.info) -> SavedMachine:
+        """Return the runtime's template, made where there is none. Raises ``SandboxError``, ``CapacityError``."""
+        key = self.key(runtime)
+        found = self.shelf.get(key)
+        if found is not None:
+            return found
+        async with self.shelf.locks.held(key):
+            found = await self.shelf.find_locked(key)
+            if found is None:
+                progress(f"template {runtime}: booting a machine to save")
+                found = await self._build(runtime, key)
+                progress(f"template {runtime}: saved, {found.memory_bytes() >> 20} MiB")
+            return found
+
+    async def discard(self, saved: SavedMachine) -> None:
+        """Drop a template that does not fit, unless another has taken its place."""
+        if self.shelf.get(saved.key) is saved:
+            await self.shelf.drop(saved.key)
+
+    async def retain_current(self) -> None:
+        """Remove the templates of other images, accelerators and QEMUs."""
+        await self.shelf.retain({self.key(runtime) for runtime in Runtime})
+
+    async def _build(self, runtime: Runtime, key: str) -> SavedMachine:
+        memory = create_memory(f"alcove-{key[:8]}", MEMORY_MIB * MIB)
+        try:
+            # Without a tap: the state must fit machines with and without a network.
+            sandbox = await self._launcher.launch(
+                runtime, Start.BOOTED, memory_fd=memory, share=True, boot=True, network=False
+            )
+            try:
+                await sandbox.boot(BOOT_TIMEOUT_S)
+                for _ in range(REHEARSALS):
+                    await sandbox.agent.batch(self.sample_personality(), {"op": "release_address"})
+                    sandbox.personalised = True
+                    await sandbox.rehearse()
+                state = await save(sandbox)
+            except SandboxError as error:
+                console = await sandbox.machine.console()
+                log.warning("template %s failed: %s\n%s", runtime, error, console[-2000:])
+                raise
+            finally:
+                await sandbox.close()
+            launcher = self._launcher
+            facts = {"runtime": str(runtime), "image": launcher.image.digest, "qemu": launcher.jail.digest}
+            return await self.shelf.save(key, memory, state, facts)
+        except BaseException:
+            os.close(memory)
+            raise
+
+    def sample_personality(self) -> dict[str, Any]:
+        """Return a machine's personalising, with an address that is nobody's."""
+        network = self._launcher.network
+        return personality(new_id(), None if network is None else network.sample_config())
+
+
+async def save(sandbox: VmSandbox) -> bytes:
+    """Bring the guest to rest and return the device state; the memory is complete then."""
+    await sandbox.prepare_to_save()
+    await asyncio.sleep(SETTLE_S)
+    await sandbox.machine.pause()
+    await sandbox.machine.swap(CODE_DRIVE, None, size=IMAGE_SIZE)
+    await sandbox.machine.drop_unused()
+    state = anonymous_file("alcove-state")
+    try:
+        await sandbox.machine.save(state)
+        return os.pread(state, os.fstat(state).st_size, 0)
+    finally:
+        os.close(state)

@@ -1,0 +1,218 @@
+"""Launches machines: a QEMU in its jail, connected to, which boots or waits for a state.
+
+The launcher owns every machine that lives, the users they run as and their records; what it cannot launch whole it
+frees again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from alcove.errors import CapacityError
+from alcove.host.cgroup import Cgroup
+from alcove.host.files import private_folder
+from alcove.host.io_uring import io_uring_works
+from alcove.host.network import Network
+from alcove.host.resources import start_failure
+from alcove.host.threads import to_the_end
+from alcove.images.code import IMAGE_SIZE
+from alcove.images.guest import GuestImage
+from alcove.sandbox.protocol import Runtime, SandboxId, Start
+from alcove.sandbox.record import RecordStore, new_id
+from alcove.sandbox.vm import CODE_DRIVE, VmResources, VmSandbox, destroy
+from alcove.vmm.accelerator import Accelerator
+from alcove.vmm.jail import FIRST_USER, USERS, Jail
+from alcove.vmm.machine import Machine
+from alcove.vmm.qmp import listen
+from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, AcceleratorKind, Boot, Channel, DiskIo, Drive, MachineSpec
+
+# The largest function (3,008 MB) and what the guest's kernel and agent need. The file is sparse and shared: one
+# template serves every size, and cgroups inside and outside hold each function to its own.
+MEMORY_MIB = 3328
+# Outside a function's own limit: QEMU itself, its translation buffer, the guest's kernel.
+OVERHEAD_MIB = 512
+HOST_PIDS = 64
+# Emulation takes 10 to 30 times the processor time for the same work. A function is limited to its share of work, not
+# of time, or the smallest would take a minute to start; among themselves functions keep the proportion by their
+# weights.
+EMULATION_COST = 10.0
+
+
+class Launcher:
+    """See the module's docstring. ``live`` holds every machine that was launched and not released yet."""
+
+    def __init__(
+        self,
+        *,
+        state: Path,
+        tag: str,
+        image: GuestImage,
+        jail: Jail,
+        accelerator: Accelerator,
+        network: Network | None,
+        rehearsal_image: Path,
+    ) -> None:
+        self.tag = tag
+        self.image = image
+        self.jail = jail
+        self.accelerator = accelerator
+        self.network = network
+        self.records = RecordStore(private_folder(state / "sandboxes"))
+        self.live: set[VmSandbox] = set()
+        self.closing = False
+        self._rehearsal_image = rehearsal_image
+        self._cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
+        self._disk_io = DiskIo.IO_URING if io_uring_works() else DiskIo.THREADS
+        self._users = iter(range(FIRST_USER, FIRST_USER + USERS))
+        self._taken: set[int] = set()
+
+    async def launch(
+        self,
+        runtime: Runtime,
+        start: Start,
+        *,
+        memory_fd: int,
+        share: bool = False,
+        boot: bool = False,
+        network: bool = True,
+    ) -> VmSandbox:
+        """Launch a machine and connect to it; everything is freed again where that fails.
+
+        ``share`` lets it write to ``memory_fd`` itself, else it maps the memory privately.
+        """
+        if self.closing:
+            raise CapacityError("the service is stopping")
+        id = new_id()
+        user = self._take_user()
+        folder = self.records.create(id, {"tier": "vm", "step": "launching", "user": user})
+        resources = VmResources(id, folder, Cgroup(self.tag, id), user, cpu_scale=self._cpu_scale)
+        sandbox: VmSandbox | None = None
+        try:
+            await to_the_end(resources.cgroup.create)
+            resources.cgroup.set_limits(memory_bytes=(MEMORY_MIB + OVERHEAD_MIB) * MIB, pids=HOST_PIDS)
+            if network and self.network is not None:
+                resources.tap = await self.network.tap()
+            resources.machine = await self._start_machine(resources, memory_fd, share=share, boot=boot)
+            if resources.tap is not None:
+                resources.tap.close()
+            sandbox = self.sandbox(resources, runtime, start)
+            sandbox.record("launched")
+            await sandbox.connect()
+        except BaseException as error:
+            if sandbox is not None:
+                sandbox.detach()
+            await destroy(resources, self.network, self.records)
+            self._taken.discard(user)
+            if isinstance(error, OSError):
+                raise start_failure(error, "machine") from error
+            raise
+        self.live.add(sandbox)
+        return sandbox
+
+    def sandbox(self, resources: VmResources, runtime: Runtime, start: Start) -> VmSandbox:
+        """Return the sandbox of a machine that runs: launched now, or by an earlier daemon."""
+        return VmSandbox(
+            resources,
+            runtime,
+            start,
+            network=self.network,
+            records=self.records,
+            rehearsal_image=self._rehearsal_image,
+            release=self._released,
+        )
+
+    def adopted(self, sandbox: VmSandbox) -> None:
+        """Own a machine that an earlier daemon launched."""
+        self._taken.add(sandbox.resources.user)
+        self.live.add(sandbox)
+
+    def resources(self, id: SandboxId, user: int, machine: Machine) -> VmResources:
+        """Return what a machine of an earlier daemon owns, less its tap."""
+        return VmResources(id, self.records.folder / id, Cgroup(self.tag, id), user, None, machine, self._cpu_scale)
+
+    async def close(self, keep: Callable[[VmSandbox], bool]) -> None:
+        """Launch no more. Destroy every machine but those to ``keep``, which a later daemon adopts."""
+        self.closing = True
+        for sandbox in list(self.live):
+            if keep(sandbox):
+                await sandbox.leave()
+            else:
+                await sandbox.close()
+
+    async def _start_machine(self, resources: VmResources, memory_fd: int, *, share: bool, boot: bool) -> Machine:
+        with contextlib.ExitStack() as stack:
+            sockets = {
+                name: stack.enter_context(listen(resources.folder / f"{name}.sock"))
+                for name in ("qmp", "agent", "invoke")
+            }
+
+            def open_file(path: Path) -> int:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                return fd
+
+            image = self.image
+            spec = self.spec(
+                resources.id,
+                memory_fd,
+                open_file(image.root),
+                sockets,
+                share=share,
+                boot=Boot(open_file(image.kernel), open_file(image.initrd), KERNEL_COMMAND_LINE) if boot else None,
+                tap_fd=resources.tap.fd if resources.tap is not None else None,
+            )
+            return await Machine.launch(
+                spec,
+                self.jail,
+                user=resources.user,
+                cgroup_files=resources.cgroup.procs_files(),
+                monitor_path=resources.folder / "qmp.sock",
+            )
+
+    def spec(
+        self,
+        name: str,
+        memory_fd: int,
+        root_fd: int,
+        sockets: Mapping[str, socket.socket],
+        *,
+        share: bool = False,
+        boot: Boot | None = None,
+        tap_fd: int | None = None,
+    ) -> MachineSpec:
+        """Return the machine that fits every saved state of this engine."""
+        return MachineSpec(
+            name=name,
+            accelerator=self.accelerator.kind,
+            memory_mib=MEMORY_MIB,
+            memory_fd=memory_fd,
+            share=share,
+            drives=(Drive("root", root_fd), Drive(CODE_DRIVE, None, size=IMAGE_SIZE)),
+            channels=(
+                Channel("alcove.agent", sockets["agent"].fileno()),
+                Channel("alcove.invoke", sockets["invoke"].fileno()),
+            ),
+            qmp_fd=sockets["qmp"].fileno(),
+            tap_fd=tap_fd,
+            boot=boot,
+            disk_io=self._disk_io,
+        )
+
+    def _take_user(self) -> int:
+        for _ in range(USERS):
+            user = next(self._users, None)
+            if user is None:
+                self._users = iter(range(FIRST_USER, FIRST_USER + USERS))
+                continue
+            if user not in self._taken:
+                self._taken.add(user)
+                return user
+        raise CapacityError("every machine user is taken", hint="stop sandboxes, then try again")
+
+    def _released(self, sandbox: VmSandbox) -> None:
+        self.live.discard(sandbox)
+        self._taken.discard(sandbox.resources.user)

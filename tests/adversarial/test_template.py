@@ -57,7 +57,7 @@ async def test_a_damaged_template_is_made_anew(lab: Lab, damage: str, caplog: py
                 guest = await damaged.load(PLAIN, how=Start.RESTORED)
                 assert await guest.call(1) == 1
                 await damaged.close(show=False)
-        assert json.loads((folder / "manifest.json").read_text())["memory"]
+        assert json.loads((folder / "manifest.json").read_text())["memory_sha256"]
 
 
 def misfit(key: str) -> SavedMachine:

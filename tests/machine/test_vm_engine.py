@@ -18,7 +18,7 @@ from alcove.host.cgroup import find_hierarchy
 from alcove.host.memory import is_sealed
 from alcove.sandbox.protocol import Delivery, InitError, Runtime, SnapshotUnfit, Start
 from alcove.sandbox.vm_launcher import HOST_PIDS, MEMORY_MIB, OVERHEAD_MIB
-from alcove.vmm.jail import FIRST_USER, USERS
+from alcove.vmm.jail import machine_users
 
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -70,7 +70,8 @@ async def test_a_waiting_machine_is_taken_and_replaced(lab: Lab) -> None:
         await until(lambda: lab.tier.waiting.count(key) == 1)
     finally:
         lab.tier.waiting.size = 0
-        lab.tier.waiting.forget(lab.tier.templates.key(Runtime.PYTHON))
+        for runtime in Runtime:
+            lab.tier.waiting.forget(lab.tier.templates.key(runtime))
         await lab.close(show=False)
         await until(lambda: not lab.tier.launcher.live)
 
@@ -182,7 +183,7 @@ async def test_the_process_has_no_rights(lab: Lab, loaded: Guest) -> None:
     facts = status(loaded.pid)
     users = {int(word) for word in facts["Uid"].split()} | {int(word) for word in facts["Gid"].split()}
     assert users == {loaded.sandbox.resources.user}
-    assert FIRST_USER <= users.pop() < FIRST_USER + USERS
+    assert users.pop() in machine_users(lab.tag)
     assert facts["Groups"] == ""
     assert facts["NoNewPrivs"] == "1"
     for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):

@@ -9,7 +9,7 @@ import pytest
 
 from alcove.errors import HostError
 from alcove.vmm import jail as module
-from alcove.vmm.jail import FIRMWARE, PROGRAM, Jail, build_jail, remove_other_jails
+from alcove.vmm.jail import FIRMWARE, PROGRAM, USERS, Jail, build_jail, machine_users, remove_other_jails
 
 
 @pytest.fixture
@@ -51,6 +51,13 @@ def test_it_is_built_once_and_anew_for_another_program(program: Path, tmp_path: 
 def test_a_relative_folder_works(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert build_jail(Path("jail")).root.is_absolute()
+
+
+def test_each_instance_has_users_of_its_own() -> None:
+    first, second = machine_users("0123abcd"), machine_users("0123abce")
+    assert len(first) == USERS
+    assert not set(first) & set(second)
+    assert machine_users("ffffffff")[-1] < 1 << 31
 
 
 def test_an_interrupted_build_leaves_nothing(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

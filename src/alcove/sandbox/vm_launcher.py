@@ -7,6 +7,7 @@ frees again.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from alcove.sandbox.protocol import Runtime, SandboxId, Start
 from alcove.sandbox.record import RecordStore, new_id
 from alcove.sandbox.vm import CODE_DRIVE, VmResources, VmSandbox, destroy
 from alcove.vmm.accelerator import Accelerator
-from alcove.vmm.jail import FIRST_USER, USERS, Jail
+from alcove.vmm.jail import USERS, Jail, machine_users
 from alcove.vmm.machine import Machine
 from alcove.vmm.qmp import listen
 from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, AcceleratorKind, Boot, Channel, DiskIo, Drive, MachineSpec
@@ -67,7 +68,7 @@ class Launcher:
         self._rehearsal_image = rehearsal_image
         self._cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
         self._disk_io = DiskIo.IO_URING if io_uring_works() else DiskIo.THREADS
-        self._users = iter(range(FIRST_USER, FIRST_USER + USERS))
+        self._users = itertools.cycle(machine_users(tag))
         self._taken: set[int] = set()
 
     async def launch(
@@ -203,11 +204,7 @@ class Launcher:
         )
 
     def _take_user(self) -> int:
-        for _ in range(USERS):
-            user = next(self._users, None)
-            if user is None:
-                self._users = iter(range(FIRST_USER, FIRST_USER + USERS))
-                continue
+        for user in itertools.islice(self._users, USERS):
             if user not in self._taken:
                 self._taken.add(user)
                 return user

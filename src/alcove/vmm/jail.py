@@ -26,8 +26,9 @@ FIRMWARE = ("bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin")
 # QEMU loads its emulation as a module when it starts.
 MODULES = ("/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",)
 _FIRMWARE_FOLDERS = (Path("/usr/share/qemu"), Path("/usr/share/seabios"))
-# Users of machines: a range that no distribution's tool hands out.
-FIRST_USER = 2_000_000
+# Users of machines: ranges that no distribution's tool hands out, one for each instance on the host.
+_FIRST_USER = 2_000_000
+_INSTANCES = 4096
 USERS = 65_536
 
 # The shell joins the cgroups while it is still root in the host's view, so that no instruction of QEMU's runs outside
@@ -57,6 +58,12 @@ class Jail:
             str(self.root), str(user), " ".join(map(str, cgroup_files)),
             str(PROGRAM), *arguments,
         ]  # fmt: skip
+
+
+def machine_users(tag: str) -> range:
+    """Return the users of the machines of the instance with this tag (hexadecimal)."""
+    first = _FIRST_USER + int(tag, 16) % _INSTANCES * USERS
+    return range(first, first + USERS)
 
 
 def build_jail(folder: Path) -> Jail:

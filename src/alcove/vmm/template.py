@@ -35,8 +35,11 @@ def machine_key(**parts: Any) -> str:
 
 
 def memory_digest(fd: int) -> str:
-    """Return a digest of a memory file: of its data runs and where they lie."""
-    digest = hashlib.blake2b(digest_size=16)
+    """Return a digest of a memory file: of its data runs and where they lie.
+
+    SHA-256, because processors compute it themselves: a restore after the daemon's start waits for this.
+    """
+    digest = hashlib.sha256()
     for start, end in extents(fd):
         digest.update(f"{start}-{end};".encode())
         position = start
@@ -114,9 +117,9 @@ class MachineStore:
             (work / "state").write_bytes(state)
             manifest = {
                 "facts": facts,
-                "memory": memory_digest(memory_fd),
+                "memory_sha256": memory_digest(memory_fd),
                 "memory_size": os.fstat(memory_fd).st_size,
-                "state": hashlib.blake2b(state, digest_size=16).hexdigest(),
+                "state_sha256": hashlib.sha256(state).hexdigest(),
             }
             write_json(work / "manifest.json", manifest)
         return SavedMachine(key, memory_fd, _open_state(target / "state"))
@@ -127,7 +130,7 @@ class MachineStore:
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
             state = (folder / "state").read_bytes()
-            if hashlib.blake2b(state, digest_size=16).hexdigest() != manifest["state"]:
+            if hashlib.sha256(state).hexdigest() != manifest["state_sha256"]:
                 raise ValueError("the device state was altered")
             memory_fd = load_memory(folder / "memory", f"alcove-{key[:8]}")
         except FileNotFoundError:
@@ -139,7 +142,7 @@ class MachineStore:
             return None
         try:
             size = os.fstat(memory_fd).st_size
-            if size != manifest["memory_size"] or memory_digest(memory_fd) != manifest["memory"]:
+            if size != manifest["memory_size"] or memory_digest(memory_fd) != manifest["memory_sha256"]:
                 raise ValueError("the memory was altered")
             assert is_sealed(memory_fd)
             return SavedMachine(key, memory_fd, _open_state(folder / "state"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from alcove.sandbox.agent import AgentClient
 from alcove.wire.frame import HEADER, MAX_PAYLOAD, Decoder, Frame, Kind, encode
 
 Answer = Callable[[Frame], bytes]
+CHUNK = 256 * 1024
 
 
 @contextlib.asynccontextmanager
@@ -70,7 +72,7 @@ async def test_anything_else_ends_the_channel(tmp_path: Path, bad: str) -> None:
             with pytest.raises(ProtocolError):
                 await client.request("hello", timeout_s=5)
         with pytest.raises(ProtocolError):
-            client.send_data(1, b"x")
+            await client.send_data(1, b"x")
 
 
 async def test_a_reply_to_nobody_is_dropped(tmp_path: Path) -> None:
@@ -142,3 +144,48 @@ async def test_another_protocol_is_refused(tmp_path: Path) -> None:
     async with talking(tmp_path, lambda frame: encode(Kind.REPLY, frame.id, b'{"protocol": 99}')) as client:
         with pytest.raises(ProtocolError, match="99"):
             await client.hello(5)
+
+
+@contextlib.asynccontextmanager
+async def silent(path: Path) -> AsyncIterator[tuple[AgentClient, socket.socket]]:
+    """A client, and the other end of its channel, which reads nothing by itself."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path / "agent.sock"))
+        listener.listen()
+        listener.setblocking(False)
+        client = await AgentClient.connect(path / "agent.sock")
+        end, _ = await asyncio.get_running_loop().sock_accept(listener)
+    with end:
+        end.setblocking(False)
+        yield client, end
+        client.close()
+
+
+async def test_what_is_sent_waits_for_a_guest_that_reads_slowly(tmp_path: Path) -> None:
+    """However much is to be copied, little of it is held here."""
+    sent = 0
+
+    async def copy(client: AgentClient) -> None:
+        nonlocal sent
+        for _ in range(256):
+            await client.send_data(1, bytes(CHUNK))
+            sent += CHUNK
+
+    async with silent(tmp_path) as (client, end):
+        copying = asyncio.create_task(copy(client))
+        await asyncio.sleep(0.1)
+        assert sent <= 2 << 20
+        received = 0
+        while received < 64 << 20:
+            received += len(await asyncio.get_running_loop().sock_recv(end, 1 << 20))
+        await copying
+        assert sent == 64 << 20
+
+
+async def test_who_waits_to_send_is_told_that_the_guest_is_gone(tmp_path: Path) -> None:
+    async with silent(tmp_path) as (client, end):
+        with pytest.raises(SandboxGone):
+            async with asyncio.timeout(10):
+                while True:
+                    asyncio.get_running_loop().call_later(0.05, end.close)
+                    await client.send_data(1, bytes(CHUNK))

@@ -37,6 +37,8 @@ class AgentClient(asyncio.Protocol):
         self._pending: dict[int, tuple[str, asyncio.Future[dict[str, Any]]]] = {}
         self._next = 0
         self._failure: SandboxError | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
         self.on_log: LogHandler = lambda process, stream, data: None
         self.on_event: EventHandler = lambda event: None
 
@@ -74,8 +76,9 @@ class AgentClient(asyncio.Protocol):
             raise ProtocolError(f"the agent speaks protocol {reply.get('protocol')!r}, not {PROTOCOL_VERSION}")
         return reply
 
-    def send_data(self, stream: int, chunk: bytes) -> None:
-        """Send bytes of a ``copy_code`` stream."""
+    async def send_data(self, stream: int, chunk: bytes) -> None:
+        """Send bytes of a ``copy_code`` stream, as fast as the guest takes them."""
+        await self._writable.wait()
         if self._failure is not None:
             raise self._failure
         assert self._transport is not None
@@ -96,6 +99,12 @@ class AgentClient(asyncio.Protocol):
                 self._receive(frame.kind, frame.id, frame.payload)
         except (FrameError, ValueError, TypeError, RecursionError) as error:
             self._fail(ProtocolError(f"the agent's channel carried garbage: {error}"))
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(SandboxGone("the agent's channel closed"))
@@ -123,6 +132,7 @@ class AgentClient(asyncio.Protocol):
     def _fail(self, failure: SandboxError) -> None:
         if self._failure is None:
             self._failure = failure
+        self._writable.set()
         if self._transport is not None:
             self._transport.abort()
         for _, answer in self._pending.values():

@@ -13,12 +13,14 @@ import logging
 import os
 import secrets
 import subprocess
+import tarfile
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from alcove.errors import AlcoveError, SandboxError, SandboxGone
 from alcove.host.cgroup import Cgroup
@@ -270,9 +272,10 @@ class VmSandbox:
     async def _copy(self, image: Path) -> None:
         """Send the package's files into the guest as a tar stream."""
         await self.agent.request("copy_begin", stream=1, path=TASK_ROOT)
-        archive = await to_the_end(_tar_of, image)
-        for start in range(0, len(archive), _COPY_CHUNK):
-            self.agent.send_data(1, archive[start : start + _COPY_CHUNK])
+        with tempfile.TemporaryFile() as archive:
+            await to_the_end(_write_tar, image, archive)
+            while chunk := await to_the_end(archive.read, _COPY_CHUNK):
+                await self.agent.send_data(1, chunk)
         await self.agent.request("copy_end", stream=1, path=TASK_ROOT, timeout_s=120)
 
     def _settle(self, workload: Workload) -> None:
@@ -410,12 +413,10 @@ def _limits(memory_mib: int) -> dict[str, Any]:
     return {"op": "limits", "memory_mib": memory_mib, "pids": GUEST_PIDS}
 
 
-def _tar_of(image: Path) -> bytes:
-    """Return the package's files as a tar archive (sqfs2tar is no package of Debian 12's base: unsquashfs unpacks)."""
-    import io
-    import tarfile
-    import tempfile
-
+def _write_tar(image: Path, archive: IO[bytes]) -> None:
+    """Write the package's files as a tar archive and go to its start. (sqfs2tar is no package of Debian 12's base:
+    unsquashfs unpacks.)
+    """
     with tempfile.TemporaryDirectory(prefix="alcove-copy-") as work:
         root = Path(work) / "root"
         subprocess.run(
@@ -423,10 +424,9 @@ def _tar_of(image: Path) -> bytes:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            archive.add(root, arcname=".")
-        return buffer.getvalue()
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            tar.add(root, arcname=".")
+    archive.seek(0)
 
 
 _REHEARSAL = (

@@ -21,8 +21,9 @@ from alcove.errors import InvalidRequest
 
 ENVIRONMENT_PREFIX = "ALCOVE_"
 DEFAULT_FILE = Path("/etc/alcove/alcove.toml")
-# sockaddr_un holds 108 bytes; some clients stop at 104 (unix(7)).
+# sockaddr_un holds 108 bytes, the last a NUL; some clients stop at 104 (unix(7)).
 _SOCKET_PATH_LIMIT = 104
+_OWN_SOCKET_PATH_LIMIT = 107
 
 
 class Address(NamedTuple):
@@ -196,6 +197,12 @@ def load_settings(*, file: Path | None = None, environment: Mapping[str, str], f
     for name, value in flags.items():
         values[name] = known[name].parse(value, known[name].flag)
     chosen = Settings(**values)
+    # Of the sockets in the state folder, the longest path.
+    if len(str(chosen.state / "sandboxes/s-0123456789ab/invoke.sock")) > _OWN_SOCKET_PATH_LIMIT:
+        raise InvalidRequest(
+            f"the path {chosen.state} is too long for the sockets in it ({_OWN_SOCKET_PATH_LIMIT} bytes)",
+            hint="choose a shorter folder with --state",
+        )
     if len(str(chosen.api_socket)) > _SOCKET_PATH_LIMIT:
         raise InvalidRequest(
             f"the path {chosen.api_socket} is too long for a socket ({_SOCKET_PATH_LIMIT} bytes)",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import mmap
 import os
 import re
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.machine.lab import PLAIN, Guest, Lab, leftovers, until
+from tests.machine.lab import ANYTHING, PLAIN, Guest, Lab, leftovers, package, until
 
 from alcove.errors import SandboxError, SandboxGone
 from alcove.host.cgroup import find_hierarchy
 from alcove.host.memory import is_sealed
-from alcove.sandbox.protocol import Delivery, InitError, Runtime, SnapshotUnfit, Start
+from alcove.sandbox.protocol import CodeImage, Delivery, InitError, Runtime, SnapshotUnfit, Start
 from alcove.sandbox.vm_launcher import HOST_PIDS, MEMORY_MIB, OVERHEAD_MIB
 from alcove.vmm.jail import machine_users
 
@@ -34,6 +36,16 @@ async def test_every_start_serves_code_that_comes_either_way(lab: Lab, how: Star
     assert await guest.call({"n": 1}) == {"n": 1}
     assert await guest.call({"n": 2}) == {"n": 2}
     assert all(duration >= 0 for duration in guest.sandbox.phases_ms.values())
+
+
+async def test_a_large_package_is_copied_whole(lab: Lab) -> None:
+    data = "".join(f"{number:07}\n" for number in range(3 << 20))
+    built = await lab.code.build(package({"app.py": ANYTHING, "data.txt": data}), python=True)
+    load = await lab.workload()
+    guest = await lab.start()
+    await guest.sandbox.load(replace(load, code=CodeImage(built.digest, built.path)), Delivery.COPIED)
+    found = await guest.do("import hashlib; result = hashlib.md5(open('/var/task/data.txt', 'rb').read()).hexdigest()")
+    assert found == hashlib.md5(data.encode()).hexdigest()
 
 
 async def test_a_rehearsed_machine_forgets_the_rehearsal(lab: Lab) -> None:

@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +74,27 @@ def test_not_root_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sudo" in error.hint
 
 
-def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def folder() -> Iterator[str]:
+    """Short, as the path of a socket must be."""
+    with tempfile.TemporaryDirectory(prefix="a-") as path:
+        yield path
+
+
+def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        error = run("--listen", address, "--state", f"{tmp_path}/s", "--run", f"{tmp_path}/r")
+        error = run("--listen", address, "--state", f"{folder}/s", "--run", f"{folder}/r")
     assert isinstance(error, HostError)
     assert f"can't listen on {address}: 127.0.0.1: in use" in str(error)
 
 
-def test_pool_sets_what_no_own_flag_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pool_sets_what_no_own_flag_sets(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     seen: list[Settings] = []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(serve, "run_server", seen.append)
-    folders = ("--state", f"{tmp_path}/s", "--run", f"{tmp_path}/r", "--listen", "127.0.0.1:0")
+    folders = ("--state", f"{folder}/s", "--run", f"{folder}/r", "--listen", "127.0.0.1:0")
     result = CliRunner().invoke(root, ["serve", *folders, "--pool", "3", "--pool-nodejs", "0"])
     assert result.exit_code == 0, result.output
     assert (seen[0].pool_python, seen[0].pool_nodejs, seen[0].pool_provided) == (3, 0, 3)

@@ -104,7 +104,7 @@ def test_what_was_interrupted_is_reaped(tmp_path: Path) -> None:
 
 def test_room_is_asked_for(tmp_path: Path) -> None:
     require_space(tmp_path, 1, "a test")
-    with pytest.raises(CapacityError, match="not enough disk for a test") as caught:
+    with pytest.raises(CapacityError, match="not enough room for a test") as caught:
         require_space(tmp_path, 1 << 60, "a test")
     assert caught.value.hint
 

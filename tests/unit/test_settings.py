@@ -85,9 +85,11 @@ def test_a_file_that_is_missing_or_not_toml_is_refused(tmp_path: Path) -> None:
         load_settings(file=write(tmp_path, "pool_python ="), environment={}, flags={})
 
 
-def test_a_socket_path_that_no_client_could_use_is_refused() -> None:
+@pytest.mark.parametrize(("folder", "length"), [("run", 100), ("state", 70)])
+def test_a_path_too_long_for_sockets_is_refused(folder: str, length: int) -> None:
     with pytest.raises(InvalidRequest, match="too long"):
-        load_settings(environment={}, flags={"run": "/" + "x" * 100})
+        load_settings(environment={}, flags={folder: "/" + "x" * length})
+    load_settings(environment={}, flags={folder: "/" + "x" * 60})
 
 
 def test_a_secret_is_never_shown() -> None:

@@ -81,8 +81,9 @@ def reap_unfinished(folder: Path) -> None:
 def require_space(folder: Path, bytes_needed: int, purpose: str) -> None:
     """Raise ``CapacityError`` unless the folder's file system has that much room, with a margin of 64 MiB."""
     free = shutil.disk_usage(folder).free
-    if free < bytes_needed + (64 << 20):
+    needed = bytes_needed + (64 << 20)
+    if free < needed:
         raise CapacityError(
-            f"not enough disk for {purpose}: {bytes_needed >> 20} MiB needed, {free >> 20} MiB free in {folder}",
+            f"not enough room for {purpose}: {needed >> 20} MiB needed, {free >> 20} MiB free in {folder}",
             hint="free disk space or choose another state folder with --state",
         )

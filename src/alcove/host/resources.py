@@ -29,7 +29,7 @@ def require_memory(needed_mib: int, reserve_mib: int) -> None:
 def start_failure(error: OSError, what: str) -> CapacityError | HostError:
     """Return the error for a ``what`` that the host did not let start."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CapacityError("the disk is full", hint="free disk space in the state folder")
+        return CapacityError(f"no room for a {what}: the disk is full", hint="free disk space in the state folder")
     if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE):
         return CapacityError(
             f"the machine is out of resources: {error.strerror}", hint="stop sandboxes or raise limits"

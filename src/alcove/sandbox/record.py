@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alcove.host.files import private_folder, write_json
+from alcove.host.resources import start_failure
 from alcove.sandbox.protocol import SandboxId
 
 
@@ -27,10 +28,16 @@ class RecordStore:
         self.folder = private_folder(folder)
 
     def create(self, id: SandboxId, facts: dict[str, Any]) -> Path:
-        """Make the sandbox's folder with its first record; return the folder."""
+        """Make the sandbox's folder with its first record; return the folder. Raises ``CapacityError`` where there is
+        no room for it; nothing is left then.
+        """
         folder = self.folder / id
-        folder.mkdir(mode=0o700)
-        self.write(id, facts)
+        try:
+            folder.mkdir(mode=0o700)
+            self.write(id, facts)
+        except OSError as error:
+            self.remove(id)
+            raise start_failure(error, "sandbox") from error
         return folder
 
     def write(self, id: SandboxId, facts: dict[str, Any]) -> None:

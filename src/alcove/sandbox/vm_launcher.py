@@ -88,8 +88,9 @@ class Launcher:
         if self.closing:
             raise CapacityError("the service is stopping")
         id = new_id()
-        user = self._take_user()
+        user = self._free_user()
         folder = self.records.create(id, {"tier": "vm", "step": "launching", "user": user})
+        self._taken.add(user)
         resources = VmResources(id, folder, Cgroup(self.tag, id), user, cpu_scale=self._cpu_scale)
         sandbox: VmSandbox | None = None
         try:
@@ -203,10 +204,9 @@ class Launcher:
             disk_io=self._disk_io,
         )
 
-    def _take_user(self) -> int:
+    def _free_user(self) -> int:
         for user in itertools.islice(self._users, USERS):
             if user not in self._taken:
-                self._taken.add(user)
                 return user
         raise CapacityError("every machine user is taken", hint="stop sandboxes, then try again")
 

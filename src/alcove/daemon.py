@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any
 
 from alcove.api.app import build_app
+from alcove.events.delivery import Delivery
+from alcove.events.queue import EventQueue
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
 from alcove.functions.model import LATEST, FunctionVersion
@@ -42,6 +44,7 @@ class Daemon:
         self.settings = settings
         self._stack = AsyncExitStack()
         self._stopped = asyncio.Event()
+        self._events: EventQueue | None = None
         self.started = time.time()
         self.address = settings.listen
 
@@ -111,8 +114,13 @@ class Daemon:
                         await tier.keep_waiting(runtime, 1)
         stack.push_async_callback(dispatcher.close)
         dispatcher.start()
-        app = build_app(self, service, dispatcher, tenants, logs)
-        stack.push_async_callback(app.close)
+        events = await EventQueue.open(state / "events.db")
+        stack.push_async_callback(events.close)
+        self._events = events
+        delivery = Delivery(events, service, dispatcher)
+        stack.push_async_callback(delivery.close)
+        delivery.start()
+        app = build_app(self, service, dispatcher, tenants, logs, events)
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close)
         await server.listen_unix(settings.api_socket)
@@ -153,4 +161,10 @@ class Daemon:
         return f"http://{Address(host, self.address.port)}"
 
     def health(self) -> dict[str, Any]:
-        return {"status": "ok", "uptime_s": round(time.time() - self.started, 1), "address": str(self.address)}
+        events = 0 if self._events is None else len(self._events)
+        return {
+            "status": "ok",
+            "events": events,
+            "uptime_s": round(time.time() - self.started, 1),
+            "address": str(self.address),
+        }

@@ -28,6 +28,8 @@ from botocore.config import Config
 from tests.fakes import FakeTier
 
 from alcove.api.app import build_app
+from alcove.events.delivery import Delivery
+from alcove.events.queue import EventQueue
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
 from alcove.functions.records import Settings
@@ -116,8 +118,12 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
             theirs.access_key,
             theirs.secret,
         )
-        app = build_app(platform, service, dispatcher, tenants, logs)
-        stack.push_async_callback(app.close)
+        events = await EventQueue.open(folder / "events.db")
+        stack.push_async_callback(events.close)
+        delivery = Delivery(events, service, dispatcher)
+        stack.push_async_callback(delivery.close)
+        delivery.start()
+        app = build_app(platform, service, dispatcher, tenants, logs, events)
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close, 2.0)
         await server.listen_unix(platform.socket)

@@ -108,6 +108,25 @@ def test_a_server_killed_at_any_moment_leaves_nothing_behind(own: Server) -> Non
     assert len(leftovers["machines"]) == len(records)
 
 
+def test_an_accepted_event_outlives_the_server(own: Server) -> None:
+    aws = client(own)
+    create(aws, "later")
+    accepted = []
+    for _ in range(3):
+        answer = aws.invoke(FunctionName="later", InvocationType="Event", Payload=b"{}")
+        assert answer["StatusCode"] == 202
+        accepted.append(answer["ResponseMetadata"]["RequestId"])
+    own.kill()
+    own.start()
+    deadline = time.monotonic() + 60
+    while True:
+        lines = own.call("GET", "/alcove/v1/functions/later/logs?after=0&tail=1000")["lines"]
+        if all(any("END" in line["text"] and id in line["text"] for line in lines) for id in accepted):
+            break
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.1)
+
+
 def test_a_killed_machine_is_replaced(own: Server) -> None:
     aws = client(own)
     create(aws, "dies")

@@ -15,15 +15,15 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from alcove.api import aws, bce, native
 from alcove.api.context import Call, Faces, Host
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
-from alcove.errors import AccessDenied, AlcoveError, NotFound, ThrottledError
+from alcove.errors import AccessDenied, AlcoveError, NotFound
+from alcove.events.sink import EventSink
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
 from alcove.functions.model import FunctionVersion
@@ -42,8 +42,6 @@ INVOKE_LIMIT = 7 * 1024 * 1024
 SMALL_LIMIT = 1 << 20
 # Hashing more than this takes long enough to be done beside the event loop.
 LARGE_BODY = 256 << 10
-# Invocations of type Event that wait or run at once; they are kept in memory.
-BACKGROUND_LIMIT = 1000
 CODE_URL_LIFETIME_S = 600
 
 _Act = Callable[..., Awaitable[Response]]
@@ -95,12 +93,12 @@ class App:
         dispatcher: Dispatcher,
         tenants: TenantDirectory,
         logs: LogStore,
+        events: EventSink,
     ) -> None:
         self._tenants = tenants
         self._service = service
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._url_key = secrets.token_bytes(32)
-        self._faces = Faces(host, service, dispatcher, tenants, logs, self._code_url, self._in_background)
+        self._faces = Faces(host, service, dispatcher, tenants, logs, self._code_url, events)
 
     def body_limit(self, method: str, path: str) -> int:
         if path.endswith("/invocations"):
@@ -187,27 +185,6 @@ class App:
             raise NotFound("the package is gone") from None
         return Response(200, {"Content-Type": "application/zip"}, data)
 
-    # Invocations that nobody waits for
-
-    def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
-        if len(self._tasks) >= BACKGROUND_LIMIT:
-            work.close()
-            raise ThrottledError("Rate Exceeded.", hint="too many asynchronous invocations wait; try again")
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("an asynchronous invocation failed: %s", task.exception())
-
-    async def close(self) -> None:
-        """End the invocations that nobody waits for."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
 
 def build_app(
     host: Host,
@@ -215,8 +192,9 @@ def build_app(
     dispatcher: Dispatcher,
     tenants: TenantDirectory,
     logs: LogStore,
+    events: EventSink,
 ) -> App:
-    return App(host, service, dispatcher, tenants, logs)
+    return App(host, service, dispatcher, tenants, logs, events)
 
 
 def _dialect(request: Request) -> Dialect:

@@ -169,11 +169,7 @@ async def invoke(call: Call, name: str) -> Response:
         return Response(204, {"x-amzn-RequestId": call.request_id})
     trace_id = headers.get("x-amzn-trace-id", "")
     if kind == "Event":
-        # Accepted is not yet durable: a queue that outlives the daemon comes with asynchronous
-        # invocation proper.
-        call.faces.in_background(
-            call.faces.dispatcher.invoke(function, event, trace_id=trace_id, client_context=context)
-        )
+        await call.accept(function, event, trace_id=trace_id, client_context=context)
         return Response(202, {"x-amzn-RequestId": call.request_id})
     want_log = headers.get("x-amz-log-type") == "Tail"
     result = await call.faces.dispatcher.invoke(

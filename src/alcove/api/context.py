@@ -13,6 +13,7 @@ import msgspec
 
 from alcove.api.dialect import MalformedDocument, PayloadTooLarge
 from alcove.errors import InvalidRequest
+from alcove.events.sink import EventSink
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
@@ -44,7 +45,7 @@ class Faces:
     tenants: TenantDirectory
     logs: LogStore
     code_url: Callable[[FunctionVersion], str]
-    in_background: Callable[[Any], None]
+    events: EventSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,20 @@ class Call:
     async def function(self, text: str, qualifier: str | None = None) -> FunctionVersion:
         reference = self.reference(text, qualifier)
         return await self.faces.service.resolve(self.tenant, reference.name, reference.version)
+
+    async def accept(
+        self, function: FunctionVersion, event: bytes, *, trace_id: str = "", client_context: str = ""
+    ) -> None:
+        """Queue an asynchronous invocation; it is on the disk when this returns."""
+        await self.faces.events.submit(
+            self.tenant,
+            function.name,
+            event,
+            qualifier=function.version,
+            request_id=self.request_id,
+            trace_id=trace_id,
+            client_context=client_context,
+        )
 
 
 def answer(document: Any, status: int = 200, request_id: str = "", header: str = "x-amzn-RequestId") -> Response:

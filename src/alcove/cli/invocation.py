@@ -40,6 +40,14 @@ class Call:
         return f"{self.start}{why} in {self.sandbox}, {self.total_ms:.1f} ms{times}"
 
 
+def accept(client: Client, name: str, payload: bytes, *, qualifier: str = "") -> str:
+    """Have the function called later; return the request's id once it is on the server's disk."""
+    query = "?" + urlencode({"Qualifier": qualifier}) if qualifier else ""
+    headers = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
+    path = f"{FUNCTIONS}/{quote(name, safe='')}/invocations{query}"
+    return client.request("POST", path, payload, headers=headers).headers.get("x-amzn-requestid", "")
+
+
 def call(client: Client, name: str, payload: bytes, *, qualifier: str = "", log: bool = False) -> Call:
     """Invoke and wait for the answer. A function that fails still answers: see ``Call.error``."""
     query = "?" + urlencode({"Qualifier": qualifier}) if qualifier else ""

@@ -10,7 +10,7 @@ import click
 
 from alcove.cli import exits, output
 from alcove.cli.client import Client
-from alcove.cli.invocation import call
+from alcove.cli.invocation import accept, call
 from alcove.cli.options import json_option, run_option
 from alcove.errors import InvalidRequest
 
@@ -20,10 +20,13 @@ from alcove.errors import InvalidRequest
 @click.argument("payload", default="{}")
 @click.option("--qualifier", default="", help="A version; without it, $LATEST.")
 @click.option("--logs", is_flag=True, help="Print the end of what the function printed, on stderr.")
+@click.option("--async", "later", is_flag=True, help="Have it called later; do not wait for the answer.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the function's answer only.")
 @run_option
 @json_option
-def invoke(name: str, payload: str, qualifier: str, logs: bool, quiet: bool, run: Path, as_json: bool) -> None:
+def invoke(
+    name: str, payload: str, qualifier: str, logs: bool, later: bool, quiet: bool, run: Path, as_json: bool
+) -> None:
     """Call NAME with PAYLOAD: JSON, @FILE, or - for stdin. The answer goes to stdout.
 
     How it started and in what time goes to stderr. Exits with 1 where the function failed.
@@ -33,9 +36,17 @@ def invoke(name: str, payload: str, qualifier: str, logs: bool, quiet: bool, run
       alcove fn invoke hello '{"name": "Ada"}'
       alcove fn invoke report @event.json --qualifier 3 --logs
       echo '{}' | alcove fn invoke hello - --json
+      alcove fn invoke report @event.json --async
     """
     if ":" in name and not qualifier:
         name, _, qualifier = name.partition(":")
+    if later:
+        request_id = accept(Client(run), name, _payload(payload), qualifier=qualifier)
+        if as_json:
+            output.print_json({"request_id": request_id})
+        else:
+            click.echo(f"accepted {request_id}")
+        return
     answered = call(Client(run), name, _payload(payload), qualifier=qualifier, log=logs or as_json)
     if as_json:
         output.print_json(answered.to_json())

@@ -143,11 +143,12 @@ class Dispatcher:
         trace_id: str = "",
         client_context: str = "",
         want_log: bool = False,
+        request_id: str = "",
     ) -> InvokeResult:
         """Run one invocation. Raises ``ThrottledError``, ``CapacityError``, ``HostError``; what the function
         does wrong is an answer.
         """
-        request_id = str(uuid.uuid4())
+        request_id = request_id or str(uuid.uuid4())
         phases: dict[str, float] = {}
         began = time.perf_counter()
         instance = self._take_idle(function.revision)

@@ -129,6 +129,7 @@ class DispatcherProtocol(Protocol):
         trace_id: str = "",
         client_context: str = "",
         want_log: bool = False,
+        request_id: str = "",
     ) -> InvokeResult: ...
 
     async def forget(self, function_arn: str, version: str | None) -> None:

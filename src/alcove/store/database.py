@@ -5,7 +5,7 @@ Control state is written before it is acted on, so a commit must survive a power
 one connection in the thread that owns it. A written function is one transaction: it commits as a
 whole or leaves nothing behind.
 
-``migrations/NNNN_name.sql`` are applied in order, once each; ``PRAGMA user_version`` says how many
+``migrations/SCHEMA/NNNN_name.sql`` are applied in order, once each; ``PRAGMA user_version`` says how many
 were.
 """
 
@@ -49,17 +49,20 @@ def translated(path: Path) -> Iterator[None]:
 class Database:
     """Owner of the state file: ``await Database.open(path)`` to ``await close()``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: str) -> None:
         self.path = path
+        self._schema = schema
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-read")
         self._write_connection: sqlite3.Connection | None = None
         self._read_connection: sqlite3.Connection | None = None
 
     @classmethod
-    async def open(cls, path: Path) -> Database:
-        """Open, create, migrate. Raises ``HostError`` where the file is not usable or too new."""
-        database = cls(path)
+    async def open(cls, path: Path, schema: str = "control") -> Database:
+        """Open, create, migrate by the scripts of ``schema``. Raises ``HostError`` where the file is not usable or too
+        new.
+        """
+        database = cls(path, schema)
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(database._writer, database._open_writer)
@@ -114,7 +117,7 @@ class Database:
             self._write_connection = self._connect()
             self._write_connection.execute("PRAGMA journal_mode=WAL")
             self._write_connection.execute("PRAGMA synchronous=FULL")
-            migrate(self._write_connection, self.path)
+            migrate(self._write_connection, self.path, self._schema)
 
     def _open_reader(self) -> None:
         with translated(self.path):
@@ -148,17 +151,17 @@ def transaction(connection: sqlite3.Connection, change: Callable[[sqlite3.Connec
     return result
 
 
-def migrations() -> list[tuple[int, str]]:
+def migrations(schema: str = "control") -> list[tuple[int, str]]:
     """Return the numbered scripts, in order; their numbers run from 1 without a gap."""
-    folder = resources.files("alcove.store") / "migrations"
+    folder = resources.files("alcove.store") / "migrations" / schema
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(int(name[:4]), (folder / name).read_text()) for name in names]
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, schema: str) -> None:
     """Bring the schema up to date, each step in a transaction of its own."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
-    steps = migrations()
+    steps = migrations(schema)
     if current > len(steps):
         raise HostError(
             f"{path} was written by a newer alcove (schema {current}, known {len(steps)})",

@@ -1,0 +1,119 @@
+"""The durable queue of asynchronous invocations: what is accepted is on the disk before its caller is told.
+
+What comes within a moment shares one transaction, hence one fsync. An id that is given twice is accepted once, also
+after its event is done (for ``REMEMBER_S``): triggers use that against firing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from alcove.errors import ThrottledError, TooLarge
+from alcove.events.policy import EVENT_LIMIT, REMEMBER_S, TENANT_LIMIT
+from alcove.sandbox.protocol import TenantId
+from alcove.store import events as rows
+from alcove.store.database import Database
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class EventQueue:
+    """An ``EventSink`` over a file of its own. ``accepted`` is called when there is something to deliver."""
+
+    def __init__(self, database: Database, waiting: dict[str, int]) -> None:
+        self.accepted: Callable[[], None] = lambda: None
+        self.database = database
+        self._waiting = Counter(waiting)
+        self._arriving: list[tuple[rows.EventRow, asyncio.Future[None]]] = []
+        self._committer: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path) -> EventQueue:
+        database = await Database.open(path, schema="events")
+        horizon = now_ms() - REMEMBER_S * 1000
+        await database.write(lambda connection: rows.forget_finished(connection, horizon))
+        return cls(database, await database.read(rows.waiting_by_tenant))
+
+    def __len__(self) -> int:
+        return self._waiting.total()
+
+    async def submit(
+        self,
+        tenant: TenantId,
+        function: str,
+        event: bytes,
+        *,
+        qualifier: str = "",
+        source: str = "invoke",
+        request_id: str = "",
+        trace_id: str = "",
+        client_context: str = "",
+    ) -> str:
+        """Accept an event; return its request id. Raises ``TooLarge``, ``ThrottledError``, ``CapacityError``."""
+        if len(event) > EVENT_LIMIT:
+            raise TooLarge(f"{len(event)} bytes exceed the {EVENT_LIMIT} bytes of an asynchronous event")
+        if self._waiting[tenant] >= TENANT_LIMIT:
+            raise ThrottledError("Rate Exceeded.", hint="too many asynchronous invocations wait; try again later")
+        request_id = request_id or str(uuid.uuid4())
+        moment = now_ms()
+        row = rows.EventRow(
+            request_id, tenant, function, qualifier, event, source, trace_id, client_context, moment, moment
+        )
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._arriving.append((row, done))
+        if self._committer is None:
+            self._committer = asyncio.create_task(self._commit())
+        await asyncio.shield(done)
+        return request_id
+
+    async def _commit(self) -> None:
+        """Write what has arrived, and what arrives meanwhile, until nothing is left."""
+        try:
+            while self._arriving:
+                batch, self._arriving = self._arriving, []
+                await self._write(batch)
+        finally:
+            self._committer = None
+
+    async def _write(self, batch: list[tuple[rows.EventRow, asyncio.Future[None]]]) -> None:
+        def change(connection: sqlite3.Connection) -> list[int]:
+            return [rows.insert_events(connection, [row]) for row, _ in batch]
+
+        try:
+            inserted = await self.database.write(change)
+        except Exception as error:
+            for _, done in batch:
+                if not done.done():
+                    done.set_exception(error)
+            return
+        for (row, done), count in zip(batch, inserted, strict=True):
+            self._waiting[row.tenant_id] += count
+            if not done.done():
+                done.set_result(None)
+        self.accepted()
+
+    async def finish(self, row: rows.EventRow) -> None:
+        """Remove an event that is done, or given up."""
+        moment = now_ms()
+        await self.database.write(lambda connection: rows.finish_event(connection, row, moment))
+        self._waiting[row.tenant_id] -= 1
+
+    async def postpone(self, row: rows.EventRow, delay_s: float, *, failures: int, refusals: int) -> None:
+        """Have an event delivered again, ``delay_s`` from now."""
+        due_ms = now_ms() + int(delay_s * 1000)
+        await self.database.write(
+            lambda connection: rows.postpone_event(connection, row.sequence, due_ms, failures, refusals)
+        )
+
+    async def close(self) -> None:
+        if self._committer is not None:
+            await asyncio.wait({self._committer})
+        await self.database.close()

@@ -1,0 +1,95 @@
+"""Rows of the queue of asynchronous invocations. Each function runs inside ``Database.write`` or ``read``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from sqlite3 import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """Field order is column order, after ``sequence``."""
+
+    request_id: str
+    tenant_id: str
+    function: str
+    qualifier: str
+    payload: bytes
+    source: str
+    trace_id: str
+    client_context: str
+    accepted_ms: int
+    due_ms: int
+    failures: int = 0
+    refusals: int = 0
+    sequence: int = 0
+
+
+_COLUMNS = (
+    "request_id, tenant_id, function, qualifier, payload, source, trace_id, client_context, accepted_ms, due_ms, "
+    "failures, refusals"
+)
+
+
+def insert_events(connection: Connection, rows: Iterable[EventRow]) -> int:
+    """Accept the events whose ids are neither waiting nor finished; return how many those were."""
+    accepted = 0
+    for row in rows:
+        if connection.execute("SELECT 1 FROM finished WHERE request_id = ?", (row.request_id,)).fetchone():
+            continue
+        values = (
+            *(row.request_id, row.tenant_id, row.function, row.qualifier, row.payload, row.source, row.trace_id),
+            *(row.client_context, row.accepted_ms, row.due_ms, row.failures, row.refusals),
+        )
+        accepted += connection.execute(
+            f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            values,
+        ).rowcount
+    return accepted
+
+
+def due_events(connection: Connection, now_ms: int, limit: int) -> list[tuple[int, str, str]]:
+    """Return (sequence, tenant, function) of what is due: the first of each function, then the second of each, so
+    that no backlog is in another's way.
+    """
+    rows = connection.execute(
+        "SELECT sequence, tenant_id, function FROM ("
+        " SELECT sequence, tenant_id, function, due_ms,"
+        " ROW_NUMBER() OVER (PARTITION BY tenant_id, function ORDER BY due_ms, sequence) AS place"
+        " FROM events WHERE due_ms <= ?) ORDER BY place, due_ms, sequence LIMIT ?",
+        (now_ms, limit),
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def next_due_ms(connection: Connection, after_ms: int) -> int | None:
+    row = connection.execute("SELECT MIN(due_ms) FROM events WHERE due_ms > ?", (after_ms,)).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def find_event(connection: Connection, sequence: int) -> EventRow | None:
+    row = connection.execute(f"SELECT {_COLUMNS}, sequence FROM events WHERE sequence = ?", (sequence,)).fetchone()  # noqa: S608
+    return None if row is None else EventRow(*row)
+
+
+def postpone_event(connection: Connection, sequence: int, due_ms: int, failures: int, refusals: int) -> None:
+    connection.execute(
+        "UPDATE events SET due_ms = ?, failures = ?, refusals = ? WHERE sequence = ?",
+        (due_ms, failures, refusals, sequence),
+    )
+
+
+def finish_event(connection: Connection, row: EventRow, now_ms: int) -> None:
+    """Remove an event; an id that its caller gave is kept."""
+    connection.execute("DELETE FROM events WHERE sequence = ?", (row.sequence,))
+    if row.source != "invoke":
+        connection.execute("INSERT OR IGNORE INTO finished VALUES (?, ?)", (row.request_id, now_ms))
+
+
+def forget_finished(connection: Connection, before_ms: int) -> None:
+    connection.execute("DELETE FROM finished WHERE finished_ms < ?", (before_ms,))
+
+
+def waiting_by_tenant(connection: Connection) -> dict[str, int]:
+    return {row[0]: row[1] for row in connection.execute("SELECT tenant_id, COUNT(*) FROM events GROUP BY tenant_id")}

@@ -125,11 +125,13 @@ class Agent:
         if self._stopping and not self._port.wants_write:
             _power_off()
         if self._retry_at is not None:
-            if time.monotonic() >= self._retry_at:
-                self._retry_at = None
-                self._mask = select.EPOLLIN
-                self._epoll.register(self._port.fd, self._mask)
-            return
+            if time.monotonic() < self._retry_at:
+                return
+            self._retry_at = None
+            self._mask = select.EPOLLIN
+            self._epoll.register(self._port.fd, self._mask)
+            # What could not be sent yet is waited for below: an answer to the next host may have come before the
+            # kernel had told that it is there.
         mask = select.EPOLLIN | (select.EPOLLOUT if self._port.wants_write else 0)
         if mask != self._mask:
             self._mask = mask

@@ -186,9 +186,15 @@ class VmSandbox:
         return self._reason is not None or self._closed
 
     async def ping(self, timeout_s: float) -> None:
-        """Check that agent and runtime answer. Raises ``SandboxError`` or ``TimeoutError``."""
-        await self.agent.hello(timeout_s)
-        await self.channel.request(Kind.PING, b"adopt", timeout_s=timeout_s)
+        """Check that agent and runtime answer. Raises ``SandboxError``."""
+        try:
+            await self.agent.hello(timeout_s)
+        except TimeoutError:
+            raise SandboxError("its agent does not answer") from None
+        try:
+            await self.channel.request(Kind.PING, b"adopt", timeout_s=timeout_s)
+        except TimeoutError:
+            raise SandboxError("its runtime does not answer") from None
 
     async def resume(self, *ops: dict[str, Any]) -> None:
         """Let a restored guest run, make it unlike any other and carry out ``ops``, in one round trip."""

@@ -33,6 +33,8 @@ from alcove.sandbox.vm_tier import VmTier
 from alcove.settings import Address, Settings
 from alcove.store.database import Database
 from alcove.tenants.directory import TenantDirectory
+from alcove.triggers.runs import TimerRuns
+from alcove.triggers.timers import TimerService
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +122,13 @@ class Daemon:
         delivery = Delivery(events, service, dispatcher)
         stack.push_async_callback(delivery.close)
         delivery.start()
-        app = build_app(self, service, dispatcher, tenants, logs, events)
+        runs = TimerRuns(
+            database, events, region=service.settings.region, window_ms=int(settings.timer_window_s * 1000)
+        )
+        stack.push_async_callback(runs.close)
+        await runs.start()
+        timers = TimerService(database, service, runs)
+        app = build_app(self, service, dispatcher, tenants, logs, events, timers)
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close)
         await server.listen_unix(settings.api_socket)

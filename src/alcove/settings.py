@@ -90,6 +90,12 @@ class Settings:
         low=256,
         high=1 << 24,
     )
+    timer_window_s: float = _row(
+        600.0,
+        "Seconds after which a timer's run that was missed, for the server was down, is not made up for.",
+        low=0,
+        high=86_400,
+    )
     isolation_allowed: tuple[str, ...] = _row(
         ("vm", "gvisor", "process"),
         "Isolation tiers that a function may ask for. The default of a function is vm, always.",

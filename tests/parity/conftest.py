@@ -39,6 +39,8 @@ from alcove.images.code import CodeStore
 from alcove.sandbox.protocol import Isolation
 from alcove.store.database import Database
 from alcove.tenants.directory import TenantDirectory
+from alcove.triggers.runs import TimerRuns
+from alcove.triggers.timers import TimerService
 
 ROLE = "arn:aws:iam::000000000000:role/any"
 
@@ -123,7 +125,11 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
         delivery = Delivery(events, service, dispatcher)
         stack.push_async_callback(delivery.close)
         delivery.start()
-        app = build_app(platform, service, dispatcher, tenants, logs, events)
+        runs = TimerRuns(database, events, region="eu-central-1", window_ms=600_000)
+        stack.push_async_callback(runs.close)
+        await runs.start()
+        timers = TimerService(database, service, runs)
+        app = build_app(platform, service, dispatcher, tenants, logs, events, timers)
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close, 2.0)
         await server.listen_unix(platform.socket)

@@ -48,9 +48,7 @@ class Bench:
 
     def _make(self) -> None:
         clock: Callable[[], int] = lambda: self.now  # noqa: E731
-        self.runs = TimerRuns(
-            self.database, self.sink, region="eu-central-1", window_ms=self.window_ms, clock_ms=clock
-        )
+        self.runs = TimerRuns(self.database, self.sink, region="eu-central-1", window_ms=self.window_ms, clock_ms=clock)
         self.service = TimerService(self.database, Functions(), self.runs, clock_ms=clock, limit=3)
 
     async def restart(self) -> None:
@@ -293,9 +291,7 @@ def test_the_run_that_is_due_is_the_last_within_window_and_dates(
     timer = Timer(replace(ROW, schedule=f"rate({minutes} minutes)", start_ms=first, end_ms=last))
     after = max(handled, now - max(window, 1000))
     due = [
-        at
-        for at in range(ANCHOR + minutes * MINUTE, now + 1, minutes * MINUTE)
-        if at > after and first <= at <= last
+        at for at in range(ANCHOR + minutes * MINUTE, now + 1, minutes * MINUTE) if at > after and first <= at <= last
     ]
     assert timer.due_run(handled, now, window) == (due[-1] if due else None)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from alcove.api import aws, bce, native
+from alcove.api import timers as timer_calls
 from alcove.api.context import Call, Faces, Host
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.errors import AccessDenied, AlcoveError, NotFound
@@ -30,6 +31,7 @@ from alcove.functions.model import FunctionVersion
 from alcove.functions.service import FunctionService
 from alcove.gateway.message import Request, Response
 from alcove.tenants.directory import TenantDirectory
+from alcove.triggers.timers import TimerService
 from alcove.wire import bcev1, sigv4
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,9 @@ _ROUTES: list[tuple[str, re.Pattern[str], _Act, Dialect]] = [
         ("GET", rf"/v1/functions/{_NAME}/versions", bce.list_versions, BCE),
         ("GET", r"/alcove/v1/health", native.health, AWS),
         ("GET", r"/alcove/v1/instances", native.instances, AWS),
+        ("GET", r"/alcove/v1/timers/?", timer_calls.list_timers, AWS),
+        ("PUT", rf"/alcove/v1/timers/{_NAME}", timer_calls.put_timer, AWS),
+        ("DELETE", rf"/alcove/v1/timers/{_NAME}", timer_calls.delete_timer, AWS),
         ("GET", r"/alcove/v1/env", native.environment, AWS),
         ("GET", rf"/alcove/v1/functions/{_NAME}/logs", native.logs, AWS),
     )
@@ -94,11 +99,12 @@ class App:
         tenants: TenantDirectory,
         logs: LogStore,
         events: EventSink,
+        timers: TimerService,
     ) -> None:
         self._tenants = tenants
         self._service = service
         self._url_key = secrets.token_bytes(32)
-        self._faces = Faces(host, service, dispatcher, tenants, logs, self._code_url, events)
+        self._faces = Faces(host, service, dispatcher, tenants, logs, self._code_url, events, timers)
 
     def body_limit(self, method: str, path: str) -> int:
         if path.endswith("/invocations"):
@@ -193,8 +199,9 @@ def build_app(
     tenants: TenantDirectory,
     logs: LogStore,
     events: EventSink,
+    timers: TimerService,
 ) -> App:
-    return App(host, service, dispatcher, tenants, logs, events)
+    return App(host, service, dispatcher, tenants, logs, events, timers)
 
 
 def _dialect(request: Request) -> Dialect:

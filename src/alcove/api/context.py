@@ -22,6 +22,7 @@ from alcove.functions.service import FunctionService
 from alcove.gateway.message import Request, Response
 from alcove.sandbox.protocol import TenantId
 from alcove.tenants.directory import TenantDirectory
+from alcove.triggers.timers import TimerService
 
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
 ASYNCHRONOUS_LIMIT = 256 * 1024
@@ -46,6 +47,7 @@ class Faces:
     logs: LogStore
     code_url: Callable[[FunctionVersion], str]
     events: EventSink
+    timers: TimerService
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,13 @@
-"""Stand-ins for the queue of asynchronous invocations."""
+"""A stand-in for the queue of asynchronous invocations. It passes the same contract suite as the real one."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 from alcove.errors import AlcoveError, TooLarge
-from alcove.events.sink import EventSink
+from alcove.events.policy import EVENT_LIMIT
 from alcove.sandbox.protocol import TenantId
 
 
@@ -48,7 +46,7 @@ class FakeSink:
         self.tries.append(one)
         if self.fail is not None:
             raise self.fail
-        if len(event) > 256 * 1024:
+        if len(event) > EVENT_LIMIT:
             raise TooLarge("too large")
         self.accepted.setdefault(one.request_id, one)
         return one.request_id
@@ -56,37 +54,3 @@ class FakeSink:
     @property
     def events(self) -> list[Submitted]:
         return list(self.accepted.values())
-
-
-class FileSink:
-    """Durable: what was accepted is in a database of its own, which the crash tests read."""
-
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("CREATE TABLE IF NOT EXISTS accepted (id TEXT PRIMARY KEY, function TEXT, event BLOB)")
-        self._connection.execute("CREATE TABLE IF NOT EXISTS tries (id TEXT)")
-
-    async def submit(
-        self,
-        tenant: TenantId,
-        function: str,
-        event: bytes,
-        *,
-        qualifier: str = "",
-        source: str = "invoke",
-        request_id: str = "",
-        trace_id: str = "",
-        client_context: str = "",
-    ) -> str:
-        self._connection.execute("INSERT INTO tries VALUES (?)", (request_id,))
-        self._connection.execute("INSERT OR IGNORE INTO accepted VALUES (?, ?, ?)", (request_id, function, event))
-        await asyncio.sleep(0.002)
-        return request_id
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-_: type[EventSink] = FakeSink
-_also: type[EventSink] = FileSink

@@ -8,7 +8,7 @@ import pytest
 from tests.parity.conftest import Platform
 
 from alcove.cli.client import Client
-from alcove.errors import AlcoveError, InvalidRequest, NotFound
+from alcove.errors import InvalidRequest, NotFound
 
 TIMERS = "/alcove/v1/timers"
 
@@ -39,9 +39,8 @@ def test_a_timer_calls_its_function(platform: Platform, function: str) -> None:
 )
 def test_what_makes_no_sense_is_refused(platform: Platform, function: str, document: dict[str, str]) -> None:
     document = {key: value.replace("FUNCTION", function) for key, value in document.items()}
-    with pytest.raises((InvalidRequest, AlcoveError)) as caught:
+    with pytest.raises(InvalidRequest):
         Client(platform.socket.parent).call("PUT", f"{TIMERS}/bad", document)
-    assert isinstance(caught.value, InvalidRequest)
 
 
 def test_an_unknown_function_or_timer_is_not_found(platform: Platform) -> None:

@@ -95,8 +95,8 @@ def test_unix_expressions_are_cronsims(expression: str, moment: datetime) -> Non
     try:
         known = CronSim(expression, moment)
         wanted = [next(known) for _ in range(5)]
-    except Exception:
-        return
+    except StopIteration:
+        return  # it gives up on what is rare, such as 30 February or a fifth Sunday in leap years: one in forty
     assert ours(expression, moment, 5) == wanted
 
 
@@ -105,8 +105,8 @@ def test_unix_expressions_are_cronsims(expression: str, moment: datetime) -> Non
 def test_eventbridge_expressions_are_pyawscrons(expression: str, moment: datetime) -> None:
     try:
         wanted = AWSCron.get_next_n_schedule(3, moment.replace(tzinfo=UTC, second=0, microsecond=0), expression)
-    except Exception:
-        return
+    except (AttributeError, ValueError, RecursionError):
+        return  # what it says where it finds nothing ten months ahead, or for 31 June: one in thirty
     wanted = [one.replace(tzinfo=None) for one in wanted if one is not None]
     try:
         assert ours(expression, moment, 3)[: len(wanted)] == wanted

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,45 @@ async def test_a_backlog_is_not_in_the_way_of_others(queue: EventQueue, function
     await delivery.close()
     assert [name for name, _, _ in functions.told].index("f") < 20
     assert functions.most <= 17
+
+
+async def test_what_cannot_be_settled_is_not_delivered_again(
+    queue: EventQueue, functions: Functions, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the function has answered: the answer counts, and is written down when there is room."""
+    monkeypatch.setattr(delivery, "_policy", replace(FAST, unsettled_s=0.01))
+    finish, tries = queue.finish, 0
+
+    async def full(row: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise CapacityError("no room")
+        await finish(row)
+
+    monkeypatch.setattr(queue, "finish", full)
+    await queue.submit(TENANT, "f", b"1")
+    await drained(queue)
+    assert tries == 4
+    assert len(functions.told) == 1
+
+
+async def test_a_fault_of_ours_is_tried_again(queue: EventQueue, functions: Functions, delivery: Delivery) -> None:
+    functions.refusals = {"f": ZeroDivisionError()}
+    await queue.submit(TENANT, "f", b"1")
+    await drained(queue)
+    assert len(functions.told) == 1
+
+
+async def test_ids_are_forgotten_in_the_end(
+    queue: EventQueue, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await queue.submit(TENANT, "f", b"1", source="timer", request_id=f"id-{number}")
+        await drained(queue)
+        monkeypatch.setattr(module, "REMEMBER_S", -1)
+    known = await queue.database.read(lambda c: c.execute("SELECT COUNT(*) FROM finished").fetchone()[0])
+    assert known == 0
 
 
 async def test_bounds_are_kept(queue: EventQueue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from alcove.api.dialect import MalformedDocument, PayloadTooLarge
 from alcove.errors import InvalidRequest
+from alcove.events.policy import EVENT_LIMIT
 from alcove.events.sink import EventSink
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
@@ -25,7 +26,6 @@ from alcove.tenants.directory import TenantDirectory
 from alcove.triggers.timers import TimerService
 
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
-ASYNCHRONOUS_LIMIT = 256 * 1024
 
 
 class Host(Protocol):
@@ -95,7 +95,7 @@ def check_event(event: bytes, *, asynchronous: bool) -> bytes:
     """Return the event as it goes to the runtime. Raises ``PayloadTooLarge`` and, for what
     is not JSON, ``MalformedDocument``.
     """
-    limit = ASYNCHRONOUS_LIMIT if asynchronous else SYNCHRONOUS_LIMIT
+    limit = EVENT_LIMIT if asynchronous else SYNCHRONOUS_LIMIT
     if len(event) > limit:
         raise PayloadTooLarge(f"{len(event)} byte payload is too large for the invocation type (limit {limit} bytes)")
     if not event:

@@ -10,21 +10,22 @@ from dataclasses import dataclass
 EVENT_LIMIT = 256 * 1024
 # Events of one tenant that may wait.
 TENANT_LIMIT = 100_000
-# How long the id of a finished event is known.
-REMEMBER_S = 86_400
+# How long the id of a finished event is known: longer than any trigger makes up for what was missed (a day).
+REMEMBER_S = 2 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """``after_failure_s``: a delay for each repetition after an error of the function, so their number too.
     What is refused for want of room is tried again after ``refused_first_s``, doubled up to ``refused_most_s``,
-    until the event is ``max_age_s`` old.
+    until the event is ``max_age_s`` old. ``unsettled_s`` is between two tries to write down what became of an event.
     """
 
     after_failure_s: tuple[float, ...] = (60.0, 120.0)
     refused_first_s: float = 1.0
     refused_most_s: float = 300.0
     max_age_s: float = 6 * 3600.0
+    unsettled_s: float = 5.0
 
     def after_refusal_s(self, refusals: int) -> float:
         """Return the delay after the ``refusals``-th refusal."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -16,13 +15,10 @@ from pathlib import Path
 
 from alcove.errors import ThrottledError, TooLarge
 from alcove.events.policy import EVENT_LIMIT, REMEMBER_S, TENANT_LIMIT
+from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import events as rows
 from alcove.store.database import Database
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class EventQueue:
@@ -38,8 +34,6 @@ class EventQueue:
     @classmethod
     async def open(cls, path: Path) -> EventQueue:
         database = await Database.open(path, schema="events")
-        horizon = now_ms() - REMEMBER_S * 1000
-        await database.write(lambda connection: rows.forget_finished(connection, horizon))
         return cls(database, await database.read(rows.waiting_by_tenant))
 
     def __len__(self) -> int:
@@ -103,7 +97,8 @@ class EventQueue:
     async def finish(self, row: rows.EventRow) -> None:
         """Remove an event that is done, or given up."""
         moment = now_ms()
-        await self.database.write(lambda connection: rows.finish_event(connection, row, moment))
+        horizon = moment - REMEMBER_S * 1000
+        await self.database.write(lambda connection: rows.finish_event(connection, row, moment, horizon))
         self._waiting[row.tenant_id] -= 1
 
     async def postpone(self, row: rows.EventRow, delay_s: float, *, failures: int, refusals: int) -> None:

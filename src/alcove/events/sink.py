@@ -20,7 +20,9 @@ class EventSink(Protocol):
         trace_id: str = "",
         client_context: str = "",
     ) -> str:
-        """Accept an asynchronous invocation durably; return its request id. Raises NotFound, TooLarge (256 KB),
-        ThrottledError (queue over its bound), CapacityError (disk full).
+        """Accept an asynchronous invocation durably; return its request id. An id that is given twice is accepted once.
+
+        Raises ``TooLarge`` (over ``policy.EVENT_LIMIT``), ``ThrottledError`` (too many wait), ``CapacityError`` (the
+        disk is full).
         """
         ...

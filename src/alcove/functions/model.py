@@ -118,6 +118,14 @@ class InvokeResult:
     sandbox_id: str
 
 
+class FunctionResolver(Protocol):
+    """What events and triggers need of ``functions.service.FunctionService``."""
+
+    async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
+        """Return what this name and version runs. Raises ``NotFound``."""
+        ...
+
+
 class DispatcherProtocol(Protocol):
     """What the control plane and the faces need of ``functions.dispatcher.Dispatcher``."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 import uuid
 from dataclasses import dataclass, replace
 
 from alcove.errors import Conflict, NotFound
 from alcove.functions import limits, runtimes
 from alcove.functions.model import LATEST, FunctionChange, FunctionVersion
+from alcove.host.clock import now_ms
 from alcove.images.code import BuiltCode, CodeStore
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId
 from alcove.store import functions as rows
@@ -178,7 +178,3 @@ def check_revision(latest: FunctionVersion, revision_id: str | None) -> None:
             "The Revision Id provided does not match the latest Revision Id. "
             "Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
         )
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -24,9 +24,9 @@ from alcove.functions.records import (
     Settings,
     check_revision,
     find_function,
-    now_ms,
     to_row,
 )
+from alcove.host.clock import now_ms
 from alcove.images.code import BuiltCode, CodeStore
 from alcove.sandbox.protocol import InitError, Runtime, TenantId
 from alcove.store import functions as rows

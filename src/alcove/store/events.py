@@ -49,18 +49,33 @@ def insert_events(connection: Connection, rows: Iterable[EventRow]) -> int:
     return accepted
 
 
-def due_events(connection: Connection, now_ms: int, limit: int) -> list[tuple[int, str, str]]:
-    """Return (sequence, tenant, function) of what is due: the first of each function, then the second of each, so
-    that no backlog is in another's way.
+# Goes from function to function by the index, so that it costs by functions that wait, not by their events.
+_DUE = """
+WITH RECURSIVE waiting (tenant_id, function) AS (
+    SELECT * FROM (SELECT tenant_id, function FROM events ORDER BY tenant_id, function LIMIT 1)
+    UNION ALL
+    SELECT next.tenant_id, next.function FROM waiting JOIN events AS next ON next.sequence = coalesce(
+        (SELECT sequence FROM events WHERE tenant_id = waiting.tenant_id AND function > waiting.function
+         ORDER BY function LIMIT 1),
+        (SELECT sequence FROM events WHERE tenant_id > waiting.tenant_id ORDER BY tenant_id, function LIMIT 1))
+)
+SELECT sequence, tenant_id, function FROM (
+    SELECT due.sequence, due.tenant_id, due.function, due.due_ms,
+        ROW_NUMBER() OVER (PARTITION BY due.tenant_id, due.function ORDER BY due.due_ms, due.sequence) AS place
+    FROM waiting JOIN events AS due ON due.sequence IN (
+        SELECT sequence FROM events
+        WHERE tenant_id = waiting.tenant_id AND function = waiting.function AND due_ms <= :now_ms
+        ORDER BY due_ms, sequence LIMIT :of_one)
+) ORDER BY place, due_ms, sequence LIMIT :limit
+"""
+
+
+def due_events(connection: Connection, now_ms: int, *, of_one: int, limit: int) -> list[tuple[int, str, str]]:
+    """Return (sequence, tenant, function) of what is due: the first of each function, then the second of each, at
+    most ``of_one`` of each, so that no backlog is in another's way.
     """
-    rows = connection.execute(
-        "SELECT sequence, tenant_id, function FROM ("
-        " SELECT sequence, tenant_id, function, due_ms,"
-        " ROW_NUMBER() OVER (PARTITION BY tenant_id, function ORDER BY due_ms, sequence) AS place"
-        " FROM events WHERE due_ms <= ?) ORDER BY place, due_ms, sequence LIMIT ?",
-        (now_ms, limit),
-    )
-    return [(row[0], row[1], row[2]) for row in rows]
+    found = connection.execute(_DUE, {"now_ms": now_ms, "of_one": of_one, "limit": limit})
+    return [(row[0], row[1], row[2]) for row in found]
 
 
 def next_due_ms(connection: Connection, after_ms: int) -> int | None:
@@ -80,15 +95,12 @@ def postpone_event(connection: Connection, sequence: int, due_ms: int, failures:
     )
 
 
-def finish_event(connection: Connection, row: EventRow, now_ms: int) -> None:
-    """Remove an event; an id that its caller gave is kept."""
+def finish_event(connection: Connection, row: EventRow, now_ms: int, forget_before_ms: int) -> None:
+    """Remove an event; an id that its caller gave is kept, and those that are old are forgotten."""
     connection.execute("DELETE FROM events WHERE sequence = ?", (row.sequence,))
     if row.source != "invoke":
         connection.execute("INSERT OR IGNORE INTO finished VALUES (?, ?)", (row.request_id, now_ms))
-
-
-def forget_finished(connection: Connection, before_ms: int) -> None:
-    connection.execute("DELETE FROM finished WHERE finished_ms < ?", (before_ms,))
+        connection.execute("DELETE FROM finished WHERE finished_ms < ?", (forget_before_ms,))
 
 
 def waiting_by_tenant(connection: Connection) -> dict[str, int]:

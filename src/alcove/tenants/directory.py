@@ -7,9 +7,9 @@ daemon for a state file, so memory is never behind the store.
 from __future__ import annotations
 
 import sqlite3
-import time
 
 from alcove.errors import Conflict, InvalidRequest, NotFound
+from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import tenants as rows
 from alcove.store.database import Database
@@ -78,13 +78,14 @@ class TenantDirectory:
         """Create a tenant with a first key. Raises ``Conflict`` where the name is taken."""
         if not name or len(name) > 64 or not name.isprintable():
             raise InvalidRequest("a tenant's name has 1 to 64 printable characters")
-        now_ms = time.time_ns() // 1_000_000
-        tenant = Tenant(generate_tenant_id(), name, now_ms)
+        tenant = Tenant(generate_tenant_id(), name, now_ms())
         key = generate_access_key(tenant.id)
 
         def change(connection: sqlite3.Connection) -> None:
-            rows.insert_tenant(connection, rows.TenantRow(tenant.id, tenant.name, now_ms))
-            rows.insert_access_key(connection, rows.AccessKeyRow(key.access_key, key.secret, tenant.id, now_ms))
+            rows.insert_tenant(connection, rows.TenantRow(tenant.id, tenant.name, tenant.created_ms))
+            rows.insert_access_key(
+                connection, rows.AccessKeyRow(key.access_key, key.secret, tenant.id, tenant.created_ms)
+            )
 
         try:
             await self._database.write(change)
@@ -97,7 +98,7 @@ class TenantDirectory:
     async def create_key(self, tenant_id: TenantId) -> AccessKey:
         """Generate another key for the tenant."""
         key = generate_access_key(self.find(tenant_id).id)
-        row = rows.AccessKeyRow(key.access_key, key.secret, key.tenant_id, time.time_ns() // 1_000_000)
+        row = rows.AccessKeyRow(key.access_key, key.secret, key.tenant_id, now_ms())
         await self._database.write(lambda connection: rows.insert_access_key(connection, row))
         self._keys[key.access_key] = key
         return key

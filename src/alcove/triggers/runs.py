@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 from alcove.errors import AlcoveError, RetryLater
 from alcove.events.sink import EventSink
+from alcove.host.clock import now_ms
 from alcove.store import timers as rows
 from alcove.store.database import Database
 from alcove.triggers.timer import Timer, TimerId
-from alcove.triggers.wheel import Wheel, wall_clock_ms
+from alcove.triggers.wheel import Wheel
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class TimerRuns:
         *,
         region: str,
         window_ms: int,
-        clock_ms: Callable[[], int] = wall_clock_ms,
+        clock_ms: Callable[[], int] = now_ms,
         observe: Callable[[TimerId, int], None] = lambda timer, instant_ms: None,
     ) -> None:
         self._database = database

@@ -8,29 +8,22 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from alcove.errors import Conflict, InvalidRequest, NotFound, TooLarge
-from alcove.functions.model import LATEST, FunctionVersion
+from alcove.functions.model import LATEST, FunctionResolver
+from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import timers as rows
 from alcove.store.database import Database
 from alcove.triggers.runs import TimerRuns
 from alcove.triggers.schedule import parse_schedule
 from alcove.triggers.timer import Shape, Timer
-from alcove.triggers.wheel import wall_clock_ms
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Amazon EventBridge: "Input" of a target, 8,192 characters.
 INPUT_LIMIT = 8192
 TIMER_LIMIT = 10_000
 PAGE_LIMIT = 100
-
-
-class Functions(Protocol):
-    """Who knows whether a function exists: ``FunctionService``."""
-
-    async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +47,10 @@ class TimerService:
     def __init__(
         self,
         database: Database,
-        functions: Functions,
+        functions: FunctionResolver,
         runs: TimerRuns,
         *,
-        clock_ms: Callable[[], int] = wall_clock_ms,
+        clock_ms: Callable[[], int] = now_ms,
         limit: int = TIMER_LIMIT,
     ) -> None:
         self._database = database
@@ -124,8 +117,8 @@ class TimerService:
         self.runs.drop(Timer(await self._database.write(change)).id)
 
     async def _row(self, tenant: TenantId, name: str, spec: TimerSpec) -> rows.TimerRow:
-        now_ms = self._clock_ms()
-        parse_schedule(spec.schedule, spec.zone, now_ms)
+        moment = self._clock_ms()
+        parse_schedule(spec.schedule, spec.zone, moment)
         if spec.start_ms is not None and spec.end_ms is not None and spec.end_ms <= spec.start_ms:
             raise InvalidRequest("The end date must be later than the start date.")
         check_input(spec.input)
@@ -143,10 +136,10 @@ class TimerService:
             enabled=int(spec.enabled),
             start_ms=spec.start_ms,
             end_ms=spec.end_ms,
-            anchor_ms=now_ms,
-            handled_ms=now_ms,
+            anchor_ms=moment,
+            handled_ms=moment,
             last_error="",
-            created_ms=now_ms,
+            created_ms=moment,
         )
 
     @staticmethod

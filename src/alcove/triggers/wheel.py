@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from alcove.host.clock import now_ms
 
 K = TypeVar("K", bound=Hashable)
 LOOK_S = 5.0
 
 
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Wheel(Generic[K]):
     """Calls ``due(key)`` once for each ``arm``, at its time. ``due`` must not block; it may arm again."""
 
-    def __init__(self, due: Callable[[K], None], *, clock_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(self, due: Callable[[K], None], *, clock_ms: Callable[[], int] = now_ms) -> None:
         self._due = due
         self._clock_ms = clock_ms
         self._heap: list[tuple[int, int, K]] = []
@@ -58,13 +55,13 @@ class Wheel(Generic[K]):
 
     def tick(self) -> float:
         """Call for everything that is due; return the seconds until the next look."""
-        now_ms = self._clock_ms()
-        while self._heap and self._heap[0][0] <= now_ms:
+        moment = self._clock_ms()
+        while self._heap and self._heap[0][0] <= moment:
             due_ms, number, key = heapq.heappop(self._heap)
             if self._armed.get(key) == (due_ms, number):
                 del self._armed[key]
                 self._due(key)
-        return min(LOOK_S, (self._heap[0][0] - now_ms) / 1000) if self._heap else LOOK_S
+        return min(LOOK_S, (self._heap[0][0] - moment) / 1000) if self._heap else LOOK_S
 
     async def _turn(self) -> None:
         while True:

@@ -16,10 +16,13 @@ CREATE TABLE events (
     refusals       INTEGER NOT NULL DEFAULT 0   -- times that there was no room for it
 ) STRICT;
 
-CREATE INDEX events_due ON events (due_ms, tenant_id, function);
+CREATE INDEX events_due ON events (due_ms);
+CREATE INDEX events_of_function ON events (tenant_id, function, due_ms);
 
 -- Ids that a caller gave and that are done: given again, they are not accepted again.
 CREATE TABLE finished (
     request_id  TEXT PRIMARY KEY,
     finished_ms INTEGER NOT NULL
 ) STRICT;
+
+CREATE INDEX finished_by_age ON finished (finished_ms);

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import signal
+import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -18,6 +21,7 @@ from alcove.bench import startup as startup_bench
 from alcove.bench.figures import Figures, Ratio, print_ratios, write_report
 from alcove.sandbox.protocol import Isolation
 
+T = TypeVar("T")
 _STATE = Path("build/bench")
 _PANDAS = Path("build/examples/python-pandas")
 DENSITY_LIMIT_MIB = 70.0
@@ -25,8 +29,22 @@ BURST_LEAST = 0.8
 GATEWAY_LIMIT_MS = 3.0
 
 
-def _run(work: Any) -> Any:
-    return asyncio.run(work)
+# What a shell shows for a program that SIGTERM has ended.
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a measurement; SIGTERM ends it as Ctrl-C does, with its machines."""
+
+    async def run() -> T:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        sys.exit(_TERMINATED)
 
 
 def _facts() -> dict[str, Any]:
@@ -50,6 +68,7 @@ def group() -> None:
       alcove bench burst
       alcove bench gateway
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
 
 
 _state = click.option(

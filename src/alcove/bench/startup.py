@@ -148,7 +148,10 @@ class Bench:
             await sandbox.rehearse()
             await sandbox.rehearse()
             await self._settle()
+            # What it took to get ready is not part of the start.
+            sandbox.phases_ms.clear()
             await self._measure(count, isolation, str(delivery), load, partial(self._ahead, sandbox, load, delivery))
+            self.phases[(str(isolation), str(delivery), load.function_name)] = dict(sandbox.phases_ms)
             if delivery is Delivery.MOUNTED and count:
                 await self._warm(isolation, sandbox, load)
         finally:

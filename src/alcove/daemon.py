@@ -14,27 +14,17 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
-from alcove.api.app import build_app
-from alcove.events.delivery import Delivery
-from alcove.events.queue import EventQueue
-from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.logs import LogStore
+from alcove.api.app import App
 from alcove.functions.model import LATEST, FunctionVersion
-from alcove.functions.records import Settings as ServiceSettings
-from alcove.functions.service import FunctionService
 from alcove.gateway.http import Server
 from alcove.host.files import private_folder
 from alcove.host.network import Network
-from alcove.images.code import CodeStore
 from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.sandbox.vm import VmSandbox
 from alcove.sandbox.vm_tier import VmTier
+from alcove.services import Services, open_services
 from alcove.settings import Address, Settings
-from alcove.store.database import Database
-from alcove.tenants.directory import TenantDirectory
-from alcove.triggers.runs import TimerRuns
-from alcove.triggers.timers import TimerService
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +36,7 @@ class Daemon:
         self.settings = settings
         self._stack = AsyncExitStack()
         self._stopped = asyncio.Event()
-        self._events: EventQueue | None = None
+        self._services: Services | None = None
         self.started = time.time()
         self.address = settings.listen
 
@@ -76,37 +66,25 @@ class Daemon:
     async def _start(self) -> None:
         settings, stack = self.settings, self._stack
         state = private_folder(settings.state)
-        database = await Database.open(state / "alcove.db")
-        stack.push_async_callback(database.close)
-        tenants = await TenantDirectory.open(database)
-        code = CodeStore(state / "images" / "code")
-        stack.callback(code.close)
-        allowed = frozenset(Isolation(name) for name in settings.isolation_allowed)
         tiers, network = await open_engine(
             stack,
             state=state,
             subnet=str(settings.network_subnet),
             dns=tuple(map(str, settings.dns)),
             accelerator=settings.accelerator,
-            isolations=allowed,
+            isolations=frozenset(Isolation(name) for name in settings.isolation_allowed),
             snapshot_bytes=settings.snapshot_memory_mib << 20,
         )
-        logs = LogStore(state / "logs")
         sizes = {
             Runtime.PYTHON: settings.pool_python,
             Runtime.NODE: settings.pool_nodejs,
             Runtime.PROVIDED: settings.pool_provided,
         }
-        dispatcher = Dispatcher(
-            tiers,
-            logs,
-            pool_sizes={(Isolation.VM, runtime): size for runtime, size in sizes.items()},
-            idle_timeout_s=settings.idle_timeout_s,
-            max_sandboxes=settings.max_sandboxes,
-            memory_reserve_mib=settings.memory_reserve_mib,
+        services = await open_services(
+            stack, settings, tiers, pool_sizes={(Isolation.VM, runtime): size for runtime, size in sizes.items()}
         )
-        service = FunctionService(database, code, dispatcher, ServiceSettings(isolations=frozenset(tiers)))
-        await self._recover(tiers, dispatcher, service, tenants, network)
+        self._services = services
+        await self._recover(tiers, services, network)
         for tier in tiers.values():
             stack.push_async_callback(tier.close)
             for runtime, size in sizes.items():
@@ -114,21 +92,8 @@ class Daemon:
                     await tier.prepare(runtime, log.info)
                     if isinstance(tier, VmTier):
                         await tier.keep_waiting(runtime, 1)
-        stack.push_async_callback(dispatcher.close)
-        dispatcher.start()
-        events = await EventQueue.open(state / "events.db")
-        stack.push_async_callback(events.close)
-        self._events = events
-        delivery = Delivery(events, service, dispatcher)
-        stack.push_async_callback(delivery.close)
-        delivery.start()
-        runs = TimerRuns(
-            database, events, region=service.settings.region, window_ms=int(settings.timer_window_s * 1000)
-        )
-        stack.push_async_callback(runs.close)
-        await runs.start()
-        timers = TimerService(database, service, runs)
-        app = build_app(self, service, dispatcher, tenants, logs, events, timers)
+        await services.start(stack)
+        app = App(self, services)
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close)
         await server.listen_unix(settings.api_socket)
@@ -136,25 +101,18 @@ class Daemon:
         self.address = Address(settings.listen.host, port)
         log.info("serving on http://%s", self.address)
 
-    async def _recover(
-        self,
-        tiers: dict[Isolation, Tier],
-        dispatcher: Dispatcher,
-        service: FunctionService,
-        tenants: TenantDirectory,
-        network: Network,
-    ) -> None:
+    async def _recover(self, tiers: dict[Isolation, Tier], services: Services, network: Network) -> None:
         """Adopt what an earlier daemon left running, reap the rest."""
-        await service.recover()
+        await services.functions.recover()
         known: dict[str, FunctionVersion] = {}
-        for tenant in tenants.all():
-            async for version in service.every_version(tenant.id):
+        for tenant in services.tenants.all():
+            async for version in services.functions.every_version(tenant.id):
                 known[version.revision] = version
         addresses: set[str] = set()
         for tier in tiers.values():
             for sandbox in await tier.recover(lambda record: record.get("revision") in known):
                 if isinstance(sandbox, VmSandbox):
-                    dispatcher.adopt(known[sandbox.revision], sandbox)
+                    services.dispatcher.adopt(known[sandbox.revision], sandbox)
                     log.info("adopted sandbox %s", sandbox.id)
                     if sandbox.resources.tap is not None:
                         addresses.add(sandbox.resources.tap.address)
@@ -169,7 +127,7 @@ class Daemon:
         return f"http://{Address(host, self.address.port)}"
 
     def health(self) -> dict[str, Any]:
-        events = 0 if self._events is None else len(self._events)
+        events = 0 if self._services is None else len(self._services.events)
         return {
             "status": "ok",
             "events": events,

@@ -27,20 +27,11 @@ from baidubce.services.cfc.cfc_client import CfcClient
 from botocore.config import Config
 from tests.fakes import FakeTier
 
-from alcove.api.app import build_app
-from alcove.events.delivery import Delivery
-from alcove.events.queue import EventQueue
-from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.logs import LogStore
-from alcove.functions.records import Settings
-from alcove.functions.service import FunctionService
+from alcove.api.app import App
 from alcove.gateway.http import Server
-from alcove.images.code import CodeStore
 from alcove.sandbox.protocol import Isolation
-from alcove.store.database import Database
-from alcove.tenants.directory import TenantDirectory
-from alcove.triggers.runs import TimerRuns
-from alcove.triggers.timers import TimerService
+from alcove.services import open_services
+from alcove.settings import Settings
 
 ROLE = "arn:aws:iam::000000000000:role/any"
 
@@ -98,18 +89,12 @@ class Platform:
 
 async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
-        database = await Database.open(folder / "alcove.db")
-        stack.push_async_callback(database.close)
-        tenants = await TenantDirectory.open(database)
+        settings = Settings(state=folder, max_sandboxes=8, memory_reserve_mib=0)
+        services = await open_services(stack, settings, {Isolation.VM: FakeTier()}, region="eu-central-1")
+        tenants = services.tenants
         other = await tenants.create("other")
-        code = CodeStore(folder / "code")
-        stack.callback(code.close)
-        logs = LogStore(folder / "logs")
-        dispatcher = Dispatcher({Isolation.VM: FakeTier()}, logs, pool_sizes={}, max_sandboxes=8)
-        stack.push_async_callback(dispatcher.close)
-        dispatcher.start()
-        service = FunctionService(database, code, dispatcher, Settings(region="eu-central-1"))
-        await service.recover()
+        await services.functions.recover()
+        await services.start(stack)
         mine, theirs = tenants.keys_of(tenants.default.id)[0], tenants.keys_of(other.id)[0]
         platform = Platform(
             0,
@@ -120,16 +105,7 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
             theirs.access_key,
             theirs.secret,
         )
-        events = await EventQueue.open(folder / "events.db")
-        stack.push_async_callback(events.close)
-        delivery = Delivery(events, service, dispatcher)
-        stack.push_async_callback(delivery.close)
-        delivery.start()
-        runs = TimerRuns(database, events, region="eu-central-1", window_ms=600_000)
-        stack.push_async_callback(runs.close)
-        await runs.start()
-        timers = TimerService(database, service, runs)
-        app = build_app(platform, service, dispatcher, tenants, logs, events, timers)
+        app = App(platform, services)
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close, 2.0)
         await server.listen_unix(platform.socket)

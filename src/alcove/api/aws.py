@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from alcove.api.body import beside, change, field, number, package, read_object, text_map
-from alcove.api.context import Call, answer, check_event, decode_context, start_headers
+from alcove.api.context import INVOKE_BODY, PACKAGE_BODY, Call, answer, check_event, decode_context, start_headers
+from alcove.api.dialect import AWS
+from alcove.api.router import Route
 from alcove.errors import InvalidRequest
 from alcove.functions import limits
 from alcove.functions.model import FunctionVersion
@@ -223,3 +225,21 @@ async def untag(call: Call, arn: str) -> Response:
 
     await call.faces.service.set_tags(call.tenant, call.reference(arn).name, remove)
     return Response(204, {"x-amzn-RequestId": call.request_id})
+
+
+ROUTES = (
+    Route("POST", "/2015-03-31/functions/{name}/invocations", invoke, AWS, INVOKE_BODY),
+    Route("POST", "/2015-03-31/functions", create_function, AWS, PACKAGE_BODY),
+    Route("GET", "/2015-03-31/functions", list_functions, AWS),
+    Route("GET", "/2015-03-31/functions/{name}", get_function, AWS),
+    Route("DELETE", "/2015-03-31/functions/{name}", delete_function, AWS),
+    Route("GET", "/2015-03-31/functions/{name}/configuration", get_configuration, AWS),
+    Route("PUT", "/2015-03-31/functions/{name}/configuration", update_configuration, AWS),
+    Route("PUT", "/2015-03-31/functions/{name}/code", update_code, AWS, PACKAGE_BODY),
+    Route("POST", "/2015-03-31/functions/{name}/versions", publish_version, AWS),
+    Route("GET", "/2015-03-31/functions/{name}/versions", list_versions, AWS),
+    Route("GET", "/2016-08-19/account-settings", account_settings, AWS),
+    Route("GET", "/2017-03-31/tags/{arn}", list_tags, AWS),
+    Route("POST", "/2017-03-31/tags/{arn}", tag, AWS),
+    Route("DELETE", "/2017-03-31/tags/{arn}", untag, AWS),
+)

@@ -8,7 +8,9 @@ import base64
 from typing import Any
 
 from alcove.api.body import beside, change, field, number, package, read_object, text_map
-from alcove.api.context import Call, answer, check_event, decode_context, start_headers
+from alcove.api.context import INVOKE_BODY, PACKAGE_BODY, Call, answer, check_event, decode_context, start_headers
+from alcove.api.dialect import BCE
+from alcove.api.router import Route
 from alcove.errors import InvalidRequest
 from alcove.functions.model import FunctionVersion
 from alcove.gateway.message import Response
@@ -176,3 +178,17 @@ async def invoke(call: Call, name: str) -> Response:
 
 def _answer(call: Call, document: Any, status: int = 200) -> Response:
     return answer(document, status, call.request_id, REQUEST_ID)
+
+
+ROUTES = (
+    Route("POST", "/v1/functions/{name}/invocations", invoke, BCE, INVOKE_BODY),
+    Route("POST", "/v1/functions", create_function, BCE, PACKAGE_BODY),
+    Route("GET", "/v1/functions", list_functions, BCE),
+    Route("GET", "/v1/functions/{name}", get_function, BCE),
+    Route("DELETE", "/v1/functions/{name}", delete_function, BCE),
+    Route("GET", "/v1/functions/{name}/configuration", get_configuration, BCE),
+    Route("PUT", "/v1/functions/{name}/configuration", update_configuration, BCE),
+    Route("PUT", "/v1/functions/{name}/code", update_code, BCE, PACKAGE_BODY),
+    Route("POST", "/v1/functions/{name}/versions", publish_version, BCE),
+    Route("GET", "/v1/functions/{name}/versions", list_versions, BCE),
+)

@@ -14,18 +14,19 @@ import msgspec
 from alcove.api.dialect import MalformedDocument, PayloadTooLarge
 from alcove.errors import InvalidRequest
 from alcove.events.policy import EVENT_LIMIT
-from alcove.events.sink import EventSink
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.logs import LogStore
 from alcove.functions.model import FunctionVersion, InvokeResult
 from alcove.functions.service import FunctionService
 from alcove.gateway.message import Request, Response
 from alcove.sandbox.protocol import TenantId
-from alcove.tenants.directory import TenantDirectory
-from alcove.triggers.timers import TimerService
+from alcove.services import Services
 
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
+# A zip of 50 MB, base64-encoded in JSON.
+PACKAGE_BODY = 70 * 1024 * 1024
+# One byte over what is allowed is told apart from what is absurd: the dialect answers the one, the server the other.
+INVOKE_BODY = 7 * 1024 * 1024
 
 
 class Host(Protocol):
@@ -38,16 +39,28 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The parts behind all faces."""
+    """The parts behind all faces, and what the faces share."""
 
     host: Host
-    service: FunctionService
-    dispatcher: Dispatcher
-    tenants: TenantDirectory
-    logs: LogStore
+    services: Services
     code_url: Callable[[FunctionVersion], str]
-    events: EventSink
-    timers: TimerService
+
+    @property
+    def service(self) -> FunctionService:
+        return self.services.functions
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        return self.services.dispatcher
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """One request that needs no signature."""
+
+    faces: Faces
+    request: Request
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +86,7 @@ class Call:
         self, function: FunctionVersion, event: bytes, *, trace_id: str = "", client_context: str = ""
     ) -> None:
         """Queue an asynchronous invocation; it is on the disk when this returns."""
-        await self.faces.events.submit(
+        await self.faces.services.events.submit(
             self.tenant,
             function.name,
             event,

@@ -6,6 +6,8 @@ from dataclasses import asdict
 
 from alcove.api.body import number
 from alcove.api.context import Call, answer
+from alcove.api.dialect import AWS
+from alcove.api.router import Route
 from alcove.errors import AccessDenied
 from alcove.gateway.message import Response
 
@@ -29,7 +31,7 @@ async def environment(call: Call) -> Response:
     """
     if not call.operator:
         raise AccessDenied("only the operator may read keys", code="missing", hint="use the UNIX socket")
-    key = call.faces.tenants.keys_of(call.tenant)[0]
+    key = call.faces.services.tenants.keys_of(call.tenant)[0]
     url = call.faces.host.endpoint()
     region = call.faces.service.settings.region
     document = {
@@ -50,6 +52,14 @@ async def logs(call: Call, name: str) -> Response:
     function = await call.function(name)
     query = call.request.query
     tail = number(query, "tail", 100)
-    lines = call.faces.logs.of(function.function_id).lines(after=number(query, "after", 0), tail=tail)
+    lines = call.faces.services.logs.of(function.function_id).lines(after=number(query, "after", 0), tail=tail)
     cursor = lines[-1].number if lines else number(query, "after", 0)
     return answer({"lines": [asdict(line) for line in lines], "cursor": cursor}, 200, call.request_id)
+
+
+ROUTES = (
+    Route("GET", "/alcove/v1/health", health, AWS),
+    Route("GET", "/alcove/v1/instances", instances, AWS),
+    Route("GET", "/alcove/v1/env", environment, AWS),
+    Route("GET", "/alcove/v1/functions/{name}/logs", logs, AWS),
+)

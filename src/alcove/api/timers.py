@@ -7,6 +7,8 @@ from typing import Any
 
 from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
+from alcove.api.dialect import AWS
+from alcove.api.router import Route
 from alcove.errors import InvalidRequest, NotFound
 from alcove.gateway.message import Response
 from alcove.triggers.timer import Timer
@@ -43,18 +45,25 @@ async def put_timer(call: Call, name: str) -> Response:
         enabled=True if enabled is None else enabled,
     )
     try:
-        timer, status = await call.faces.timers.update(call.tenant, name, spec), 200
+        timer, status = await call.faces.services.timers.update(call.tenant, name, spec), 200
     except NotFound:
         # The function that is named may be what is missing: creating it says so then.
-        timer, status = await call.faces.timers.create(call.tenant, name, spec), 201
+        timer, status = await call.faces.services.timers.create(call.tenant, name, spec), 201
     return answer(_describe(timer), status, call.request_id)
 
 
 async def list_timers(call: Call) -> Response:
-    timers, after = await call.faces.timers.list(call.tenant, call.request.query.get("after", ""))
+    timers, after = await call.faces.services.timers.list(call.tenant, call.request.query.get("after", ""))
     return answer({"timers": [_describe(timer) for timer in timers], "after": after}, 200, call.request_id)
 
 
 async def delete_timer(call: Call, name: str) -> Response:
-    await call.faces.timers.delete(call.tenant, name)
+    await call.faces.services.timers.delete(call.tenant, name)
     return Response(204, {"x-amzn-RequestId": call.request_id})
+
+
+ROUTES = (
+    Route("GET", "/alcove/v1/timers", list_timers, AWS),
+    Route("PUT", "/alcove/v1/timers/{name}", put_timer, AWS),
+    Route("DELETE", "/alcove/v1/timers/{name}", delete_timer, AWS),
+)

@@ -1,0 +1,83 @@
+"""The parts behind all faces, put together: state, functions, events, triggers over the tiers that there are.
+
+``open_services`` makes them, ``Services.start`` sets them going; between the two the daemon recovers what an earlier
+one left. The daemon and the tests compose the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from alcove.events.delivery import Delivery
+from alcove.events.queue import EventQueue
+from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.logs import LogStore
+from alcove.functions.records import Settings as ServiceSettings
+from alcove.functions.service import FunctionService
+from alcove.images.code import CodeStore
+from alcove.sandbox.protocol import Isolation, Runtime, Tier
+from alcove.settings import Settings
+from alcove.store.database import Database
+from alcove.tenants.directory import TenantDirectory
+from alcove.triggers.runs import TimerRuns
+from alcove.triggers.timers import TimerService
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """See the module's docstring."""
+
+    database: Database
+    tenants: TenantDirectory
+    code: CodeStore
+    logs: LogStore
+    dispatcher: Dispatcher
+    functions: FunctionService
+    events: EventQueue
+    delivery: Delivery
+    runs: TimerRuns
+    timers: TimerService
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Set going what works by itself; ``stack`` stops it again."""
+        stack.push_async_callback(self.dispatcher.close)
+        self.dispatcher.start()
+        stack.push_async_callback(self.delivery.close)
+        self.delivery.start()
+        stack.push_async_callback(self.runs.close)
+        await self.runs.start()
+
+
+async def open_services(
+    stack: AsyncExitStack,
+    settings: Settings,
+    tiers: Mapping[Isolation, Tier],
+    *,
+    region: str = "us-east-1",
+    pool_sizes: Mapping[tuple[Isolation, Runtime], int] | None = None,
+) -> Services:
+    """Open the state in ``settings.state`` and put everything together; ``stack`` closes it again."""
+    state = settings.state
+    database = await Database.open(state / "alcove.db")
+    stack.push_async_callback(database.close)
+    tenants = await TenantDirectory.open(database)
+    code = CodeStore(state / "images" / "code")
+    stack.callback(code.close)
+    logs = LogStore(state / "logs")
+    dispatcher = Dispatcher(
+        tiers,
+        logs,
+        pool_sizes=pool_sizes or {},
+        idle_timeout_s=settings.idle_timeout_s,
+        max_sandboxes=settings.max_sandboxes,
+        memory_reserve_mib=settings.memory_reserve_mib,
+    )
+    functions = FunctionService(database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)))
+    events = await EventQueue.open(state / "events.db")
+    stack.push_async_callback(events.close)
+    delivery = Delivery(events, functions, dispatcher)
+    runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
+    timers = TimerService(database, functions, runs)
+    return Services(database, tenants, code, logs, dispatcher, functions, events, delivery, runs, timers)

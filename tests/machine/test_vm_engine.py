@@ -7,10 +7,12 @@ import hashlib
 import mmap
 import os
 import re
+import signal
 import stat
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.machine.lab import ANYTHING, PLAIN, Guest, Lab, leftovers, package, until
@@ -19,6 +21,7 @@ from alcove.errors import SandboxError, SandboxGone
 from alcove.host.cgroup import find_hierarchy
 from alcove.host.memory import is_sealed
 from alcove.sandbox.protocol import CodeImage, Delivery, InitError, Runtime, SnapshotUnfit, Start
+from alcove.sandbox.vm import VmSandbox
 from alcove.sandbox.vm_launcher import HOST_PIDS, MEMORY_MIB, OVERHEAD_MIB
 from alcove.vmm.jail import machine_users
 
@@ -115,6 +118,31 @@ async def test_a_snapshot_wakes_with_its_init_code_done(lab: Lab) -> None:
     assert not lab.tier.has_snapshot(load)
     with pytest.raises(SnapshotUnfit):
         await lab.tier.start_snapshot(load)
+
+
+async def test_a_machine_that_is_lost_while_it_wakes_is_made_up_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load = await lab.workload(version="8")
+    await lab.tier.snapshot(load)
+    lost: list[str] = []
+    resume = VmSandbox.resume
+
+    async def crash_once(sandbox: VmSandbox, *ops: Any) -> None:
+        if not lost:
+            lost.append(sandbox.id)
+            os.kill(sandbox.machine.process.pid, signal.SIGSEGV)
+        await resume(sandbox, *ops)
+
+    monkeypatch.setattr(VmSandbox, "resume", crash_once)
+    try:
+        guest = lab.guest(await lab.tier.start_snapshot(load))
+        assert await guest.do("result = 1 + 1") == 2
+        assert [guest.sandbox.id] != lost
+    finally:
+        await lab.tier.drop_snapshot(load)
+    assert "QEMU ended by SIGSEGV" in caplog.text
+    assert "was lost while it started" in caplog.text
 
 
 async def test_hooks_run_around_a_snapshot(lab: Lab) -> None:

@@ -329,7 +329,9 @@ class VmSandbox:
             self._ended(str(event.get("reason", "exited")))
 
     async def _watch_process(self) -> None:
-        await self.machine.process.wait()
+        how = await self.machine.ended()
+        if self._reason is None:
+            log.warning("sandbox %s: %s", self.id, how)
         self._ended("killed")
 
     def _ended(self, reason: str) -> None:

@@ -6,6 +6,7 @@ frees again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -65,6 +66,9 @@ class Launcher:
         self.records = RecordStore(private_folder(state / "sandboxes"))
         self.live: set[VmSandbox] = set()
         self.closing = False
+        self._launching = 0
+        self._launched = asyncio.Event()
+        self._launched.set()
         self._rehearsal_image = rehearsal_image
         self._cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
         self._disk_io = DiskIo.IO_URING if io_uring_works() else DiskIo.THREADS
@@ -87,6 +91,19 @@ class Launcher:
         """
         if self.closing:
             raise CapacityError("the service is stopping")
+        self._launching += 1
+        self._launched.clear()
+        try:
+            sandbox = await self._launch(runtime, start, memory_fd, share=share, boot=boot, network=network)
+        finally:
+            self._launching -= 1
+            if not self._launching:
+                self._launched.set()
+        return sandbox
+
+    async def _launch(
+        self, runtime: Runtime, start: Start, memory_fd: int, *, share: bool, boot: bool, network: bool
+    ) -> VmSandbox:
         id = new_id()
         user = self._free_user()
         folder = self.records.create(id, {"tier": "vm", "step": "launching", "user": user})
@@ -104,6 +121,8 @@ class Launcher:
             sandbox = self.sandbox(resources, runtime, start)
             sandbox.record("launched")
             await sandbox.connect()
+            if self.closing:
+                raise CapacityError("the service is stopping")
         except BaseException as error:
             if sandbox is not None:
                 sandbox.detach()
@@ -137,8 +156,11 @@ class Launcher:
         return VmResources(id, self.records.folder / id, Cgroup(self.tag, id), user, None, machine, self._cpu_scale)
 
     async def close(self, keep: Callable[[VmSandbox], bool]) -> None:
-        """Launch no more. Destroy every machine but those to ``keep``, which a later daemon adopts."""
+        """Launch no more. Destroy every machine but those to ``keep``, which a later daemon adopts. What is being
+        launched meanwhile is destroyed too.
+        """
         self.closing = True
+        await self._launched.wait()
         for sandbox in list(self.live):
             if keep(sandbox):
                 await sandbox.leave()

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from alcove.errors import SandboxError
+from alcove.errors import SandboxError, SandboxGone
 from alcove.host.cgroup import Cgroup
 from alcove.host.memory import create_memory
 from alcove.host.process import Process, ProcessIdentity, spawn
@@ -142,6 +142,14 @@ class VmTier:
         """Restore the version's snapshot: loaded, its init code run. Raises ``SnapshotUnfit`` where there is
         none; one that does not fit is dropped.
         """
+        try:
+            return await self._wake(workload)
+        except SandboxGone as gone:
+            # QEMU's emulation crashes once in some thousand starts; nothing of the request has run yet.
+            log.warning("a machine for %s was lost while it started, another is started: %s", workload.arn, gone)
+            return await self._wake(workload)
+
+    async def _wake(self, workload: Workload) -> VmSandbox:
         key = self.snapshots.key(workload)
         saved = await self.snapshots.shelf.find(key)
         if saved is None:

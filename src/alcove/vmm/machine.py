@@ -14,6 +14,7 @@ import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from alcove.errors import SandboxError, SandboxGone
 from alcove.host.process import Process, spawn
@@ -30,12 +31,20 @@ class RestoreError(SandboxError):
 
 
 class Machine:
-    """A running QEMU. Methods raise ``SandboxGone`` once it has died."""
+    """A running QEMU. Methods raise ``SandboxGone`` once it has died. ``output`` is the file that it prints to."""
 
-    def __init__(self, name: str, process: Process, monitor: Monitor, disk_io: DiskIo = DiskIo.THREADS) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: Process,
+        monitor: Monitor,
+        disk_io: DiskIo = DiskIo.THREADS,
+        output: IO[bytes] | None = None,
+    ) -> None:
         self.name = name
         self.process = process
         self.monitor = monitor
+        self._output = output
         self._disk_io = disk_io
         self._backing: dict[str, tuple[str, int]] = {}
         self._unused: list[tuple[str, int]] = []
@@ -47,7 +56,8 @@ class Machine:
         """Start QEMU and connect to its monitor. Raises ``SandboxError`` with QEMU's own words where it does
         not start.
         """
-        with tempfile.TemporaryFile() as output:
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(tempfile.TemporaryFile())
             argv = jail.command(render(spec), user=user, cgroup_files=cgroup_files)
             process = spawn(argv, pass_fds=spec.descriptors(), output=output.fileno())
             monitor = Monitor()
@@ -56,9 +66,7 @@ class Machine:
             try:
                 await asyncio.wait({connecting, dying}, return_when=asyncio.FIRST_COMPLETED)
                 if not connecting.done():
-                    output.seek(0)
-                    words = output.read(4096).decode(errors="replace").strip()
-                    raise SandboxError(f"QEMU did not start: {words or 'no message'}")
+                    raise SandboxError(f"QEMU did not start: {_words(output) or 'no message'}")
                 await connecting
             except BaseException:
                 process.signal(signal.SIGKILL)
@@ -72,7 +80,8 @@ class Machine:
                 if not dying.done():
                     dying.cancel()
                     await asyncio.gather(dying, return_exceptions=True)
-        machine = cls(spec.name, process, monitor, spec.disk_io)
+            stack.pop_all()
+        machine = cls(spec.name, process, monitor, spec.disk_io, output)
         if spec.boot is None:
             await machine.expect_state()
         return machine
@@ -164,17 +173,38 @@ class Machine:
             return str(await self.monitor.execute("ringbuf-read", {"device": "console", "size": 65536}))
         return ""
 
+    async def ended(self) -> str:
+        """Wait until it has ended by itself; return how, and QEMU's last words, as far as they are known."""
+        status = await self.process.wait()
+        how = "by itself" if status is None else f"with status {status}"
+        if status is not None and status < 0:
+            how = f"by {signal.Signals(-status).name}"
+        words = "" if self._output is None or self._output.closed else _words(self._output)
+        return f"QEMU ended {how}{': ' + words if words else ''}"
+
     async def kill(self) -> None:
         """End it and wait until it is gone. Idempotent."""
         self.process.signal(signal.SIGKILL)
         await self.monitor.close()
         await self.process.wait()
-        self.process.release()
+        self._let_go()
 
     async def detach(self) -> None:
         """Let go without ending it: the next daemon adopts it."""
         await self.monitor.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.process.release()
+        if self._output is not None:
+            self._output.close()
+
+
+def _words(output: IO[bytes]) -> str:
+    """Return the last of what QEMU printed."""
+    end = output.seek(0, os.SEEK_END)
+    output.seek(max(0, end - 2048))
+    return output.read(2048).decode(errors="replace").strip()
 
 
 def anonymous_file(name: str) -> int:

@@ -197,8 +197,8 @@ async def account_settings(call: Call) -> Response:
             "TotalCodeSize": 80530636800,
             "CodeSizeUnzipped": 262144000,
             "CodeSizeZipped": 52428800,
-            "ConcurrentExecutions": call.faces.dispatcher.capacity,
-            "UnreservedConcurrentExecutions": call.faces.dispatcher.capacity,
+            "ConcurrentExecutions": call.faces.dispatcher.admission.limit_of(call.tenant),
+            "UnreservedConcurrentExecutions": call.faces.dispatcher.admission.unreserved(call.tenant),
         },
         "AccountUsage": {"TotalCodeSize": size, "FunctionCount": count},
     }

@@ -18,6 +18,7 @@ from alcove.errors import (
     ThrottledError,
     TooLarge,
 )
+from alcove.functions.concurrency import NoProvisionedConcurrency
 from alcove.functions.records import RevisionMismatch
 from alcove.gateway.message import Response
 
@@ -102,6 +103,7 @@ AWS = Dialect(
         (AccessDenied, "unknown_key", 403, "UnrecognizedClientException"),
         (AccessDenied, "expired", 403, "InvalidSignatureException"),
         (AccessDenied, "", 403, "InvalidSignatureException"),
+        (NoProvisionedConcurrency, "", 404, "ProvisionedConcurrencyConfigNotFoundException"),
         (NotFound, "", 404, "ResourceNotFoundException"),
         (RevisionMismatch, "", 412, "PreconditionFailedException"),
         (Conflict, "", 409, "ResourceConflictException"),

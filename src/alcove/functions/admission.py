@@ -155,10 +155,10 @@ class Admission:
         one = self._functions.get(function_id)
         return 0 if one is None else one.set_aside
 
-    def unreserved(self, tenant: TenantId) -> int:
-        """What the functions without a reservation share."""
+    def rest(self, tenant: TenantId) -> int:
+        """What the functions without a reservation share; less than nothing after the tenant's limit was lowered."""
         account = self._accounts.get(tenant) or _Account()
-        return max(0, self.limit_of(tenant) - account.reserved - account.provisioned)
+        return self.limit_of(tenant) - account.reserved - account.provisioned
 
     def sweep(self) -> None:
         """Forget functions that count nothing and limit nothing."""

@@ -63,7 +63,7 @@ class Scheduler:
     ) -> None:
         self.bounds = bounds
         self._starter = starter
-        self._capacity_of = capacity_of
+        self.capacity_of = capacity_of
         self._on_reap = on_reap
         self._lines: dict[str, Line] = {}
         self._eager: dict[Line, None] = {}
@@ -174,7 +174,7 @@ class Scheduler:
         self._join(self.line(function), instance)
 
     def _join(self, line: Line, instance: Instance) -> None:
-        instance.capacity = self._capacity_of(instance.function)
+        instance.capacity = self.capacity_of(instance.function)
         instance.sandbox.listen(log=instance.log.write, exit=lambda reason: self._ended(instance, reason))
         line.instances.add(instance)
         self._settle(instance, new=True)

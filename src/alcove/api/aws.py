@@ -181,7 +181,12 @@ async def invoke(call: Call, name: str) -> Response:
         return Response(202, {"x-amzn-RequestId": call.request_id})
     want_log = headers.get("x-amz-log-type") == "Tail"
     result = await call.faces.dispatcher.invoke(
-        function, event, trace_id=trace_id, client_context=context, want_log=want_log
+        function,
+        event,
+        trace_id=trace_id,
+        client_context=context,
+        want_log=want_log,
+        request_id=call.request_id,
     )
     out = {
         "Content-Type": "application/json",

@@ -166,7 +166,9 @@ async def invoke(call: Call, name: str) -> Response:
         await call.accept(function, event, client_context=context)
         return Response(202, {REQUEST_ID: call.request_id})
     want_log = (query.get("logType") or "None") == "Tail"
-    result = await call.faces.dispatcher.invoke(function, event, client_context=context, want_log=want_log)
+    result = await call.faces.dispatcher.invoke(
+        function, event, client_context=context, want_log=want_log, request_id=call.request_id
+    )
     out = {
         "Content-Type": "application/json",
         REQUEST_ID: result.request_id,

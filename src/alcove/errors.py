@@ -38,7 +38,19 @@ class CapacityError(RetryLater):
 
 
 class ThrottledError(RetryLater):
-    pass
+    """``reason`` is one of AWS's ThrottleReason; ``retry_after_s`` is what the client is told to wait, in seconds."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "ConcurrentInvocationLimitExceeded",
+        retry_after_s: int = 1,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class RequestError(AlcoveError):

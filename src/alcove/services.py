@@ -6,15 +6,19 @@ one left. The daemon and the tests compose the same way.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from alcove.events.delivery import Delivery
 from alcove.events.queue import EventQueue
+from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
+from alcove.functions.provisioning import Provisioner
 from alcove.functions.records import Settings as ServiceSettings
+from alcove.functions.scheduler import Bounds
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
@@ -35,6 +39,7 @@ class Services:
     logs: LogStore
     dispatcher: Dispatcher
     functions: FunctionService
+    concurrency: ConcurrencyService
     events: EventQueue
     delivery: Delivery
     runs: TimerRuns
@@ -44,6 +49,8 @@ class Services:
         """Set going what works by itself; ``stack`` stops it again."""
         stack.push_async_callback(self.dispatcher.close)
         self.dispatcher.start()
+        stack.push_async_callback(self.concurrency.close)
+        await self.concurrency.start()
         stack.push_async_callback(self.delivery.close)
         self.delivery.start()
         stack.push_async_callback(self.runs.close)
@@ -70,14 +77,29 @@ async def open_services(
         tiers,
         logs,
         pool_sizes=pool_sizes or {},
-        idle_timeout_s=settings.idle_timeout_s,
-        max_sandboxes=settings.max_sandboxes,
+        bounds=_bounds(settings),
+        limit_of=lambda tenant: settings.concurrency,
         memory_reserve_mib=settings.memory_reserve_mib,
     )
     functions = FunctionService(database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)))
+    provisioner = Provisioner(database, functions, dispatcher.admission, dispatcher.scheduler)
+    concurrency = ConcurrencyService(
+        database, functions, dispatcher.admission, provisioner, minimum=settings.unreserved_concurrency
+    )
     events = await EventQueue.open(state / "events.db")
     stack.push_async_callback(events.close)
     delivery = Delivery(events, functions, dispatcher)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
-    return Services(database, tenants, code, logs, dispatcher, functions, events, delivery, runs, timers)
+    return Services(database, tenants, code, logs, dispatcher, functions, concurrency, events, delivery, runs, timers)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        max_sandboxes=settings.max_sandboxes,
+        starts_at_once=settings.starts_at_once or max(4, 2 * (os.cpu_count() or 1)),
+        queue_wait_s=settings.queue_wait_s,
+        queue_length=settings.queue_length,
+        idle_timeout_s=settings.idle_timeout_s,
+        prewarm=settings.prewarm,
+    )

@@ -78,9 +78,46 @@ class Settings:
     )
     max_sandboxes: int = _row(
         256,
-        "Most sandboxes at once, pools included; calls beyond it are throttled.",
+        "Most sandboxes of functions at once, beside those of the pools; calls beyond it wait, then are throttled.",
         low=1,
         high=65_536,
+    )
+    starts_at_once: int = _row(
+        0,
+        "Sandboxes that start side by side; calls wait for their turn. 0: twice the processors, at least 4.",
+        low=0,
+        high=1024,
+    )
+    concurrency: int = _row(
+        1000,
+        "Calls that one tenant may have running at once; more are answered 429 at once.",
+        low=1,
+        high=1_000_000,
+    )
+    unreserved_concurrency: int = _row(
+        100,
+        "What reserved and provisioned concurrency must leave of a tenant's concurrency for its other functions.",
+        low=0,
+        high=1_000_000,
+    )
+    queue_wait_s: float = _row(
+        5.0,
+        "Seconds that a call waits for a sandbox where none is free, before it is answered 429; 0: it does not wait.",
+        low=0,
+        high=900,
+    )
+    queue_length: int = _row(
+        1000,
+        "Calls that wait for a sandbox at once; beyond it the tenant with the most of them is answered 429.",
+        low=0,
+        high=100_000,
+    )
+    prewarm: int = _row(
+        4,
+        "Most sandboxes kept ready for one published version (or one whose requests each get a new sandbox) when its "
+        "calls find none idle; 0 keeps none.",
+        low=0,
+        high=100,
     )
     memory_reserve_mib: int = _row(512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20)
     snapshot_memory_mib: int = _row(

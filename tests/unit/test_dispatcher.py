@@ -15,6 +15,7 @@ from alcove.errors import HostError, ThrottledError
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import REQUEST_BYTES, LogStore, RequestLog
 from alcove.functions.model import FunctionVersion
+from alcove.functions.scheduler import Bounds
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId
 
 PYTHON_VM = (Isolation.VM, Runtime.PYTHON)
@@ -53,7 +54,9 @@ def tier() -> FakeTier:
 
 @pytest.fixture
 async def dispatcher(tier: FakeTier, tmp_path: Path) -> AsyncIterator[Dispatcher]:
-    dispatcher = Dispatcher({Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, max_sandboxes=4)
+    dispatcher = Dispatcher(
+        {Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, bounds=Bounds(max_sandboxes=4, queue_wait_s=0)
+    )
     dispatcher.start()
     yield dispatcher
     await dispatcher.close()
@@ -161,8 +164,10 @@ async def test_a_sandbox_that_started_with_old_code_never_serves_the_new(tier: F
 
 
 async def test_idle_sandboxes_are_released(tier: FakeTier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alcove.functions.dispatcher.REAP_EVERY_S", 0.01)
-    dispatcher = Dispatcher({Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, idle_timeout_s=0.02)
+    monkeypatch.setattr("alcove.functions.scheduler.REAP_EVERY_S", 0.01)
+    dispatcher = Dispatcher(
+        {Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, bounds=Bounds(idle_timeout_s=0.02)
+    )
     dispatcher.start()
     await dispatcher.invoke(function(), b"1")
     async with asyncio.timeout(5):

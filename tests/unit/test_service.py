@@ -44,7 +44,7 @@ class Recorder:
     async def forget(self, function_arn: str, version: str | None) -> None:
         self.told.append(("forget", function_arn.rpartition(":")[2], version))
 
-    async def drop_snapshots(self, functions: Iterable[FunctionVersion]) -> None:
+    async def remove(self, functions: Iterable[FunctionVersion]) -> None:
         self.dropped += [function.version for function in functions]
 
     async def snapshot(self, function: FunctionVersion) -> None:

@@ -12,6 +12,7 @@ from tests.unit.test_dispatcher import function
 
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
+from alcove.functions.scheduler import Bounds
 from alcove.functions.snapshots import SnapshotKeeper
 from alcove.sandbox.protocol import Isolation
 
@@ -25,7 +26,9 @@ def tier() -> FakeSnapshotTier:
 
 @pytest.fixture
 async def dispatcher(tier: FakeSnapshotTier, tmp_path: Path) -> AsyncIterator[Dispatcher]:
-    dispatcher = Dispatcher({Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, idle_timeout_s=0)
+    dispatcher = Dispatcher(
+        {Isolation.VM: tier}, LogStore(tmp_path / "logs"), pool_sizes={}, bounds=Bounds(idle_timeout_s=0)
+    )
     yield dispatcher
     await dispatcher.close()
     await tier.close()
@@ -78,5 +81,5 @@ async def test_latest_and_other_tiers_have_none() -> None:
 
 async def test_it_is_dropped_with_its_version(dispatcher: Dispatcher, tier: FakeSnapshotTier) -> None:
     await dispatcher.snapshot(PUBLISHED)
-    await dispatcher.drop_snapshots([function(), PUBLISHED])
+    await dispatcher.remove([function(), PUBLISHED])
     assert not tier.saved

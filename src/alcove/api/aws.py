@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 from alcove.api.body import beside, change, field, number, package, read_object, text_map
 from alcove.api.context import INVOKE_BODY, PACKAGE_BODY, Call, answer, check_event, decode_context, start_headers
 from alcove.api.dialect import AWS
+from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
 from alcove.errors import InvalidRequest
 from alcove.functions import limits
@@ -45,6 +46,7 @@ def configuration(function: FunctionVersion, *, qualified: bool = False, snapsho
         },
         "Isolation": str(function.isolation),
         "Network": function.network,
+        "FreshVm": function.fresh_vm,
     }
 
 
@@ -59,7 +61,7 @@ async def create_function(call: Call) -> Response:
         raise InvalidRequest("'FunctionName' is required.")
     if field(document, "PackageType", str) not in (None, "Zip"):
         raise InvalidRequest("PackageType must be Zip.")
-    tags = text_map(document, "Tags") or {}
+    tags = (text_map(document, "Tags") or {}) | policy_tags(document, operator=call.operator)
     config = change(document, tags, operator=call.operator)
     if config.runtime is None:
         raise InvalidRequest("'Runtime' is required.")
@@ -77,11 +79,14 @@ async def create_function(call: Call) -> Response:
 
 async def get_function(call: Call, name: str) -> Response:
     function = await call.function(name, call.request.query.get("Qualifier"))
-    document = {
+    document: dict[str, Any] = {
         "Configuration": _described(call, function),
         "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function)},
         "Tags": dict(function.tags),
     }
+    reserved = call.faces.dispatcher.admission.reserved(function.function_id)
+    if reserved is not None:
+        document["Concurrency"] = {"ReservedConcurrentExecutions": reserved}
     return answer(document, 200, call.request_id)
 
 
@@ -118,6 +123,7 @@ async def update_code(call: Call, name: str) -> Response:
 
 async def update_configuration(call: Call, name: str) -> Response:
     document = read_object(call.request)
+    await put_policies(call, name, document)
     function = await call.faces.service.update_configuration(
         call.tenant,
         call.reference(name).name,
@@ -175,7 +181,12 @@ async def invoke(call: Call, name: str) -> Response:
         return Response(202, {"x-amzn-RequestId": call.request_id})
     want_log = headers.get("x-amz-log-type") == "Tail"
     result = await call.faces.dispatcher.invoke(
-        function, event, trace_id=trace_id, client_context=context, want_log=want_log
+        function,
+        event,
+        trace_id=trace_id,
+        client_context=context,
+        want_log=want_log,
+        request_id=call.request_id,
     )
     out = {
         "Content-Type": "application/json",
@@ -197,8 +208,8 @@ async def account_settings(call: Call) -> Response:
             "TotalCodeSize": 80530636800,
             "CodeSizeUnzipped": 262144000,
             "CodeSizeZipped": 52428800,
-            "ConcurrentExecutions": call.faces.dispatcher.capacity,
-            "UnreservedConcurrentExecutions": call.faces.dispatcher.capacity,
+            "ConcurrentExecutions": call.faces.dispatcher.admission.limit_of(call.tenant),
+            "UnreservedConcurrentExecutions": max(0, call.faces.dispatcher.admission.rest(call.tenant)),
         },
         "AccountUsage": {"TotalCodeSize": size, "FunctionCount": count},
     }

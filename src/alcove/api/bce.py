@@ -10,6 +10,7 @@ from typing import Any
 from alcove.api.body import beside, change, field, number, package, read_object, text_map
 from alcove.api.context import INVOKE_BODY, PACKAGE_BODY, Call, answer, check_event, decode_context, start_headers
 from alcove.api.dialect import BCE
+from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
 from alcove.errors import InvalidRequest
 from alcove.functions.model import FunctionVersion
@@ -41,6 +42,7 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
         "Region": _region(function),
         "Uid": function.tenant,
         "Isolation": str(function.isolation),
+        "FreshVm": function.fresh_vm,
     }
 
 
@@ -59,7 +61,7 @@ async def create_function(call: Call) -> Response:
     if not name:
         raise InvalidRequest("'FunctionName' is required.")
     code = field(document, "Code", dict) or {}
-    tags = text_map(document, "Tags") or {}
+    tags = (text_map(document, "Tags") or {}) | policy_tags(document, operator=call.operator)
     config = change(document, tags, operator=call.operator)
     if config.runtime is None:
         raise InvalidRequest("'Runtime' is required.")
@@ -111,10 +113,12 @@ async def update_code(call: Call, name: str) -> Response:
 
 
 async def update_configuration(call: Call, name: str) -> Response:
+    document = read_object(call.request)
+    await put_policies(call, name, document)
     function = await call.faces.service.update_configuration(
         call.tenant,
         call.reference(name).name,
-        change(read_object(call.request), operator=call.operator),
+        change(document, operator=call.operator),
     )
     return _answer(call, configuration(function))
 
@@ -162,7 +166,9 @@ async def invoke(call: Call, name: str) -> Response:
         await call.accept(function, event, client_context=context)
         return Response(202, {REQUEST_ID: call.request_id})
     want_log = (query.get("logType") or "None") == "Tail"
-    result = await call.faces.dispatcher.invoke(function, event, client_context=context, want_log=want_log)
+    result = await call.faces.dispatcher.invoke(
+        function, event, client_context=context, want_log=want_log, request_id=call.request_id
+    )
     out = {
         "Content-Type": "application/json",
         REQUEST_ID: result.request_id,

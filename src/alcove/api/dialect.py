@@ -18,6 +18,7 @@ from alcove.errors import (
     ThrottledError,
     TooLarge,
 )
+from alcove.functions.concurrency import NoProvisionedConcurrency
 from alcove.functions.records import RevisionMismatch
 from alcove.gateway.message import Response
 
@@ -30,7 +31,7 @@ class PayloadTooLarge(TooLarge):
     """An event over its limit; AWS has a name of its own for it."""
 
 
-Render = Callable[[int, str, str, str, str], Response]
+Render = Callable[[int, str, str, str, str, str], Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +47,36 @@ class Dialect:
     render: Render
 
     def answer(self, error: AlcoveError, request_id: str) -> Response:
+        if isinstance(error, ThrottledError):
+            return self._throttle(error, request_id)
         reason = error.code if isinstance(error, AccessDenied) else ""
         for kind, wanted, status, code in self.codes:
             if isinstance(error, kind) and wanted in ("", reason):
-                return self.render(status, code, str(error), error.hint, request_id)
+                return self.render(status, code, str(error), error.hint, request_id, "")
         status, code = self.fallback
-        return self.render(status, code, str(error), error.hint, request_id)
+        return self.render(status, code, str(error), error.hint, request_id, "")
+
+    def _throttle(self, error: ThrottledError, request_id: str) -> Response:
+        response = self.render(429, self.by_status[429], str(error), error.hint, request_id, error.reason)
+        response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
 
     def refuse(self, status: int, message: str, request_id: str) -> Response:
         code = self.by_status.get(status, self.fallback[1])
-        return self.render(status, code, message, "", request_id)
+        return self.render(status, code, message, "", request_id, "")
 
     def break_down(self, request_id: str) -> Response:
         """A fault of ours: no detail leaves the server."""
         status, code = self.internal
         message = f"An internal error occurred. Its details are in the server's log under {request_id}."
-        return self.render(status, code, message, "", request_id)
+        return self.render(status, code, message, "", request_id, "")
 
 
-def _aws(status: int, code: str, message: str, hint: str, request_id: str) -> Response:
+def _aws(status: int, code: str, message: str, hint: str, request_id: str, reason: str) -> Response:
     kind = "User" if status < 500 else "Service"
     document = {"Type": kind, "Message": message, "message": message}
+    if reason:
+        document["Reason"] = reason
     if hint:
         document["hint"] = hint
     headers = {
@@ -77,7 +87,7 @@ def _aws(status: int, code: str, message: str, hint: str, request_id: str) -> Re
     return Response(status, headers, json.dumps(document).encode())
 
 
-def _bce(status: int, code: str, message: str, hint: str, request_id: str) -> Response:
+def _bce(status: int, code: str, message: str, hint: str, request_id: str, reason: str) -> Response:
     document = {"code": code, "message": message, "requestId": request_id}
     if hint:
         document["hint"] = hint
@@ -93,6 +103,7 @@ AWS = Dialect(
         (AccessDenied, "unknown_key", 403, "UnrecognizedClientException"),
         (AccessDenied, "expired", 403, "InvalidSignatureException"),
         (AccessDenied, "", 403, "InvalidSignatureException"),
+        (NoProvisionedConcurrency, "", 404, "ProvisionedConcurrencyConfigNotFoundException"),
         (NotFound, "", 404, "ResourceNotFoundException"),
         (RevisionMismatch, "", 412, "PreconditionFailedException"),
         (Conflict, "", 409, "ResourceConflictException"),
@@ -100,7 +111,6 @@ AWS = Dialect(
         (TooLarge, "", 413, "RequestEntityTooLargeException"),
         (MalformedDocument, "", 400, "InvalidRequestContentException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
-        (ThrottledError, "", 429, "TooManyRequestsException"),
         (CapacityError, "", 502, "EC2ThrottledException"),
         (HostError, "", 502, "EC2UnexpectedException"),
         (RequestError, "", 400, "InvalidParameterValueException"),
@@ -133,7 +143,6 @@ BCE = Dialect(
         (Conflict, "", 409, "ResourceConflictException"),
         (TooLarge, "", 413, "RequestTooLargeException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
-        (ThrottledError, "", 429, "TooManyRequestsException"),
         (CapacityError, "", 502, "InsufficientCapacity"),
         (RequestError, "", 400, "InvalidParameterValueException"),
     ),

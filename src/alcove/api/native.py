@@ -18,11 +18,12 @@ async def health(call: Call) -> Response:
 
 
 async def instances(call: Call) -> Response:
-    """The operator sees every tenant's instances, a tenant its own."""
-    found = call.faces.dispatcher.instances()
+    """The operator sees every tenant's instances and queues, a tenant its own."""
+    found, queues = call.faces.dispatcher.instances(), call.faces.dispatcher.queues()
     if not call.operator:
         found = [instance for instance in found if instance["tenant"] == call.tenant]
-    return answer({"instances": found}, 200, call.request_id)
+        queues = [queue for queue in queues if queue["tenant"] == call.tenant]
+    return answer({"instances": found, "queues": queues}, 200, call.request_id)
 
 
 async def environment(call: Call) -> Response:

@@ -16,6 +16,9 @@ from alcove.errors import NotFound
 from alcove.gateway.message import Response
 
 SMALL_BODY = 1 << 20
+# Paths that are remembered with their routes, and how long one may be.
+KNOWN_PATHS = 4096
+KNOWN_PATH = 256
 Act = Callable[..., Awaitable[Response]]
 
 
@@ -46,11 +49,26 @@ class _Node:
 class Router:
     def __init__(self, routes: Iterable[Route]) -> None:
         self._methods: dict[str, _Node] = {}
+        self._known: dict[tuple[str, str], tuple[Route, dict[str, str]]] = {}
         for route in routes:
             self._add(route)
 
     def match(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]] | None:
-        """Return the route and what the path names (percent-decoded), or None."""
+        """Return the route and what the path names (percent-decoded), or None.
+
+        Each request asks twice, and busy paths are few: the last ones are remembered.
+        """
+        key = (method, raw_path)
+        if key in self._known:
+            return self._known[key]
+        found = self._search(method, raw_path)
+        if found is not None and len(raw_path) <= KNOWN_PATH:
+            if len(self._known) >= KNOWN_PATHS:
+                self._known.clear()
+            self._known[key] = found
+        return found
+
+    def _search(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]] | None:
         root = self._methods.get(method)
         if root is None:
             return None

@@ -17,8 +17,10 @@ from rich.console import Console
 from alcove.bench import burst as burst_bench
 from alcove.bench import density as density_bench
 from alcove.bench import gateway as gateway_bench
+from alcove.bench import gateway_cpu as cpu_bench
+from alcove.bench import overload as overload_bench
 from alcove.bench import startup as startup_bench
-from alcove.bench.figures import Figures, Ratio, print_ratios, write_report
+from alcove.bench.figures import Figures, Ratio, percentile, print_ratios, write_report
 from alcove.sandbox.protocol import Isolation
 
 T = TypeVar("T")
@@ -27,6 +29,8 @@ _PANDAS = Path("build/examples/python-pandas")
 DENSITY_LIMIT_MIB = 70.0
 BURST_LEAST = 0.8
 GATEWAY_LIMIT_MS = 3.0
+CALLS_PER_CPU_S = 12_000.0
+OVERLOAD_LIMIT = 2.0
 
 
 # What a shell shows for a program that SIGTERM has ended.
@@ -67,6 +71,8 @@ def group() -> None:
       alcove bench density --machines 100
       alcove bench burst
       alcove bench gateway
+      alcove bench gateway-cpu
+      alcove bench overload --seconds 60
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
 
@@ -190,3 +196,49 @@ def gateway(state: Path, report: Path | None, calls: int) -> None:
     difference = figures.p50("vm", "difference", "hello")
     ratio = Ratio("warm call through the gateway less the handler, ms", difference, GATEWAY_LIMIT_MS)
     _conclude(console, figures, [ratio], report)
+
+
+@group.command("gateway-cpu")
+@_json
+@click.option("--connections", default=16, show_default=True, help="Clients, each with one call at a time.")
+@click.option("--seconds", default=10.0, show_default=True, help="Of each way to call.")
+def gateway_cpu(report: Path | None, connections: int, seconds: float) -> None:
+    """Calls answered for each second of the server's processor time, against stand-in sandboxes."""
+    console = Console()
+    with console.status("starting") as status:
+        found = cpu_bench.measure(connections=connections, seconds=seconds, progress=status.update)
+    for one in found:
+        console.print(
+            f"{one.way}: {one.calls} calls in {one.wall_s:.1f} s for {one.cpu_s:.2f} s of processor time:"
+            f" {one.per_cpu_second:.0f} calls a CPU-second"
+        )
+    name = f"{CALLS_PER_CPU_S:.0f} / calls a CPU-second"
+    ratios = [Ratio(f"{name}, {one.way}", CALLS_PER_CPU_S / one.per_cpu_second, 1) for one in found]
+    _conclude(console, Figures(), ratios, report)
+
+
+@group.command()
+@_json
+@click.option("--capacity", default=16, show_default=True, help="Calls that may run at once.")
+@click.option("--handler-ms", default=100, show_default=True, help="What a handler takes.")
+@click.option("--seconds", default=60.0, show_default=True, help="Of overload, in each of the two runs.")
+def overload(report: Path | None, capacity: int, handler_ms: int, seconds: float) -> None:
+    """Ten times the capacity, against caps and against room: who is let in keeps its latency."""
+    console = Console()
+    figures, ratios = Figures(), []
+    with console.status("starting") as status:
+        runs = overload_bench.measure(capacity=capacity, handler_ms=handler_ms, seconds=seconds, progress=status.update)
+    for one in runs:
+        for mode, samples in (("alone", one.alone_ms), ("accepted", one.accepted_ms), ("refused", one.refused_ms)):
+            figures.samples[one.kind, mode, f"{handler_ms} ms"] = samples
+        highest = one.highest
+        console.print(
+            f"{one.kind}: {one.offered} offered, {len(one.accepted_ms)} accepted, {len(one.refused_ms)} answered 429;"
+            f" at once at most {highest['all']} of {one.caps[0]}, reserved {highest[overload_bench.RESERVED]} of"
+            f" {one.caps[1]}; left afterwards: {one.left}"
+        )
+        slower = percentile(one.accepted_ms, 0.99) / percentile(one.alone_ms, 0.99)
+        ratios.append(Ratio(f"{one.kind}: p99 of accepted / alone", slower, OVERLOAD_LIMIT))
+        ratios.append(Ratio(f"{one.kind}: caps exceeded, calls left", float(one.exceeded + one.left), 0))
+    figures.print(console, "Overload")
+    _conclude(console, figures, ratios, report)

@@ -32,6 +32,11 @@ _POLL_S = 0.2
 @click.option("--env", "pairs", multiple=True, metavar="K=V", help="Environment; may be repeated.")
 @click.option("--isolation", help="vm (the default), gvisor or process.")
 @click.option("--network/--no-network", default=None, help="A network, or none. With one by default.")
+@click.option("--fresh-vm/--no-fresh-vm", default=None, help="A new machine for every call, or not (the default).")
+@click.option(
+    "--reserved-concurrency", metavar="N|none", help="Calls set aside for it, and its limit; 0 lets none run."
+)
+@click.option("--provisioned", type=int, metavar="N", help="Machines of the version kept ready; with --publish.")
 @click.option("--publish", is_flag=True, help="Publish a version: it starts from a snapshot.")
 @click.option("--description", help="A line about it.")
 @run_option
@@ -46,7 +51,11 @@ def deploy(source: Path, name: str | None, run: Path, as_json: bool, **given: An
       alcove fn deploy ./hello --runtime python3.11 --handler app.handler
       alcove fn deploy ./hello --memory 512 --env STAGE=test --publish
       alcove fn deploy build/report.zip --name report --runtime nodejs18.x --handler index.handler
+      alcove fn deploy ./hello --publish --provisioned 2 --reserved-concurrency 10
     """
+    reserved = _reserved(given["reserved_concurrency"])
+    if given["provisioned"] is not None and not given["publish"]:
+        raise InvalidRequest("--provisioned needs --publish", hint="machines are kept ready for versions, not $LATEST")
     name = name or (source.resolve().name if source.is_dir() else source.stem)
     fields = _fields(given)
     client = Client(run)
@@ -63,6 +72,7 @@ def deploy(source: Path, name: str | None, run: Path, as_json: bool, **given: An
         output.note("publishing a version and taking its snapshot ...")
         configuration = client.call("POST", f"{FUNCTIONS}/{quote(name)}/versions", {})
         configuration = _wait(client, name, str(configuration["Version"]))
+    _set_concurrency(client, name, str(configuration.get("Version", "")), reserved, given["provisioned"])
     if as_json:
         output.print_json(configuration)
         return
@@ -80,12 +90,33 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
         "timeout": "Timeout",
         "isolation": "Isolation",
         "network": "Network",
+        "fresh_vm": "FreshVm",
         "description": "Description",
     }
     fields = {key: given[option] for option, key in names.items() if given[option] is not None}
     if given["pairs"]:
         fields["Environment"] = {"Variables": dict(map(_pair, given["pairs"]))}
     return fields
+
+
+def _reserved(text: str | None) -> int | None:
+    """Return what is to be reserved; -1 for ``none``, None for no change."""
+    if text is None or text == "none":
+        return None if text is None else -1
+    if not text.isascii() or not text.isdigit():
+        raise InvalidRequest(f"--reserved-concurrency {text}: a number or none is wanted", hint="such as 10")
+    return int(text)
+
+
+def _set_concurrency(client: Client, name: str, version: str, reserved: int | None, provisioned: int | None) -> None:
+    if reserved == -1:
+        client.request("DELETE", f"/2017-10-31/functions/{quote(name)}/concurrency")
+    elif reserved is not None:
+        document = {"ReservedConcurrentExecutions": reserved}
+        client.call("PUT", f"/2017-10-31/functions/{quote(name)}/concurrency", document)
+    if provisioned is not None:
+        path = f"/2019-09-30/functions/{quote(name)}/provisioned-concurrency?Qualifier={quote(version)}"
+        client.call("PUT", path, {"ProvisionedConcurrentExecutions": provisioned})
 
 
 def _pair(text: str) -> tuple[str, str]:

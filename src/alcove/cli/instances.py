@@ -21,22 +21,28 @@ _COLUMNS = (
     "served",
     "idle_s",
 )
+_QUEUE_COLUMNS = ("function", "version", "waiting", "starting")
 
 
 @click.command()
 @run_option
 @json_option
 def ps(run: Path, as_json: bool) -> None:
-    """List the sandboxes that run now: in a pool, busy with a call, or idle after one.
+    """List the sandboxes that run now, and the calls that wait for one.
 
     \b
     Example:
       alcove ps
     """
-    found = Client(run).call("GET", "/alcove/v1/instances").get("instances", [])
+    answer = Client(run).call("GET", "/alcove/v1/instances")
+    found = answer.get("instances", [])
     if as_json:
         output.print_json(found)
         return
     columns = [name for name in _COLUMNS if any(name in one for one in found)]
     rows = [["" if one.get(name) is None else one[name] for name in columns] for one in found]
     output.print_table([name.upper() for name in columns], rows, empty="no sandbox runs")
+    if queues := answer.get("queues", []):
+        click.echo()
+        rows = [[one[name] for name in _QUEUE_COLUMNS] for one in queues]
+        output.print_table([name.upper() for name in _QUEUE_COLUMNS], rows, empty="")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from alcove.errors import InvalidRequest
+from alcove.functions.model import FRESH_VM_TAG
 from alcove.sandbox.protocol import Isolation, Runtime
 
 MEMORY_MIB = range(128, 3008 + 1)
@@ -84,6 +85,8 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
     for key, value in tags.items():
         if not 1 <= len(key) <= 128 or len(value) > 256 or key.startswith("aws:"):
             raise InvalidRequest(f"Tag {key[:80]!r} is not valid.")
+    if tags.get(FRESH_VM_TAG, "true") not in ("true", "false"):
+        raise InvalidRequest(f"Tag {FRESH_VM_TAG!r} must be 'true' or 'false'.")
     return dict(tags)
 
 

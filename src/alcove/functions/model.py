@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId, Workload
 
 LATEST = "$LATEST"
+# A tag of the function, "true" or "false": whether every request gets a new sandbox.
+FRESH_VM_TAG = "alcove:fresh-vm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,15 @@ class FunctionVersion:
     def invoked_arn(self) -> str:
         """What the runtime tells the handler: without a version for ``$LATEST``, as AWS has it."""
         return self.function_arn if self.version == LATEST else self.arn
+
+    @property
+    def published(self) -> bool:
+        return self.version != LATEST
+
+    @property
+    def fresh_vm(self) -> bool:
+        """Whether every request gets a new sandbox, closed after its answer."""
+        return self.tags.get(FRESH_VM_TAG) == "true"
 
     @property
     def revision(self) -> str:
@@ -148,8 +159,8 @@ class DispatcherProtocol(Protocol):
         """Save a published version after its init code has run."""
         ...
 
-    async def drop_snapshots(self, functions: Iterable[FunctionVersion]) -> None:
-        """Remove the snapshots of versions that are deleted."""
+    async def remove(self, functions: Iterable[FunctionVersion]) -> None:
+        """These versions are deleted: drop their snapshots and what concurrency they had set aside."""
         ...
 
     def instances(self) -> list[dict[str, Any]]: ...

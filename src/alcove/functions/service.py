@@ -258,7 +258,7 @@ class FunctionService:
         deleted = await self._database.write(change)
         self._drop(tenant, name)
         await self._dispatcher.forget(deleted[0].function_arn, version)
-        await self._dispatcher.drop_snapshots(deleted)
+        await self._dispatcher.remove(deleted)
         await self._collect()
 
     async def set_tags(self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]) -> None:

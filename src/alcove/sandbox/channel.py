@@ -14,6 +14,8 @@ import struct
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from alcove.errors import ProtocolError, SandboxError, SandboxGone, TooLarge
 from alcove.sandbox.protocol import InitError, Invocation, Outcome, Workload
 from alcove.wire.frame import MAX_PAYLOAD, Decoder, Frame, FrameError, Kind, encode
@@ -156,7 +158,7 @@ def load_payload(workload: Workload) -> bytes:
 
 def invoke_payload(invocation: Invocation) -> bytes:
     """Return metadata and event as INVOKE carries them. Raises ``TooLarge``."""
-    metadata = json.dumps(
+    metadata = msgspec.json.encode(
         {
             "request_id": invocation.request_id,
             "deadline_ms": invocation.deadline_ms,
@@ -164,7 +166,7 @@ def invoke_payload(invocation: Invocation) -> bytes:
             "trace_id": invocation.trace_id,
             "client_context": invocation.client_context,
         }
-    ).encode()
+    )
     if len(metadata) > 0xFFFF or _LENGTH.size + len(metadata) + len(invocation.event) > MAX_PAYLOAD:
         raise TooLarge("the event and its metadata are over the limit of 6 MB")
     return _LENGTH.pack(len(metadata)) + metadata + invocation.event

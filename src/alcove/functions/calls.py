@@ -1,0 +1,100 @@
+"""One request in an instance, and what is written of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+from alcove.errors import ProtocolError, SandboxGone
+from alcove.functions import answers
+from alcove.functions.deadlines import Deadlines
+from alcove.functions.instance import Instance
+from alcove.functions.logs import TAIL_BYTES, LogStore
+from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.sandbox.protocol import InitError, Invocation, Outcome
+
+log = logging.getLogger(__name__)
+
+
+class Caller:
+    """Sends requests into instances and keeps their logs; which instance is not its concern."""
+
+    def __init__(self, logs: LogStore) -> None:
+        self._logs = logs
+        self._deadlines = Deadlines()
+
+    async def call(self, instance: Instance, invocation: Invocation) -> tuple[Outcome, float]:
+        """Return the outcome and its milliseconds; ``instance.gone`` says where the sandbox is lost by it."""
+        instance.log.expect(invocation.request_id)
+        began = time.perf_counter()
+        outcome = await self._send(instance, invocation)
+        instance.served += 1
+        return outcome, (time.perf_counter() - began) * 1000
+
+    async def _send(self, instance: Instance, invocation: Invocation) -> Outcome:
+        timeout_s = instance.function.timeout_s
+        try:
+            with self._deadlines.limit(timeout_s):
+                return await instance.sandbox.invoke(invocation)
+        except TimeoutError:
+            instance.gone = "timeout"
+            return Outcome(b"", answers.timed_out(invocation.request_id, timeout_s))
+        except SandboxGone as gone:
+            instance.gone = gone.reason
+            return Outcome(b"", answers.ended(invocation.request_id, gone.reason))
+        except ProtocolError:
+            instance.gone = "protocol"
+            return Outcome(b"", answers.protocol_broken(invocation.request_id))
+        except BaseException:
+            # Nobody waits for the answer any more; nothing else may be asked of it.
+            instance.gone = "killed"
+            raise
+
+    async def report(self, instance: Instance, request_id: str, duration_ms: float, want_log: bool) -> bytes:
+        """Have the request's log written; return its tail where it is wanted."""
+        written: list[bytes] = []
+        if instance.gone is not None and instance.active == 1:
+            instance.log.flush()
+        elif want_log:
+            await instance.log.settle(request_id)
+        instance.log.report(
+            request_id,
+            lambda output: written.append(self._write(instance.function, request_id, duration_ms, output)),
+        )
+        return written[0][-TAIL_BYTES:] if written else b""
+
+    def _write(self, function: FunctionVersion, request_id: str, duration_ms: float, output: bytes) -> bytes:
+        head = f"START RequestId: {request_id} Version: {function.version}\n"
+        report = (
+            f"END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
+            f"Billed Duration: {answers.billed(duration_ms)} ms\tMemory Size: {function.memory_mib} MB\n"
+        )
+        if output and not output.endswith(b"\n"):
+            output += b"\n"
+        text = head.encode() + output + report.encode()
+        try:
+            self._logs.of(function.function_id).append(request_id, text.decode(errors="replace").splitlines())
+        except OSError as error:
+            log.warning("the log of %s cannot be written: %s", function.name, error)
+        return text
+
+    def init_failed(
+        self, function: FunctionVersion, request_id: str, error: InitError, duration_ms: float
+    ) -> InvokeResult:
+        """Return the answer to a call whose instance could not be made, through the function's own fault."""
+        text = f"INIT_REPORT RequestId: {request_id} Status: error {error.document.decode(errors='replace')}"
+        with contextlib.suppress(OSError):
+            self._logs.of(function.function_id).append(request_id, [text])
+        return InvokeResult(
+            payload=error.document,
+            error="Unhandled",
+            request_id=request_id,
+            start="failed",
+            why="the init code failed",
+            phases_ms={},
+            billed_ms=max(1, round(duration_ms)),
+            log_tail=text.encode()[-TAIL_BYTES:],
+            executed_version=function.version,
+            sandbox_id="",
+        )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from alcove.events.delivery import Delivery
 from alcove.events.queue import EventQueue
+from alcove.functions.aliases import AliasService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
 from alcove.functions.records import Settings as ServiceSettings
@@ -35,6 +36,7 @@ class Services:
     logs: LogStore
     dispatcher: Dispatcher
     functions: FunctionService
+    aliases: AliasService
     events: EventQueue
     delivery: Delivery
     runs: TimerRuns
@@ -75,9 +77,10 @@ async def open_services(
         memory_reserve_mib=settings.memory_reserve_mib,
     )
     functions = FunctionService(database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)))
+    aliases = AliasService(database, functions)
     events = await EventQueue.open(state / "events.db")
     stack.push_async_callback(events.close)
     delivery = Delivery(events, functions, dispatcher)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
-    return Services(database, tenants, code, logs, dispatcher, functions, events, delivery, runs, timers)
+    return Services(database, tenants, code, logs, dispatcher, functions, aliases, events, delivery, runs, timers)

@@ -15,7 +15,7 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, bce, native, timers
+from alcove.api import aws, aws_aliases, bce, bce_aliases, native, timers
 from alcove.api.context import Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
@@ -30,6 +30,14 @@ log = logging.getLogger(__name__)
 # Hashing more than this takes long enough to be done beside the event loop.
 LARGE_BODY = 256 << 10
 CODE_URL_LIFETIME_S = 600
+FACES = (
+    aws.ROUTES,
+    aws_aliases.ROUTES,
+    bce.ROUTES,
+    bce_aliases.ROUTES,
+    native.ROUTES,
+    timers.ROUTES,
+)
 
 
 class App:
@@ -41,7 +49,8 @@ class App:
         self._url_key = secrets.token_bytes(32)
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
-        self._router = Router([*aws.ROUTES, *bce.ROUTES, *native.ROUTES, *timers.ROUTES, download])
+        routes = [route for face in FACES for route in face]
+        self._router = Router([*routes, download])
 
     def body_limit(self, method: str, path: str) -> int:
         found = self._router.match(method, path)

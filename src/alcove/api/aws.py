@@ -76,7 +76,7 @@ async def create_function(call: Call) -> Response:
 
 
 async def get_function(call: Call, name: str) -> Response:
-    function = await call.function(name, call.request.query.get("Qualifier"))
+    function = await call.shown(name, call.request.query.get("Qualifier"))
     document = {
         "Configuration": _described(call, function),
         "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function)},
@@ -86,7 +86,7 @@ async def get_function(call: Call, name: str) -> Response:
 
 
 async def get_configuration(call: Call, name: str) -> Response:
-    function = await call.function(name, call.request.query.get("Qualifier"))
+    function = await call.shown(name, call.request.query.get("Qualifier"))
     return answer(_described(call, function), 200, call.request_id)
 
 
@@ -206,7 +206,7 @@ async def account_settings(call: Call) -> Response:
 
 
 async def list_tags(call: Call, arn: str) -> Response:
-    function = await call.function(arn)
+    function = await call.shown(arn)
     return answer({"Tags": dict(function.tags)}, 200, call.request_id)
 
 

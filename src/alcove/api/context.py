@@ -79,8 +79,14 @@ class Call:
         return found
 
     async def function(self, text: str, qualifier: str | None = None) -> FunctionVersion:
+        """Return what one invocation runs: an alias may lead to one version now and to another the next time."""
         reference = self.reference(text, qualifier)
         return await self.faces.service.resolve(self.tenant, reference.name, reference.version)
+
+    async def shown(self, text: str, qualifier: str | None = None) -> FunctionVersion:
+        """Return what is said of this version or alias."""
+        reference = self.reference(text, qualifier)
+        return await self.faces.service.get(self.tenant, reference.name, reference.version)
 
     async def accept(
         self, function: FunctionVersion, event: bytes, *, trace_id: str = "", client_context: str = ""
@@ -90,7 +96,7 @@ class Call:
             self.tenant,
             function.name,
             event,
-            qualifier=function.version,
+            qualifier=function.alias or function.version,
             request_id=self.request_id,
             trace_id=trace_id,
             client_context=client_context,

@@ -15,6 +15,7 @@ from alcove.events.queue import EventQueue
 from alcove.functions.aliases import AliasService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
+from alcove.functions.permissions import PermissionService
 from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
@@ -37,6 +38,7 @@ class Services:
     dispatcher: Dispatcher
     functions: FunctionService
     aliases: AliasService
+    permissions: PermissionService
     events: EventQueue
     delivery: Delivery
     runs: TimerRuns
@@ -77,10 +79,22 @@ async def open_services(
         memory_reserve_mib=settings.memory_reserve_mib,
     )
     functions = FunctionService(database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)))
-    aliases = AliasService(database, functions)
     events = await EventQueue.open(state / "events.db")
     stack.push_async_callback(events.close)
     delivery = Delivery(events, functions, dispatcher)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
-    return Services(database, tenants, code, logs, dispatcher, functions, aliases, events, delivery, runs, timers)
+    return Services(
+        database=database,
+        tenants=tenants,
+        code=code,
+        logs=logs,
+        dispatcher=dispatcher,
+        functions=functions,
+        aliases=AliasService(database, functions),
+        permissions=PermissionService(database, functions),
+        events=events,
+        delivery=delivery,
+        runs=runs,
+        timers=timers,
+    )

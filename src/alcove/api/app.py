@@ -15,7 +15,7 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, aws_aliases, bce, bce_aliases, native, timers
+from alcove.api import aws, aws_aliases, aws_permissions, bce, bce_aliases, native, timers
 from alcove.api.context import Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
@@ -33,6 +33,7 @@ CODE_URL_LIFETIME_S = 600
 FACES = (
     aws.ROUTES,
     aws_aliases.ROUTES,
+    aws_permissions.ROUTES,
     bce.ROUTES,
     bce_aliases.ROUTES,
     native.ROUTES,

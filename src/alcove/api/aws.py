@@ -164,7 +164,7 @@ async def invoke(call: Call, name: str) -> Response:
     kind = headers.get("x-amz-invocation-type", "RequestResponse")
     if kind not in ("RequestResponse", "Event", "DryRun"):
         raise InvalidRequest(f"Invocation type {kind[:40]!r} is not one of RequestResponse, Event, DryRun.")
-    function = await call.function(name, call.request.query.get("Qualifier"))
+    function = await call.invoked(name, call.request.query.get("Qualifier"))
     event = check_event(call.request.body, asynchronous=kind == "Event")
     context = decode_context(headers.get("x-amz-client-context"))
     if kind == "DryRun":

@@ -169,7 +169,7 @@ async def invoke(call: Call, name: str) -> Response:
     kind = query.get("invocationType") or "RequestResponse"
     if kind not in ("RequestResponse", "Event", "DryRun"):
         raise InvalidRequest(f"invocationType {kind[:40]!r} is not one of RequestResponse, Event, DryRun.")
-    function = await call.function(name, qualifier(call))
+    function = await call.invoked(name, qualifier(call))
     event = check_event(call.request.body, asynchronous=kind == "Event")
     context = decode_context(call.request.headers.get("x-bce-client-context"))
     if kind == "DryRun":

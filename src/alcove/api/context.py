@@ -17,7 +17,9 @@ from alcove.events.policy import EVENT_LIMIT
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.functions.permissions import INVOKE
 from alcove.functions.service import FunctionService
+from alcove.functions.statements import Caller
 from alcove.gateway.message import Request, Response
 from alcove.sandbox.protocol import TenantId
 from alcove.services import Services
@@ -83,6 +85,16 @@ class Call:
         reference = self.reference(text, qualifier)
         return await self.faces.service.resolve(self.tenant, reference.name, reference.version)
 
+    async def invoked(self, text: str, qualifier: str | None = None) -> FunctionVersion:
+        """As ``function``, for a function of another tenant too where its policy lets this one invoke it."""
+        reference = names.parse(text, qualifier)
+        owner = TenantId(reference.account or self.tenant)
+        if owner != self.tenant:
+            caller = Caller(self.tenant, INVOKE)
+            if not await self.faces.services.permissions.may(owner, reference.name, reference.qualifier or "", caller):
+                reference.check_owner(self.tenant)
+        return await self.faces.service.resolve(owner, reference.name, reference.version)
+
     async def shown(self, text: str, qualifier: str | None = None) -> FunctionVersion:
         """Return what is said of this version or alias."""
         reference = self.reference(text, qualifier)
@@ -93,7 +105,7 @@ class Call:
     ) -> None:
         """Queue an asynchronous invocation; it is on the disk when this returns."""
         await self.faces.services.events.submit(
-            self.tenant,
+            function.tenant,
             function.name,
             event,
             qualifier=function.alias or function.version,

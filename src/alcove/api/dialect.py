@@ -19,6 +19,7 @@ from alcove.errors import (
     TooLarge,
 )
 from alcove.functions.records import RevisionMismatch
+from alcove.functions.statements import PolicyTooLong
 from alcove.gateway.message import Response
 
 
@@ -99,6 +100,7 @@ AWS = Dialect(
         (PayloadTooLarge, "", 413, "RequestTooLargeException"),
         (TooLarge, "", 413, "RequestEntityTooLargeException"),
         (MalformedDocument, "", 400, "InvalidRequestContentException"),
+        (PolicyTooLong, "", 400, "PolicyLengthExceededException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
         (ThrottledError, "", 429, "TooManyRequestsException"),
         (CapacityError, "", 502, "EC2ThrottledException"),

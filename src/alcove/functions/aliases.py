@@ -22,6 +22,7 @@ from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import aliases as rows
 from alcove.store import functions as functions_rows
+from alcove.store import permissions
 from alcove.store.database import Database
 
 # CreateAlias in the AWS Lambda API reference: letters, digits, hyphens, underscores, and not digits alone.
@@ -122,7 +123,9 @@ class AliasService:
         """Return whether there was one; ``NotFound`` says that there is no such function."""
 
         def write(connection: sqlite3.Connection) -> bool:
-            return rows.delete_alias(connection, find_function(connection, tenant, function).id, name)
+            owner = find_function(connection, tenant, function)
+            permissions.delete_permissions(connection, owner.id, name)
+            return rows.delete_alias(connection, owner.id, name)
 
         deleted = await self._database.write(write)
         self._functions.drop(tenant, function)

@@ -32,6 +32,7 @@ from alcove.host.clock import now_ms
 from alcove.images.code import BuiltCode, CodeStore
 from alcove.sandbox.protocol import InitError, Runtime, TenantId
 from alcove.store import functions as rows
+from alcove.store import permissions
 from alcove.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,9 @@ class FunctionService:
         self.code = code
         self._dispatcher = dispatcher
         self._resolved: dict[tuple[str, str, str], Routing] = {}
-        self._generation = 0
+        self.generation = 0
+        # Told whenever a function has changed in any way: ``drop``.
+        self.changed: list[Callable[[TenantId, str], None]] = []
 
     async def recover(self) -> None:
         """At start: remove unfinished builds, and code that no version refers to."""
@@ -83,11 +86,11 @@ class FunctionService:
         return (await self._route(tenant, name, version)).first
 
     async def _route(self, tenant: TenantId, name: str, version: str) -> Routing:
-        generation = self._generation
+        generation = self.generation
         found = await self._database.read(
             lambda connection: read_routing(connection, self.records, tenant, name, version)
         )
-        if generation == self._generation:
+        if generation == self.generation:
             self._resolved[tenant, name, version] = found
         return found
 
@@ -257,6 +260,7 @@ class FunctionService:
                 found = [self.records.find(connection, function, version)]
                 check_unused(connection, function, version)
                 rows.delete_version(connection, function.id, version)
+                permissions.delete_permissions(connection, function.id, version)
                 return found
             found = [self.records.from_row(function, row) for row in rows.list_versions(connection, function.id)]
             rows.delete_function(connection, function.id)
@@ -308,9 +312,11 @@ class FunctionService:
 
     def drop(self, tenant: TenantId, name: str) -> None:
         """Forget what invocations of the function run: it has changed."""
-        self._generation += 1
+        self.generation += 1
         for key in [key for key in self._resolved if key[:2] == (tenant, name)]:
             del self._resolved[key]
+        for listener in self.changed:
+            listener(tenant, name)
 
 
 def page_limit(limit: int) -> int:

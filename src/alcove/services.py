@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from alcove.events.delivery import Delivery
 from alcove.events.queue import EventQueue
+from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
+from alcove.functions.permissions import PermissionService
 from alcove.functions.provisioning import Provisioner
 from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.scheduler import Bounds
@@ -40,6 +42,8 @@ class Services:
     dispatcher: Dispatcher
     functions: FunctionService
     concurrency: ConcurrencyService
+    aliases: AliasService
+    permissions: PermissionService
     events: EventQueue
     delivery: Delivery
     runs: TimerRuns
@@ -91,7 +95,21 @@ async def open_services(
     delivery = Delivery(events, functions, dispatcher)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
-    return Services(database, tenants, code, logs, dispatcher, functions, concurrency, events, delivery, runs, timers)
+    return Services(
+        database=database,
+        tenants=tenants,
+        code=code,
+        logs=logs,
+        dispatcher=dispatcher,
+        functions=functions,
+        concurrency=concurrency,
+        aliases=AliasService(database, functions),
+        permissions=PermissionService(database, functions),
+        events=events,
+        delivery=delivery,
+        runs=runs,
+        timers=timers,
+    )
 
 
 def _bounds(settings: Settings) -> Bounds:

@@ -255,7 +255,10 @@ def test_show_prints_configuration_and_versions(stub: Stub, tmp_path: Path) -> N
     stub.answers[f"GET {CONTROL}/hello"] = (200, {}, found)
     versions = {"Versions": [{"Version": "$LATEST"}, {"Version": "1"}]}
     stub.answers[f"GET {CONTROL}/hello/versions"] = (200, {}, versions)
+    alias = {"Name": "live", "FunctionVersion": "1"}
+    stub.answers[f"GET {CONTROL}/hello/aliases"] = (200, {}, {"Aliases": [alias]})
     shown = alcove(tmp_path, "fn", "show", "hello").stdout
+    assert "live -> 1" in shown
     assert "Variables=A=1" in shown
     assert "$LATEST, 1" in shown
 

@@ -3,82 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import zipfile
-from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.plane import PYTHON, Plane, zipped
 
 from alcove.errors import Conflict, HostError, InvalidRequest, NotFound
 from alcove.functions import names
-from alcove.functions.model import LATEST, FunctionChange, FunctionVersion, InvokeResult
-from alcove.functions.service import FunctionService
-from alcove.images.code import CodeStore
+from alcove.functions.model import LATEST, FunctionChange, FunctionVersion
 from alcove.sandbox.protocol import Runtime, TenantId
-from alcove.store.database import Database
-from alcove.tenants.directory import TenantDirectory
-
-PYTHON = FunctionChange(runtime="python3.11", handler="app.handler")
 
 
-def zipped(text: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("app.py"), text)
-    return buffer.getvalue()
-
-
-class Recorder:
-    """Notes what it is told, and what the store said at that moment."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-        self.snapshot_error: Exception | None = None
-        self.dropped: list[str] = []
-
-    async def invoke(self, function: FunctionVersion, event: bytes, **options: Any) -> InvokeResult:
-        raise NotImplementedError
-
-    async def forget(self, function_arn: str, version: str | None) -> None:
-        self.told.append(("forget", function_arn.rpartition(":")[2], version))
-
-    async def remove(self, functions: Iterable[FunctionVersion]) -> None:
-        self.dropped += [function.version for function in functions]
-
-    async def snapshot(self, function: FunctionVersion) -> None:
-        self.told.append(("snapshot", function.name, function.version))
-        if self.snapshot_error is not None:
-            raise self.snapshot_error
-
-    def instances(self) -> list[dict[str, Any]]:
-        return []
-
-
-class Fixture:
-    def __init__(self, service: FunctionService, recorder: Recorder, tenant: TenantId, database: Database) -> None:
-        self.service, self.recorder, self.tenant, self.database = (
-            service,
-            recorder,
-            tenant,
-            database,
-        )
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Fixture]:
-    database = await Database.open(tmp_path / "alcove.db")
-    tenants = await TenantDirectory.open(database)
-    code = CodeStore(tmp_path / "code")
-    recorder = Recorder()
-    service = FunctionService(database, code, recorder)
-    yield Fixture(service, recorder, tenants.default.id, database)
-    code.close()
-    await database.close()
-
-
-async def test_resolve_follows_every_change(plane: Fixture) -> None:
+async def test_resolve_follows_every_change(plane: Plane) -> None:
     service, tenant = plane.service, plane.tenant
     await service.create(tenant, "f", zipped("1"), PYTHON)
     first = await service.resolve(tenant, "f")
@@ -95,7 +30,7 @@ async def test_resolve_follows_every_change(plane: Fixture) -> None:
         await service.resolve(TenantId("stranger"), "f")
 
 
-async def test_one_of_many_creators_wins(plane: Fixture) -> None:
+async def test_one_of_many_creators_wins(plane: Plane) -> None:
     results = await asyncio.gather(
         *(plane.service.create(plane.tenant, "f", zipped(str(n)), PYTHON) for n in range(5)),
         return_exceptions=True,
@@ -104,7 +39,7 @@ async def test_one_of_many_creators_wins(plane: Fixture) -> None:
     assert sum(isinstance(result, Conflict) for result in results) == 4
 
 
-async def test_publishing_survives_a_failed_snapshot(plane: Fixture) -> None:
+async def test_publishing_survives_a_failed_snapshot(plane: Plane) -> None:
     await plane.service.create(plane.tenant, "f", zipped("1"), PYTHON)
     plane.recorder.snapshot_error = HostError("no room")
     published = await plane.service.publish(plane.tenant, "f")
@@ -116,7 +51,7 @@ async def test_publishing_survives_a_failed_snapshot(plane: Fixture) -> None:
     assert plane.recorder.told == [("snapshot", "f", "1")] * 2
 
 
-async def test_a_deleted_version_number_is_not_used_again(plane: Fixture) -> None:
+async def test_a_deleted_version_number_is_not_used_again(plane: Plane) -> None:
     service, tenant = plane.service, plane.tenant
     await service.create(tenant, "f", zipped("1"), PYTHON, publish=True)
     await service.delete(tenant, "f", "1")
@@ -125,7 +60,7 @@ async def test_a_deleted_version_number_is_not_used_again(plane: Fixture) -> Non
     assert [item.version for item in listed.items] == [LATEST, "2"]
 
 
-async def test_a_new_runtime_gets_a_new_image(plane: Fixture) -> None:
+async def test_a_new_runtime_gets_a_new_image(plane: Plane) -> None:
     service, tenant = plane.service, plane.tenant
     made = await service.create(tenant, "f", zipped("x = 1\n"), PYTHON)
     changed = await service.update_configuration(tenant, "f", FunctionChange(runtime="nodejs18.x"))
@@ -135,7 +70,7 @@ async def test_a_new_runtime_gets_a_new_image(plane: Fixture) -> None:
     assert changed.code.path.exists()
 
 
-async def test_code_goes_with_the_last_that_uses_it(plane: Fixture) -> None:
+async def test_code_goes_with_the_last_that_uses_it(plane: Plane) -> None:
     service, tenant = plane.service, plane.tenant
     one = await service.create(tenant, "one", zipped("1"), PYTHON)
     await service.create(tenant, "two", zipped("1"), PYTHON)
@@ -146,14 +81,14 @@ async def test_code_goes_with_the_last_that_uses_it(plane: Fixture) -> None:
     assert not service.code.package_path(one.package_sha256).exists()
 
 
-async def test_a_crash_between_image_and_row_leaves_nothing(plane: Fixture) -> None:
+async def test_a_crash_between_image_and_row_leaves_nothing(plane: Plane) -> None:
     """The image was built, the row was not written: the next start removes it."""
     built = await plane.service.code.build(zipped("1"), python=True)
     await plane.service.recover()
     assert not built.path.exists()
 
 
-async def test_a_refused_function_leaves_no_code(plane: Fixture) -> None:
+async def test_a_refused_function_leaves_no_code(plane: Plane) -> None:
     with pytest.raises(InvalidRequest):
         await plane.service.create(plane.tenant, "f", zipped("1"), FunctionChange(runtime="cobol", handler="x"))
     with pytest.raises(InvalidRequest):

@@ -15,7 +15,17 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, aws_concurrency, bce, bce_concurrency, native, timers
+from alcove.api import (
+    aws,
+    aws_aliases,
+    aws_concurrency,
+    aws_permissions,
+    bce,
+    bce_aliases,
+    bce_concurrency,
+    native,
+    timers,
+)
 from alcove.api.context import Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
@@ -30,6 +40,17 @@ log = logging.getLogger(__name__)
 # Hashing more than this takes long enough to be done beside the event loop.
 LARGE_BODY = 256 << 10
 CODE_URL_LIFETIME_S = 600
+FACES = (
+    aws,
+    aws_aliases,
+    aws_concurrency,
+    aws_permissions,
+    bce,
+    bce_aliases,
+    bce_concurrency,
+    native,
+    timers,
+)
 
 
 class App:
@@ -41,8 +62,8 @@ class App:
         self._url_key = secrets.token_bytes(32)
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
-        faces = (aws, aws_concurrency, bce, bce_concurrency, native, timers)
-        self._router = Router([*(route for face in faces for route in face.ROUTES), download])
+        routes = [route for face in FACES for route in face.ROUTES]
+        self._router = Router([*routes, download])
 
     def body_limit(self, method: str, path: str) -> int:
         found = self._router.match(method, path)

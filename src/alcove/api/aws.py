@@ -78,7 +78,7 @@ async def create_function(call: Call) -> Response:
 
 
 async def get_function(call: Call, name: str) -> Response:
-    function = await call.function(name, call.request.query.get("Qualifier"))
+    function = await call.shown(name, call.request.query.get("Qualifier"))
     document: dict[str, Any] = {
         "Configuration": _described(call, function),
         "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function)},
@@ -91,7 +91,7 @@ async def get_function(call: Call, name: str) -> Response:
 
 
 async def get_configuration(call: Call, name: str) -> Response:
-    function = await call.function(name, call.request.query.get("Qualifier"))
+    function = await call.shown(name, call.request.query.get("Qualifier"))
     return answer(_described(call, function), 200, call.request_id)
 
 
@@ -170,7 +170,7 @@ async def invoke(call: Call, name: str) -> Response:
     kind = headers.get("x-amz-invocation-type", "RequestResponse")
     if kind not in ("RequestResponse", "Event", "DryRun"):
         raise InvalidRequest(f"Invocation type {kind[:40]!r} is not one of RequestResponse, Event, DryRun.")
-    function = await call.function(name, call.request.query.get("Qualifier"))
+    function = await call.invoked(name, call.request.query.get("Qualifier"))
     event = check_event(call.request.body, asynchronous=kind == "Event")
     context = decode_context(headers.get("x-amz-client-context"))
     if kind == "DryRun":
@@ -217,7 +217,7 @@ async def account_settings(call: Call) -> Response:
 
 
 async def list_tags(call: Call, arn: str) -> Response:
-    function = await call.function(arn)
+    function = await call.shown(arn)
     return answer({"Tags": dict(function.tags)}, 200, call.request_id)
 
 

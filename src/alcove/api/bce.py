@@ -5,6 +5,7 @@ docs/decisions/0006-two-dialects.md.
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 from typing import Any
 
 from alcove.api.body import beside, change, field, number, package, read_object, text_map
@@ -23,9 +24,7 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
     """Return FunctionConfiguration, as CFC names its fields."""
     return {
         "FunctionName": function.name,
-        "FunctionBrn": (
-            f"brn:bce:cfc:{_region(function)}:{function.tenant}:function:{function.name}:{function.version}"
-        ),
+        "FunctionBrn": f"{to_brn(function.function_arn)}:{function.alias or function.version}",
         "FunctionArn": function.arn,
         "Runtime": function.runtime_name,
         "Handler": function.handler,
@@ -34,8 +33,8 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
         "Description": function.description,
         "Timeout": function.timeout_s,
         "MemorySize": function.memory_mib,
-        "LastModified": function.last_modified,
-        "UpdatedAt": function.last_modified,
+        "LastModified": rfc3339(function.modified_ms),
+        "UpdatedAt": rfc3339(function.modified_ms),
         "Version": function.version,
         "CommitID": function.revision_id,
         "Environment": {"Variables": dict(function.environment)},
@@ -46,8 +45,25 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
     }
 
 
+def to_brn(arn: str) -> str:
+    """Return the BRN that says the same as an ARN of ours."""
+    return "brn:bce:cfc:" + arn.split(":", 3)[3]
+
+
 def _region(function: FunctionVersion) -> str:
     return function.function_arn.split(":")[3]
+
+
+def rfc3339(moment_ms: int) -> str:
+    """The Go client reads dates into ``time.Time``, which takes this form alone."""
+    moment = datetime.fromtimestamp(moment_ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment_ms % 1000:03d}Z"
+
+
+def marker(call: Call) -> str:
+    """The Go client's marker is a number: 0 where it has none yet."""
+    found = call.request.query.get("Marker", "")
+    return "" if found == "0" else found
 
 
 def qualifier(call: Call) -> str | None:
@@ -78,7 +94,7 @@ async def create_function(call: Call) -> Response:
 
 
 async def get_function(call: Call, name: str) -> Response:
-    function = await call.function(name, qualifier(call))
+    function = await call.shown(name, qualifier(call))
     document = {
         "Code": {"Location": call.faces.code_url(function), "RepositoryType": "bos"},
         "Configuration": configuration(function),
@@ -87,12 +103,12 @@ async def get_function(call: Call, name: str) -> Response:
 
 
 async def get_configuration(call: Call, name: str) -> Response:
-    return _answer(call, configuration(await call.function(name, qualifier(call))))
+    return _answer(call, configuration(await call.shown(name, qualifier(call))))
 
 
 async def list_functions(call: Call) -> Response:
     query = call.request.query
-    page = await call.faces.service.list(call.tenant, query.get("Marker", ""), number(query, "MaxItems", 50))
+    page = await call.faces.service.list(call.tenant, marker(call), number(query, "MaxItems", 50))
     document = {
         "Functions": [configuration(item) for item in page.items],
         "NextMarker": page.marker or "",
@@ -157,7 +173,7 @@ async def invoke(call: Call, name: str) -> Response:
     kind = query.get("invocationType") or "RequestResponse"
     if kind not in ("RequestResponse", "Event", "DryRun"):
         raise InvalidRequest(f"invocationType {kind[:40]!r} is not one of RequestResponse, Event, DryRun.")
-    function = await call.function(name, qualifier(call))
+    function = await call.invoked(name, qualifier(call))
     event = check_event(call.request.body, asynchronous=kind == "Event")
     context = decode_context(call.request.headers.get("x-bce-client-context"))
     if kind == "DryRun":

@@ -60,6 +60,17 @@ def text_map(document: Mapping[str, Any], name: str) -> dict[str, str] | None:
     return found
 
 
+def shares(document: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return ``RoutingConfig``'s weights by version, None where it is absent."""
+    routing = field(document, "RoutingConfig", dict)
+    if routing is None:
+        return None
+    weights = field(routing, "AdditionalVersionWeights", dict) or {}
+    if not all(isinstance(weight, int | float) and not isinstance(weight, bool) for weight in weights.values()):
+        raise InvalidRequest("'AdditionalVersionWeights' must map versions to numbers.")
+    return weights
+
+
 def package(document: Mapping[str, Any]) -> bytes:
     """Return the zip of a ``ZipFile`` field. Other sources of code are told apart."""
     encoded = field(document, "ZipFile", str)

@@ -17,7 +17,9 @@ from alcove.events.policy import EVENT_LIMIT
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.functions.permissions import INVOKE
 from alcove.functions.service import FunctionService
+from alcove.functions.statements import Caller
 from alcove.gateway.message import Request, Response
 from alcove.sandbox.protocol import TenantId
 from alcove.services import Services
@@ -79,18 +81,34 @@ class Call:
         return found
 
     async def function(self, text: str, qualifier: str | None = None) -> FunctionVersion:
+        """Return what one invocation runs: an alias may lead to one version now and to another the next time."""
         reference = self.reference(text, qualifier)
         return await self.faces.service.resolve(self.tenant, reference.name, reference.version)
+
+    async def invoked(self, text: str, qualifier: str | None = None) -> FunctionVersion:
+        """As ``function``, for a function of another tenant too where its policy lets this one invoke it."""
+        reference = names.parse(text, qualifier)
+        owner = TenantId(reference.account or self.tenant)
+        if owner != self.tenant:
+            caller = Caller(self.tenant, INVOKE)
+            if not await self.faces.services.permissions.may(owner, reference.name, reference.qualifier or "", caller):
+                reference.check_owner(self.tenant)
+        return await self.faces.service.resolve(owner, reference.name, reference.version)
+
+    async def shown(self, text: str, qualifier: str | None = None) -> FunctionVersion:
+        """Return what is said of this version or alias."""
+        reference = self.reference(text, qualifier)
+        return await self.faces.service.get(self.tenant, reference.name, reference.version)
 
     async def accept(
         self, function: FunctionVersion, event: bytes, *, trace_id: str = "", client_context: str = ""
     ) -> None:
         """Queue an asynchronous invocation; it is on the disk when this returns."""
         await self.faces.services.events.submit(
-            self.tenant,
+            function.tenant,
             function.name,
             event,
-            qualifier=function.version,
+            qualifier=function.alias or function.version,
             request_id=self.request_id,
             trace_id=trace_id,
             client_context=client_context,

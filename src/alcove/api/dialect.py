@@ -20,6 +20,7 @@ from alcove.errors import (
 )
 from alcove.functions.concurrency import NoProvisionedConcurrency
 from alcove.functions.records import RevisionMismatch
+from alcove.functions.statements import PolicyTooLong
 from alcove.gateway.message import Response
 
 
@@ -110,6 +111,7 @@ AWS = Dialect(
         (PayloadTooLarge, "", 413, "RequestTooLargeException"),
         (TooLarge, "", 413, "RequestEntityTooLargeException"),
         (MalformedDocument, "", 400, "InvalidRequestContentException"),
+        (PolicyTooLong, "", 400, "PolicyLengthExceededException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
         (CapacityError, "", 502, "EC2ThrottledException"),
         (HostError, "", 502, "EC2UnexpectedException"),

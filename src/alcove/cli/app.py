@@ -18,6 +18,8 @@ COMMANDS = {
     "env": ("alcove.cli.environment", "env", "Print the exports that point SDKs here."),
     "doctor": ("alcove.cli.doctor", "doctor", "Say what this machine can do and what it lacks."),
     "image": ("alcove.cli.image", "group", "Build and list guest images."),
+    "alias": ("alcove.cli.alias", "group", "Name versions, and share calls between two."),
+    "permission": ("alcove.cli.permission", "group", "Say who else may call a function."),
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
     "bench": ("alcove.bench.cli", "group", "Measure start-up times, density and bursts."),
     "settings": ("alcove.cli.reference", "settings_command", "Print the server's settings."),

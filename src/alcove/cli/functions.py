@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from alcove.cli import output
+from alcove.cli.alias import all_aliases, describe
 from alcove.cli.client import FUNCTIONS, Client
 from alcove.cli.deploy import deploy
 from alcove.cli.invoke import invoke
@@ -59,11 +60,11 @@ def list_command(run: Path, as_json: bool) -> None:
 
 @group.command()
 @click.argument("name")
-@click.option("--qualifier", help="A version; without it, $LATEST.")
+@click.option("--qualifier", help="A version or alias; without it, $LATEST.")
 @run_option
 @json_option
 def show(name: str, qualifier: str | None, run: Path, as_json: bool) -> None:
-    """Show a function and its versions.
+    """Show a function, its versions and aliases.
 
     \b
     Example:
@@ -73,12 +74,15 @@ def show(name: str, qualifier: str | None, run: Path, as_json: bool) -> None:
     query = "?" + urlencode({"Qualifier": qualifier}) if qualifier else ""
     found = client.call("GET", f"{FUNCTIONS}/{quote(name)}" + query)
     versions = client.call("GET", f"{FUNCTIONS}/{quote(name)}" + "/versions").get("Versions", [])
+    aliases = all_aliases(client, name)
     if as_json:
-        output.print_json({**found, "Versions": versions})
+        output.print_json({**found, "Versions": versions, "Aliases": aliases})
         return
     for key, value in found.get("Configuration", {}).items():
         click.echo(f"{key + ':':<20}{_text(value)}")
     click.echo(f"{'Versions:':<20}{', '.join(one.get('Version', '') for one in versions)}")
+    if aliases:
+        click.echo(f"{'Aliases:':<20}{'; '.join(map(describe, aliases))}")
 
 
 @group.command()

@@ -40,6 +40,7 @@ class FunctionVersion:
     revision_id: str
     modified_ms: int
     tags: Mapping[str, str] = field(default_factory=dict)
+    alias: str = ""  # by which it was asked for
 
     @property
     def arn(self) -> str:
@@ -48,7 +49,11 @@ class FunctionVersion:
 
     @property
     def invoked_arn(self) -> str:
-        """What the runtime tells the handler: without a version for ``$LATEST``, as AWS has it."""
+        """What the runtime tells the handler, as AWS has it: with the alias or version that was asked for."""
+        return f"{self.function_arn}:{self.alias}" if self.alias else self._version_arn
+
+    @property
+    def _version_arn(self) -> str:
         return self.function_arn if self.version == LATEST else self.arn
 
     @property
@@ -81,7 +86,8 @@ class FunctionVersion:
             tenant=self.tenant,
             function_name=self.name,
             version=self.version,
-            arn=self.invoked_arn,
+            # Not the alias: what is loaded, or saved, serves every name of the version.
+            arn=self._version_arn,
             runtime=self.runtime,
             handler=self.handler,
             code=self.code,

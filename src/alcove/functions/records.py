@@ -6,6 +6,7 @@ import json
 import sqlite3
 import uuid
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from alcove.errors import Conflict, NotFound
 from alcove.functions import limits, runtimes
@@ -40,7 +41,7 @@ class Records:
         """Return that version of the function. Raises ``NotFound``."""
         row = rows.find_version(connection, function.id, version)
         if row is None:
-            raise NotFound(f"Function not found: {self._arn(function)}:{version}")
+            raise NotFound(f"Function not found: {self.arn(function)}:{version}")
         return self.from_row(function, row)
 
     def from_row(self, function: rows.FunctionRow, row: rows.VersionRow) -> FunctionVersion:
@@ -49,7 +50,7 @@ class Records:
             function_id=function.id,
             name=function.name,
             version=row.version,
-            function_arn=self._arn(function),
+            function_arn=self.arn(function),
             runtime=runtimes.resolve(row.runtime_name),
             runtime_name=row.runtime_name,
             handler=row.handler,
@@ -75,7 +76,7 @@ class Records:
             function_id=function.id,
             name=function.name,
             version=LATEST,
-            function_arn=self._arn(function),
+            function_arn=self.arn(function),
             runtime=Runtime.PROVIDED,
             runtime_name="",
             handler="",
@@ -131,7 +132,7 @@ class Records:
             package_bytes=built.package_bytes,
         )
 
-    def _arn(self, function: rows.FunctionRow) -> str:
+    def arn(self, function: rows.FunctionRow) -> str:
         region = self.settings.region
         return f"arn:aws:lambda:{region}:{function.tenant_id}:function:{function.name}"
 
@@ -171,7 +172,14 @@ def same_configuration(published: FunctionVersion, latest: FunctionVersion) -> b
     return replace(published, **unlike) == replace(latest, **unlike)  # type: ignore[arg-type]
 
 
-def check_revision(latest: FunctionVersion, revision_id: str | None) -> None:
+class Revised(Protocol):
+    """What changes, and says at which revision it is."""
+
+    @property
+    def revision_id(self) -> str: ...
+
+
+def check_revision(latest: Revised, revision_id: str | None) -> None:
     """Raises ``RevisionMismatch`` where a revision is asked for and ``latest`` is another one."""
     if revision_id and revision_id != latest.revision_id:
         raise RevisionMismatch(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,10 +27,12 @@ from alcove.functions.records import (
     find_function,
     to_row,
 )
+from alcove.functions.routing import Routing, check_unused, read_routing
 from alcove.host.clock import now_ms
 from alcove.images.code import BuiltCode, CodeStore
 from alcove.sandbox.protocol import InitError, Runtime, TenantId
 from alcove.store import functions as rows
+from alcove.store import permissions
 from alcove.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -54,14 +57,19 @@ class FunctionService:
         code: CodeStore,
         dispatcher: DispatcherProtocol,
         settings: Settings | None = None,
+        *,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.settings = settings or Settings()
-        self._records = Records(self.settings, code)
+        self._chance = chance
+        self.records = Records(self.settings, code)
         self._database = database
         self.code = code
         self._dispatcher = dispatcher
-        self._resolved: dict[tuple[str, str, str], FunctionVersion] = {}
-        self._generation = 0
+        self._resolved: dict[tuple[str, str, str], Routing] = {}
+        self.generation = 0
+        # Told whenever a function has changed in any way: ``drop``.
+        self.changed: list[Callable[[TenantId, str], None]] = []
 
     async def recover(self) -> None:
         """At start: remove unfinished builds, and code that no version refers to."""
@@ -69,36 +77,37 @@ class FunctionService:
         await self._collect()
 
     async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
-        """Return what an invocation of this name and version runs; from memory where possible."""
-        known = self._resolved.get((tenant, name, version))
-        return known if known is not None else await self.get(tenant, name, version)
+        """Return what one invocation of this name and version, or alias, runs; from memory where possible."""
+        known = self._resolved.get((tenant, name, version)) or await self._route(tenant, name, version)
+        return known.pick(self._chance)
 
     async def get(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
-        generation = self._generation
+        """Return this version; for an alias, the one that most of it is said of: its first."""
+        return (await self._route(tenant, name, version)).first
 
-        def query(connection: sqlite3.Connection) -> FunctionVersion:
-            function = find_function(connection, tenant, name)
-            return self._records.find(connection, function, version)
-
-        found = await self._database.read(query)
-        if generation == self._generation:
+    async def _route(self, tenant: TenantId, name: str, version: str) -> Routing:
+        generation = self.generation
+        found = await self._database.read(
+            lambda connection: read_routing(connection, self.records, tenant, name, version)
+        )
+        if generation == self.generation:
             self._resolved[tenant, name, version] = found
         return found
 
     async def list(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
         """``$LATEST`` of each function, by name."""
-        limit = _page_limit(limit)
+        limit = page_limit(limit)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
             found = rows.list_functions(connection, tenant, marker, limit + 1)
-            return [self._records.find(connection, function, LATEST) for function in found]
+            return [self.records.find(connection, function, LATEST) for function in found]
 
         items = await self._database.read(query)
         return Page(items[:limit], items[limit - 1].name if len(items) > limit else None)
 
     async def list_versions(self, tenant: TenantId, name: str, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
         """``$LATEST``, then the published versions, oldest first."""
-        limit = _page_limit(limit)
+        limit = page_limit(limit)
         if marker and not (marker.isascii() and marker.isdigit()):
             raise InvalidRequest("The marker is not one that was given out.")
         start = int(marker[:9] or 0)
@@ -106,7 +115,7 @@ class FunctionService:
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
             function = find_function(connection, tenant, name)
             found = rows.list_versions(connection, function.id)
-            return [self._records.from_row(function, row) for row in found]
+            return [self.records.from_row(function, row) for row in found]
 
         items = await self._database.read(query)
         more = len(items) > start + limit
@@ -149,13 +158,13 @@ class FunctionService:
         names.check_name(name)
         tags = limits.check_tags(tags or {})
         function = rows.FunctionRow(uuid.uuid4().hex, tenant, name, 1, tags, now_ms())
-        draft = self._records.new(function, config)
+        draft = self.records.new(function, config)
         # Before the package is built, and again when it is written: building may take long.
         if await self._database.read(lambda c: rows.find_function(c, tenant, name)):
             raise Conflict(f"Function already exist: {name}")
         with self.code.pinned(package):
             built = await self._build(package, draft)
-            created = self._records.with_code(draft, built)
+            created = self.records.with_code(draft, built)
             if dry_run:
                 return created
 
@@ -167,7 +176,7 @@ class FunctionService:
                 await self._database.write(change)
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"Function already exist: {name}") from error
-        self._drop(tenant, name)
+        self.drop(tenant, name)
         return await self.publish(tenant, name) if publish else created
 
     async def update_code(
@@ -184,9 +193,9 @@ class FunctionService:
             current = await self.get(tenant, name)
             built = await self._build(package, current)
             if dry_run:
-                return self._records.with_code(current, built)
+                return self.records.with_code(current, built)
             updated = await self._update(
-                tenant, name, lambda latest: self._records.with_code(latest, built), revision_id
+                tenant, name, lambda latest: self.records.with_code(latest, built), revision_id
             )
         return await self.publish(tenant, name) if publish else updated
 
@@ -200,9 +209,9 @@ class FunctionService:
     ) -> FunctionVersion:
         """Change ``$LATEST``; where the runtime changes, its code is built for the new one."""
         current = await self.get(tenant, name)
-        wanted = self._records.apply(current, change)
+        wanted = self.records.apply(current, change)
         if wanted.runtime is current.runtime:
-            return await self._update(tenant, name, lambda v: self._records.apply(v, change), revision_id)
+            return await self._update(tenant, name, lambda v: self.records.apply(v, change), revision_id)
         package = await asyncio.to_thread(self.code.package_path(current.package_sha256).read_bytes)
         with self.code.pinned(package):
             built = await self._build(package, wanted)
@@ -210,7 +219,7 @@ class FunctionService:
             def rebuilt(latest: FunctionVersion) -> FunctionVersion:
                 if latest.package_sha256 != built.package_sha256:
                     raise Conflict("The code was changed at the same time.", hint="try again")
-                return self._records.with_code(self._records.apply(latest, change), built)
+                return self.records.with_code(self.records.apply(latest, change), built)
 
             return await self._update(tenant, name, rebuilt, revision_id)
 
@@ -231,7 +240,7 @@ class FunctionService:
         """
         published = await self._database.write(
             lambda connection: publish_latest(
-                connection, self._records, tenant, name, description, code_sha256, revision_id
+                connection, self.records, tenant, name, description, code_sha256, revision_id
             )
         )
         try:
@@ -248,15 +257,17 @@ class FunctionService:
         def change(connection: sqlite3.Connection) -> Sequence[FunctionVersion]:
             function = find_function(connection, tenant, name)
             if version is not None:
-                found = [self._records.find(connection, function, version)]
+                found = [self.records.find(connection, function, version)]
+                check_unused(connection, function, version)
                 rows.delete_version(connection, function.id, version)
+                permissions.delete_permissions(connection, function.id, version)
                 return found
-            found = [self._records.from_row(function, row) for row in rows.list_versions(connection, function.id)]
+            found = [self.records.from_row(function, row) for row in rows.list_versions(connection, function.id)]
             rows.delete_function(connection, function.id)
             return found
 
         deleted = await self._database.write(change)
-        self._drop(tenant, name)
+        self.drop(tenant, name)
         await self._dispatcher.forget(deleted[0].function_arn, version)
         await self._dispatcher.remove(deleted)
         await self._collect()
@@ -271,7 +282,7 @@ class FunctionService:
             rows.set_tags(connection, function.id, limits.check_tags(tags))
 
         await self._database.write(write)
-        self._drop(tenant, name)
+        self.drop(tenant, name)
 
     async def _update(
         self,
@@ -282,14 +293,14 @@ class FunctionService:
     ) -> FunctionVersion:
         def change(connection: sqlite3.Connection) -> FunctionVersion:
             function = find_function(connection, tenant, name)
-            latest = self._records.find(connection, function, LATEST)
+            latest = self.records.find(connection, function, LATEST)
             check_revision(latest, revision_id)
             updated = replace(edit(latest), revision_id=str(uuid.uuid4()), modified_ms=now_ms(), version=LATEST)
             rows.put_version(connection, to_row(updated))
             return updated
 
         updated = await self._database.write(change)
-        self._drop(tenant, name)
+        self.drop(tenant, name)
         await self._dispatcher.forget(updated.function_arn, LATEST)
         return updated
 
@@ -299,13 +310,16 @@ class FunctionService:
     async def _collect(self) -> None:
         await self.code.collect(await self._database.read(rows.code_in_use))
 
-    def _drop(self, tenant: TenantId, name: str) -> None:
-        self._generation += 1
+    def drop(self, tenant: TenantId, name: str) -> None:
+        """Forget what invocations of the function run: it has changed."""
+        self.generation += 1
         for key in [key for key in self._resolved if key[:2] == (tenant, name)]:
             del self._resolved[key]
+        for listener in self.changed:
+            listener(tenant, name)
 
 
-def _page_limit(limit: int) -> int:
+def page_limit(limit: int) -> int:
     if limit < 1:
         raise InvalidRequest("MaxItems must be at least 1.")
     return min(limit, PAGE_LIMIT)

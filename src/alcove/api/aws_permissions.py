@@ -1,0 +1,85 @@
+"""Policies of functions, as AWS Lambda has them: /2015-03-31/functions/{name}/policy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from alcove.api.body import field, read_object
+from alcove.api.context import Call, answer
+from alcove.api.dialect import AWS
+from alcove.api.router import Route
+from alcove.errors import InvalidRequest
+from alcove.functions.names import Reference
+from alcove.functions.statements import Statement
+from alcove.gateway.message import Response
+
+_CONDITIONS = {
+    "SourceArn": "source_arn",
+    "SourceAccount": "source_account",
+    "EventSourceToken": "event_source_token",
+    "FunctionUrlAuthType": "url_auth_type",
+    "PrincipalOrgID": "organization",
+}
+
+
+def required(document: dict[str, Any], name: str) -> str:
+    found = field(document, name, str)
+    if not found:
+        raise InvalidRequest(f"'{name}' is required.")
+    return found
+
+
+def _statement(document: dict[str, Any]) -> Statement:
+    conditions = {ours: value for name, ours in _CONDITIONS.items() if (value := field(document, name, str))}
+    if conditions.get("url_auth_type", "NONE") not in ("NONE", "AWS_IAM"):
+        raise InvalidRequest("'FunctionUrlAuthType' must be NONE or AWS_IAM.")
+    via_url = field(document, "InvokedViaFunctionUrl", bool)
+    if via_url is not None:
+        conditions["via_url"] = "true" if via_url else "false"
+    return Statement(
+        required(document, "StatementId"), required(document, "Principal"), required(document, "Action"), conditions
+    )
+
+
+def _named(call: Call, name: str) -> Reference:
+    return call.reference(name, call.request.query.get("Qualifier"))
+
+
+async def add_permission(call: Call, name: str) -> Response:
+    document, named = read_object(call.request), _named(call, name)
+    statement = _statement(document)
+    changed = await call.faces.services.permissions.add(
+        call.tenant,
+        named.name,
+        named.qualifier or "",
+        statement,
+        revision_id=field(document, "RevisionId", str),
+    )
+    text = json.dumps(statement.document(changed.resource), separators=(",", ":"))
+    return answer({"Statement": text}, 201, call.request_id)
+
+
+async def get_policy(call: Call, name: str) -> Response:
+    named = _named(call, name)
+    found = await call.faces.services.permissions.get(call.tenant, named.name, named.qualifier or "")
+    return answer({"Policy": found.text, "RevisionId": found.revision_id}, 200, call.request_id)
+
+
+async def remove_permission(call: Call, name: str, statement: str) -> Response:
+    named = _named(call, name)
+    await call.faces.services.permissions.remove(
+        call.tenant,
+        named.name,
+        named.qualifier or "",
+        statement,
+        revision_id=call.request.query.get("RevisionId"),
+    )
+    return Response(204, {"x-amzn-RequestId": call.request_id})
+
+
+ROUTES = (
+    Route("POST", "/2015-03-31/functions/{name}/policy", add_permission, AWS),
+    Route("GET", "/2015-03-31/functions/{name}/policy", get_policy, AWS),
+    Route("DELETE", "/2015-03-31/functions/{name}/policy/{statement}", remove_permission, AWS),
+)

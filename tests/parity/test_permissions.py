@@ -1,0 +1,77 @@
+"""Policies through stock boto3: kept and shown as AWS writes them, and what another account may do by them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.parity.conftest import HELLO, Platform
+from tests.parity.test_boto3 import refused
+
+INVOKE = "lambda:InvokeFunction"
+
+
+def test_the_life_of_a_policy(aws: Any, function: str) -> None:
+    arn = aws.get_function(FunctionName=function)["Configuration"]["FunctionArn"]
+    assert refused(aws.get_policy, FunctionName=function)[:2] == ("ResourceNotFoundException", 404)
+    bucket = {"SourceArn": "arn:aws:s3:::pictures", "SourceAccount": "123456789012"}
+    made = aws.add_permission(
+        FunctionName=function, StatementId="uploads", Action=INVOKE, Principal="s3.amazonaws.com", **bucket
+    )
+    wanted = {
+        "Sid": "uploads",
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": INVOKE,
+        "Resource": arn,
+        "Condition": {
+            "ArnLike": {"AWS:SourceArn": "arn:aws:s3:::pictures"},
+            "StringEquals": {"AWS:SourceAccount": "123456789012"},
+        },
+    }
+    assert json.loads(made["Statement"]) == wanted
+    found = aws.get_policy(FunctionName=function)
+    assert json.loads(found["Policy"]) == {"Version": "2012-10-17", "Id": "default", "Statement": [wanted]}
+    again = {"FunctionName": function, "StatementId": "uploads", "Action": INVOKE, "Principal": "*"}
+    assert refused(aws.add_permission, **again)[:2] == ("ResourceConflictException", 409)
+    stale = {**again, "StatementId": "other", "RevisionId": "stale"}
+    assert refused(aws.add_permission, **stale)[:2] == ("PreconditionFailedException", 412)
+    aws.add_permission(**{**stale, "RevisionId": found["RevisionId"]})
+    for statement in ("uploads", "other"):
+        aws.remove_permission(FunctionName=function, StatementId=statement)
+    gone = {"FunctionName": function, "StatementId": "other"}
+    assert refused(aws.remove_permission, **gone)[:2] == ("ResourceNotFoundException", 404)
+
+
+def test_refusals(aws: Any, function: str) -> None:
+    def add(**changes: Any) -> str:
+        wanted = {"FunctionName": function, "StatementId": "s", "Action": INVOKE, "Principal": "*", **changes}
+        return refused(aws.add_permission, **wanted)[0]
+
+    assert add(Principal="two words") == "InvalidParameterValueException"
+    assert add(Action="s3:GetObject") == "InvalidParameterValueException"
+    assert add(Qualifier="$LATEST") == "InvalidParameterValueException"
+    assert add(Qualifier="nobody") == "ResourceNotFoundException"
+    assert add(FunctionName="no-such") == "ResourceNotFoundException"
+    assert refused(aws.get_policy, FunctionName=function)[0] == "ResourceNotFoundException"
+
+
+def test_another_account_calls_what_it_may(aws: Any, platform: Platform, function: str) -> None:
+    arn = aws.get_function(FunctionName=function)["Configuration"]["FunctionArn"]
+    other = platform.aws(platform.other_access_key, platform.other_secret)
+    account = other.create_function(
+        FunctionName="who", Runtime="python3.11", Role="arn:aws:iam::000000000000:role/x", Handler="echo",
+        Code={"ZipFile": HELLO},
+    )["FunctionArn"].split(":")[4]  # fmt: skip
+    other.delete_function(FunctionName="who")
+    assert refused(other.invoke, FunctionName=arn)[:2] == ("ResourceNotFoundException", 404)
+    aws.add_permission(FunctionName=function, StatementId="friend", Action=INVOKE, Principal=account)
+    assert other.invoke(FunctionName=arn, Payload=b"1")["Payload"].read() == b"1"
+    assert other.invoke(FunctionName=arn, InvocationType="Event", Payload=b"1")["StatusCode"] == 202
+    # To call it is all that it may; and only by the name that the statement is about.
+    aws.publish_version(FunctionName=function)
+    assert refused(other.invoke, FunctionName=f"{arn}:1")[:2] == ("ResourceNotFoundException", 404)
+    for call in (other.get_function, other.delete_function, other.get_policy, other.list_aliases):
+        assert refused(call, FunctionName=arn)[:2] == ("ResourceNotFoundException", 404)
+    aws.remove_permission(FunctionName=function, StatementId="friend")
+    assert refused(other.invoke, FunctionName=arn)[:2] == ("ResourceNotFoundException", 404)

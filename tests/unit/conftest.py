@@ -1,0 +1,26 @@
+"""What several unit tests stand on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.plane import Plane, Recorder
+
+from alcove.functions.service import FunctionService
+from alcove.images.code import CodeStore
+from alcove.store.database import Database
+from alcove.tenants.directory import TenantDirectory
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
+    database = await Database.open(tmp_path / "alcove.db")
+    tenants = await TenantDirectory.open(database)
+    code = CodeStore(tmp_path / "code")
+    recorder = Recorder()
+    service = FunctionService(database, code, recorder)
+    yield Plane(service, recorder, tenants.default.id, database)
+    code.close()
+    await database.close()

@@ -34,7 +34,8 @@ _numbers = itertools.count(1)
 class FakeSandbox:
     """Runs ``behaviour`` (an event in, an answer out) for what the workload's handler names.
 
-    Handlers: ``echo``, ``raise``, ``exit``, ``sleep`` (for the event's seconds), ``print``, ``initfail``.
+    Handlers: ``echo``, ``raise``, ``exit``, ``sleep`` (for the event's seconds), ``hang``, ``print``, ``initfail``,
+    ``answer`` (what the event's ``body`` says).
     """
 
     def __init__(self, tier: FakeTier, runtime: Runtime, start: Start) -> None:
@@ -77,6 +78,10 @@ class FakeSandbox:
                 raise SandboxGone("the runtime ended: exited", reason="exited")
             case "sleep":
                 await asyncio.sleep(float(event))
+            case "hang":
+                await asyncio.sleep(3600)
+            case "answer":
+                outcome = Outcome(event["body"].encode())
             case "print":
                 self._log(1, str(event).encode() + b"\n")
         self._log(2, f"\0alcove:end:{invocation.request_id}\0".encode())

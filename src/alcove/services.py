@@ -21,8 +21,10 @@ from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
 from alcove.store.database import Database
 from alcove.tenants.directory import TenantDirectory
+from alcove.triggers.routes import RouteService
 from alcove.triggers.runs import TimerRuns
 from alcove.triggers.timers import TimerService
+from alcove.triggers.urls import UrlService
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Services:
     delivery: Delivery
     runs: TimerRuns
     timers: TimerService
+    urls: UrlService
+    routes: RouteService
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
@@ -80,4 +84,6 @@ async def open_services(
     delivery = Delivery(events, functions, dispatcher)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
-    return Services(database, tenants, code, logs, dispatcher, functions, events, delivery, runs, timers)
+    urls = UrlService(database, functions)
+    routes = await RouteService.open(database, functions, settings.route_domains)
+    return Services(database, tenants, code, logs, dispatcher, functions, events, delivery, runs, timers, urls, routes)

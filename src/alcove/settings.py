@@ -96,6 +96,10 @@ class Settings:
         low=0,
         high=86_400,
     )
+    route_domains: tuple[str, ...] = _row(
+        ("apps.localhost",),
+        "Domains under which tenants may take hosts for their routes; the operator may take any host.",
+    )
     isolation_allowed: tuple[str, ...] = _row(
         ("vm", "gvisor", "process"),
         "Isolation tiers that a function may ask for. The default of a function is vm, always.",

@@ -15,10 +15,11 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, bce, native, timers
-from alcove.api.context import Call, Faces, Host, OpenCall
+from alcove.api import aws, bce, native, routes, timers, urls
+from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
+from alcove.api.web import Web
 from alcove.errors import AccessDenied, AlcoveError, NotFound
 from alcove.functions.model import FunctionVersion
 from alcove.gateway.message import Request, Response
@@ -41,10 +42,14 @@ class App:
         self._url_key = secrets.token_bytes(32)
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
-        self._router = Router([*aws.ROUTES, *bce.ROUTES, *native.ROUTES, *timers.ROUTES, download])
+        self._web = Web(services, self._signed_by)
+        faces = (aws, bce, native, timers, urls, routes)
+        self._router = Router([*(route for face in faces for route in face.ROUTES), download])
 
-    def body_limit(self, method: str, path: str) -> int:
-        found = self._router.match(method, path)
+    def body_limit(self, head: Request) -> int:
+        if self._web.place(head) is not None:
+            return INVOKE_BODY
+        found = self._router.match(head.method, head.raw_path)
         return SMALL_BODY if found is None else found[0].body_limit
 
     def refusal(self, request: Request, status: int, message: str) -> Response:
@@ -57,6 +62,9 @@ class App:
         request_id = str(uuid.uuid4())
         dialect = _dialect(request)
         try:
+            place = self._web.place(request)
+            if place is not None:
+                return await self._web.answer(place, request, request_id)
             route, names = self._router.find(request.method, request.raw_path)
             dialect = route.dialect
             if not route.signed:
@@ -74,11 +82,13 @@ class App:
             named = request.headers.get("x-alcove-tenant")
             tenant = self._tenants.find(named) if named else self._tenants.default
             return Call(self._faces, request, request_id, tenant.id, operator=True)
-        if len(request.body) > LARGE_BODY:
-            key = await asyncio.to_thread(self._signer, request)
-        else:
-            key = self._signer(request)
+        key = await self._signed_by(request)
         return Call(self._faces, request, request_id, self._tenants.owner_of(key).id, operator=False)
+
+    async def _signed_by(self, request: Request) -> str:
+        if len(request.body) > LARGE_BODY:
+            return await asyncio.to_thread(self._signer, request)
+        return self._signer(request)
 
     def _signer(self, request: Request) -> str:
         if bcev1.is_signed(request.headers):

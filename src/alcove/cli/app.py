@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": ("alcove.cli.doctor", "doctor", "Say what this machine can do and what it lacks."),
     "image": ("alcove.cli.image", "group", "Build and list guest images."),
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
+    "route": ("alcove.cli.route", "group", "Have functions answer a host and path."),
     "bench": ("alcove.bench.cli", "group", "Measure start-up times, density and bursts."),
     "settings": ("alcove.cli.reference", "settings_command", "Print the server's settings."),
     "completion": ("alcove.cli.completion", "completion", "Print a shell's completion script."),

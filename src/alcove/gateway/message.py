@@ -37,6 +37,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
     peer: Peer
+    version: str = "1.1"
 
     @cached_property
     def path(self) -> str:
@@ -53,17 +54,19 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """``headers`` is without Content-Length and Date, which the server adds."""
+    """``headers`` is without Content-Length and Date, which the server adds; ``cookies`` become a Set-Cookie each."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    cookies: tuple[str, ...] = ()
 
     def encode(self, date: bytes, *, close: bool, head: bool) -> bytes:
         """The response as bytes, ready to be written at once."""
         status = self.status
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
         lines += [f"{name}: {_one_line(value)}" for name, value in self.headers.items()]
+        lines += [f"Set-Cookie: {_one_line(cookie)}" for cookie in self.cookies]
         if status >= 200 and status != 204:
             lines.append(f"Content-Length: {len(self.body)}")
         if close:
@@ -77,8 +80,8 @@ def _one_line(value: str) -> str:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
-# How many bytes of body a request may have, decided from its head alone.
-BodyLimit = Callable[[str, str], int]
+# How many bytes of body a request may have, decided from its head alone (its body is empty yet).
+BodyLimit = Callable[[Request], int]
 # What to answer to a request that the server refuses itself: (request as far as known, status,
 # message).
 Refusal = Callable[[Request, int, str], Response]

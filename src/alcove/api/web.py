@@ -1,0 +1,152 @@
+"""HTTP requests that functions answer: function URLs and custom routes.
+
+A function URL is known by its host, ``ID.lambda-url.REGION.localhost``, or by the path ``/urls/ID/...`` where names do
+not resolve; a custom route by its host and path. None of it is the API: such a request never reaches an operation,
+and errors are told as API Gateway tells them, without detail, for anyone may be asking.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from alcove.api import cors
+from alcove.api.context import SYNCHRONOUS_LIMIT
+from alcove.api.web_answer import BadAnswer, make_response, refuse
+from alcove.api.web_event import Caller, make_event
+from alcove.errors import AccessDenied, AlcoveError, CapacityError, InvalidRequest, NotFound, ThrottledError, TooLarge
+from alcove.functions.model import LATEST, FunctionVersion, InvokeResult
+from alcove.gateway.message import Request, Response
+from alcove.services import Services
+from alcove.triggers.endpoint import Auth, Endpoint, host_name
+
+log = logging.getLogger(__name__)
+
+_DOMAIN = ".lambda-url."
+_PREFIX = "/urls/"
+_ERRORS: tuple[tuple[type[AlcoveError], int, str], ...] = (
+    (AccessDenied, 403, "Forbidden"),
+    (NotFound, 404, "Not Found"),
+    (TooLarge, 413, "Request Too Long"),
+    (ThrottledError, 429, "Too Many Requests"),
+    (InvalidRequest, 400, "Bad Request"),
+    (CapacityError, 503, "Service Unavailable"),
+    (AlcoveError, 502, "Bad Gateway"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request goes: the id of a URL, or else a custom route's host; and the path that is left."""
+
+    url_id: str
+    host: str
+    path: str
+
+
+class Web:
+    """``place`` tells whether a request is for a function; ``answer`` answers it. ``sign`` returns the access key
+    that has signed a request, or raises ``AccessDenied``.
+    """
+
+    def __init__(self, services: Services, sign: Callable[[Request], Awaitable[str]]) -> None:
+        self._services = services
+        self._sign = sign
+
+    def place(self, request: Request) -> Place | None:
+        host = host_name(request.headers.get("host", ""))
+        url_id, found, _ = host.partition(_DOMAIN)
+        if found:
+            return Place(url_id, host, request.raw_path)
+        if self._services.routes.table.holds(host):
+            return Place("", host, request.raw_path)
+        if request.raw_path.startswith(_PREFIX):
+            url_id, _, rest = request.raw_path.removeprefix(_PREFIX).partition("/")
+            return Place(url_id, "", f"/{rest}")
+        return None
+
+    async def answer(self, place: Place, request: Request, request_id: str) -> Response:
+        try:
+            endpoint = await self._find(place)
+        except AlcoveError as error:
+            return _refused(error)
+        if endpoint.cors is not None and cors.is_preflight(request):
+            return cors.preflight(endpoint.cors, request)
+        try:
+            response = await self._call(endpoint, place, request, request_id)
+        except AlcoveError as error:
+            response = _refused(error)
+        except BadAnswer as error:
+            log.info("request %s: %s of %s: %s", request_id, endpoint.function, endpoint.tenant, error)
+            response = refuse(502, "Internal Server Error")
+        response.headers["x-amzn-RequestId"] = request_id
+        if endpoint.cors is not None:
+            cors.apply(endpoint.cors, request, response)
+        return response
+
+    async def _find(self, place: Place) -> Endpoint:
+        if place.url_id:
+            return await self._services.urls.find(place.url_id)
+        endpoint = self._services.routes.table.find(place.host, place.path)
+        if endpoint is None:
+            raise NotFound("There is no such route.")
+        return endpoint
+
+    async def _call(self, endpoint: Endpoint, place: Place, request: Request, request_id: str) -> Response:
+        caller = await self._caller(endpoint, request) if endpoint.auth is Auth.IAM else None
+        function = await self._function(endpoint)
+        event = make_event(
+            endpoint,
+            request,
+            path=place.path,
+            domain=place.host or self._domain(endpoint),
+            request_id=request_id,
+            caller=caller,
+        )
+        if len(event) > SYNCHRONOUS_LIMIT:
+            raise TooLarge("The event is over the limit.")
+        trace_id = request.headers.get("x-amzn-trace-id", "")
+        result = await self._services.dispatcher.invoke(function, event, trace_id=trace_id, request_id=request_id)
+        return _failed(result) if result.error is not None else make_response(result.payload)
+
+    async def _caller(self, endpoint: Endpoint, request: Request) -> Caller:
+        """Only who signs as the endpoint's tenant may call."""
+        access_key = await self._sign(request)
+        tenant = self._services.tenants.owner_of(access_key).id
+        if tenant != endpoint.tenant:
+            raise AccessDenied("The endpoint is another tenant's.")
+        return Caller(access_key, tenant)
+
+    async def _function(self, endpoint: Endpoint) -> FunctionVersion:
+        functions = self._services.functions
+        function = await functions.resolve(endpoint.tenant, endpoint.function, endpoint.qualifier or LATEST)
+        if endpoint.function_id and function.function_id != endpoint.function_id:
+            raise NotFound("The URL's function is gone.")
+        return function
+
+    def _domain(self, endpoint: Endpoint) -> str:
+        return f"{endpoint.api_id}{_DOMAIN}{self._services.functions.settings.region}.localhost"
+
+
+def url_of(url_id: str, region: str, endpoint: str) -> str:
+    """Return the URL; ``endpoint`` is the server's own, which has the port."""
+    port = endpoint.rpartition(":")[2].strip("/")
+    return f"http://{url_id}{_DOMAIN}{region}.localhost:{port}/"
+
+
+def _refused(error: AlcoveError) -> Response:
+    status, message = next((status, message) for kind, status, message in _ERRORS if isinstance(error, kind))
+    return refuse(status, message)
+
+
+def _failed(result: InvokeResult) -> Response:
+    """A function's error is 502, its time-out 504; what it was is for its log."""
+    try:
+        kind = json.loads(result.payload).get("errorType")
+    except (ValueError, AttributeError, RecursionError):
+        kind = None
+    if kind == "Sandbox.Timedout":
+        return refuse(504, "Endpoint request timed out")
+    return refuse(502, "Internal Server Error")

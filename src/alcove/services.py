@@ -43,6 +43,7 @@ class Services:
     timers: TimerService
     urls: UrlService
     routes: RouteService
+    stream_limit: int  # bytes of one streamed answer
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
@@ -86,4 +87,18 @@ async def open_services(
     timers = TimerService(database, functions, runs)
     urls = UrlService(database, functions)
     routes = await RouteService.open(database, functions, settings.route_domains)
-    return Services(database, tenants, code, logs, dispatcher, functions, events, delivery, runs, timers, urls, routes)
+    return Services(
+        database=database,
+        tenants=tenants,
+        code=code,
+        logs=logs,
+        dispatcher=dispatcher,
+        functions=functions,
+        events=events,
+        delivery=delivery,
+        runs=runs,
+        timers=timers,
+        urls=urls,
+        routes=routes,
+        stream_limit=settings.stream_limit_mib << 20,
+    )

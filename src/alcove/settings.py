@@ -90,6 +90,9 @@ class Settings:
         low=256,
         high=1 << 24,
     )
+    stream_limit_mib: int = _row(
+        20, "Most that one streamed answer may have, in MiB; what is beyond ends it with an error.", low=1, high=4096
+    )
     timer_window_s: float = _row(
         600.0,
         "Seconds after which a timer's run that was missed, for the server was down, is not made up for.",

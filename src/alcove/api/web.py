@@ -16,11 +16,13 @@ from alcove.api import cors
 from alcove.api.context import SYNCHRONOUS_LIMIT
 from alcove.api.web_answer import BadAnswer, make_response, refuse
 from alcove.api.web_event import Caller, make_event
+from alcove.api.web_stream import make_streamed, make_whole
 from alcove.errors import AccessDenied, AlcoveError, CapacityError, InvalidRequest, NotFound, ThrottledError, TooLarge
 from alcove.functions.model import LATEST, FunctionVersion, InvokeResult
+from alcove.functions.streaming import AnswerStream, StreamedCall
 from alcove.gateway.message import Request, Response
 from alcove.services import Services
-from alcove.triggers.endpoint import Auth, Endpoint, host_name
+from alcove.triggers.endpoint import Auth, Endpoint, Mode, host_name
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +110,12 @@ class Web:
         if len(event) > SYNCHRONOUS_LIMIT:
             raise TooLarge("The event is over the limit.")
         trace_id = request.headers.get("x-amzn-trace-id", "")
-        result = await self._services.dispatcher.invoke(function, event, trace_id=trace_id, request_id=request_id)
-        return _failed(result) if result.error is not None else make_response(result.payload)
+        stream = AnswerStream(self._services.stream_limit) if endpoint.mode is Mode.STREAM else None
+        work = self._services.dispatcher.invoke(function, event, trace_id=trace_id, request_id=request_id, sink=stream)
+        if stream is None:
+            return _whole(await work)
+        streamed = StreamedCall(stream, work)
+        return await make_streamed(streamed) if await streamed.begun() else _whole(await streamed.result())
 
     async def _caller(self, endpoint: Endpoint, request: Request) -> Caller:
         """Only who signs as the endpoint's tenant may call."""
@@ -139,6 +145,14 @@ def url_of(url_id: str, region: str, endpoint: str) -> str:
 def _refused(error: AlcoveError) -> Response:
     status, message = next((status, message) for kind, status, message in _ERRORS if isinstance(error, kind))
     return refuse(status, message)
+
+
+def _whole(result: InvokeResult) -> Response:
+    if result.error is not None:
+        return _failed(result)
+    if result.content_type:
+        return make_whole(result.content_type, result.payload)
+    return make_response(result.payload)
 
 
 def _failed(result: InvokeResult) -> Response:

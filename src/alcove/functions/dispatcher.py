@@ -33,6 +33,7 @@ from alcove.functions.pool import Pool
 from alcove.functions.snapshots import SnapshotKeeper
 from alcove.host.resources import require_memory
 from alcove.sandbox.protocol import (
+    AnswerSink,
     Delivery,
     InitError,
     Invocation,
@@ -144,6 +145,7 @@ class Dispatcher:
         client_context: str = "",
         want_log: bool = False,
         request_id: str = "",
+        sink: AnswerSink | None = None,
     ) -> InvokeResult:
         """Run one invocation. Raises ``ThrottledError``, ``CapacityError``, ``HostError``; what the function
         does wrong is an answer.
@@ -164,7 +166,7 @@ class Dispatcher:
                 return self._init_failed(function, request_id, InitError(document), phases, began)
         called = time.perf_counter()
         deadline_ms = int(time.time() * 1000 + function.timeout_s * 1000)
-        invocation = Invocation(request_id, event, deadline_ms, function.invoked_arn, trace_id, client_context)
+        invocation = Invocation(request_id, event, deadline_ms, function.invoked_arn, trace_id, client_context, sink)
         instance.log.expect(request_id)
         outcome = await self._call(instance, invocation)
         duration_ms = (time.perf_counter() - called) * 1000
@@ -183,6 +185,7 @@ class Dispatcher:
             log_tail=tail,
             executed_version=function.version,
             sandbox_id=instance.sandbox.id,
+            content_type=outcome.content_type,
         )
 
     async def _call(self, instance: Instance, invocation: Invocation) -> Outcome:

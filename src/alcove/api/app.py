@@ -15,7 +15,7 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, bce, native, routes, streaming, timers, urls
+from alcove.api import aws, bce, native, relations, routes, streaming, timers, urls, webhooks
 from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
@@ -43,7 +43,7 @@ class App:
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
         self._web = Web(services, self._signed_by)
-        faces = (aws, streaming, bce, native, timers, urls, routes)
+        faces = (aws, streaming, bce, native, timers, urls, routes, relations, webhooks)
         self._router = Router([*(route for face in faces for route in face.ROUTES), download])
 
     def body_limit(self, head: Request) -> int:

@@ -1,7 +1,8 @@
 """HTTP requests that functions answer: function URLs and custom routes.
 
 A function URL is known by its host, ``ID.lambda-url.REGION.localhost``, or by the path ``/urls/ID/...`` where names do
-not resolve; a custom route by its host and path. None of it is the API: such a request never reaches an operation,
+not resolve; CFC's HTTP triggers likewise, by ``ID.cfc-execute.REGION.localhost`` or ``/cfc-execute/ID/...``; a custom
+route by its host and path. None of it is the API: such a request never reaches an operation,
 and errors are told as API Gateway tells them, without detail, for anyone may be asking.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from alcove.api import cors
+from alcove.api.cfc_event import make_cfc_event
 from alcove.api.context import SYNCHRONOUS_LIMIT
 from alcove.api.web_answer import BadAnswer, make_response, refuse
 from alcove.api.web_event import Caller, make_event
@@ -28,6 +30,10 @@ log = logging.getLogger(__name__)
 
 _DOMAIN = ".lambda-url."
 _PREFIX = "/urls/"
+_CFC_DOMAIN = ".cfc-execute."
+_CFC_PREFIX = "/cfc-execute/"
+# Who called is known from the signature, where one is asked for.
+MakeEvent = Callable[[Caller | None], bytes]
 _ERRORS: tuple[tuple[type[AlcoveError], int, str], ...] = (
     (AccessDenied, 403, "Forbidden"),
     (NotFound, 404, "Not Found"),
@@ -41,11 +47,14 @@ _ERRORS: tuple[tuple[type[AlcoveError], int, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a request goes: the id of a URL, or else a custom route's host; and the path that is left."""
+    """Where a request goes: the id of a URL, the address of CFC's HTTP triggers, or else a custom route's host; and the
+    path that is left.
+    """
 
-    url_id: str
     host: str
     path: str
+    url_id: str = ""
+    cfc: str = ""
 
 
 class Web:
@@ -59,25 +68,29 @@ class Web:
 
     def place(self, request: Request) -> Place | None:
         host = host_name(request.headers.get("host", ""))
-        url_id, found, _ = host.partition(_DOMAIN)
-        if found:
-            return Place(url_id, host, request.raw_path)
+        path = request.raw_path
+        for domain, key in ((_DOMAIN, "url_id"), (_CFC_DOMAIN, "cfc")):
+            label, found, _ = host.partition(domain)
+            if found:
+                return Place(host, path, **{key: label})
         if self._services.routes.table.holds(host):
-            return Place("", host, request.raw_path)
-        if request.raw_path.startswith(_PREFIX):
-            url_id, _, rest = request.raw_path.removeprefix(_PREFIX).partition("/")
-            return Place(url_id, "", f"/{rest}")
+            return Place(host, path)
+        for prefix, key in ((_PREFIX, "url_id"), (_CFC_PREFIX, "cfc")):
+            if path.startswith(prefix):
+                label, _, rest = path.removeprefix(prefix).partition("/")
+                # An empty label is no place of a route's either.
+                return Place("", f"/{rest}", **{key: label or "-"})
         return None
 
     async def answer(self, place: Place, request: Request, request_id: str) -> Response:
         try:
-            endpoint = await self._find(place)
+            endpoint, make = await self._find(place, request, request_id)
         except AlcoveError as error:
             return _refused(error)
         if endpoint.cors is not None and cors.is_preflight(request):
             return cors.preflight(endpoint.cors, request)
         try:
-            response = await self._call(endpoint, place, request, request_id)
+            response = await self._call(endpoint, make, request, request_id)
         except AlcoveError as error:
             response = _refused(error)
         except BadAnswer as error:
@@ -88,25 +101,39 @@ class Web:
             cors.apply(endpoint.cors, request, response)
         return response
 
-    async def _find(self, place: Place) -> Endpoint:
+    async def _find(self, place: Place, request: Request, request_id: str) -> tuple[Endpoint, MakeEvent]:
+        """Return who answers, and what makes the event for it. Raises ``NotFound``."""
+        if place.cfc:
+            return self._find_cfc(place, request, request_id)
         if place.url_id:
-            return await self._services.urls.find(place.url_id)
-        endpoint = self._services.routes.table.find(place.host, place.path)
-        if endpoint is None:
-            raise NotFound("There is no such route.")
-        return endpoint
+            endpoint = await self._services.urls.find(place.url_id)
+        else:
+            found = self._services.routes.table.find(place.host, place.path)
+            if found is None:
+                raise NotFound("There is no such route.")
+            endpoint = found
+        domain = place.host or self._domain(endpoint)
+        return endpoint, lambda caller: make_event(
+            endpoint, request, path=place.path, domain=domain, request_id=request_id, caller=caller
+        )
 
-    async def _call(self, endpoint: Endpoint, place: Place, request: Request, request_id: str) -> Response:
+    def _find_cfc(self, place: Place, request: Request, request_id: str) -> tuple[Endpoint, MakeEvent]:
+        found = self._services.http_relations.find(place.cfc, request.method, place.path)
+        if found is None:
+            raise NotFound("No relation answers this.")
+        answerer, names = found
+        row = answerer.relation.row
+        endpoint = Endpoint(
+            answerer.relation.tenant, row.function, row.qualifier, answerer.auth, Mode.BUFFERED, row.endpoint
+        )
+        return endpoint, lambda caller: make_cfc_event(
+            answerer, request, path=place.path, names=names, request_id=request_id
+        )
+
+    async def _call(self, endpoint: Endpoint, make: MakeEvent, request: Request, request_id: str) -> Response:
         caller = await self._caller(endpoint, request) if endpoint.auth is Auth.IAM else None
         function = await self._function(endpoint)
-        event = make_event(
-            endpoint,
-            request,
-            path=place.path,
-            domain=place.host or self._domain(endpoint),
-            request_id=request_id,
-            caller=caller,
-        )
+        event = make(caller)
         if len(event) > SYNCHRONOUS_LIMIT:
             raise TooLarge("The event is over the limit.")
         trace_id = request.headers.get("x-amzn-trace-id", "")
@@ -140,6 +167,12 @@ def url_of(url_id: str, region: str, endpoint: str) -> str:
     """Return the URL; ``endpoint`` is the server's own, which has the port."""
     port = endpoint.rpartition(":")[2].strip("/")
     return f"http://{url_id}{_DOMAIN}{region}.localhost:{port}/"
+
+
+def cfc_url_of(address: str, region: str, endpoint: str) -> str:
+    """Return what CFC calls EndpointPrefix."""
+    port = endpoint.rpartition(":")[2].strip("/")
+    return f"http://{address}{_CFC_DOMAIN}{region}.localhost:{port}"
 
 
 def _refused(error: AlcoveError) -> Response:

@@ -34,7 +34,7 @@ def make_event(
     endpoint: Endpoint, request: Request, *, path: str, domain: str, request_id: str, caller: Caller | None
 ) -> bytes:
     """Return the event as JSON. ``path`` is what the function sees; ``domain`` the endpoint's name."""
-    headers = _headers(request, signed=caller is not None)
+    headers = event_headers(request, signed=caller is not None)
     document: dict[str, Any] = {
         "version": "2.0",
         "routeKey": endpoint.route,
@@ -47,15 +47,15 @@ def make_event(
     cookies = [cookie.strip() for cookie in headers.pop("cookie", "").split(";")]
     if any(cookies):
         document["cookies"] = [cookie for cookie in cookies if cookie]
-    query = _query(request.raw_query)
+    query = event_query(request.raw_query)
     if query:
         document["queryStringParameters"] = query
     if request.body:
-        document["body"], document["isBase64Encoded"] = _body(request)
+        document["body"], document["isBase64Encoded"] = event_body(request)
     return json.dumps(document).encode()
 
 
-def _headers(request: Request, *, signed: bool) -> dict[str, str]:
+def event_headers(request: Request, *, signed: bool) -> dict[str, str]:
     headers = {name: value for name, value in request.headers.items() if not (signed and name == "authorization")}
     forwarded = headers.get("x-forwarded-for")
     address = request.peer.address or "127.0.0.1"
@@ -103,7 +103,7 @@ def _identity(caller: Caller) -> dict[str, Any]:
     }
 
 
-def _query(raw_query: str) -> dict[str, str]:
+def event_query(raw_query: str) -> dict[str, str]:
     """Values of a repeated name are joined by commas."""
     found: dict[str, str] = {}
     for name, value in parse_qsl(raw_query, keep_blank_values=True, errors="replace"):
@@ -111,7 +111,8 @@ def _query(raw_query: str) -> dict[str, str]:
     return found
 
 
-def _body(request: Request) -> tuple[str, bool]:
+def event_body(request: Request) -> tuple[str, bool]:
+    """Return the body and whether it is base64."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if _TEXT.fullmatch(kind):
         try:

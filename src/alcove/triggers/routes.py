@@ -174,7 +174,7 @@ def check_host(text: str) -> str:
     labels = host.removeprefix("*.").split(".")
     if len(host) > 253 or len(labels) > 9 or not all(_LABEL.fullmatch(label) for label in labels):
         raise InvalidRequest(f"{text[:80]!r} is not a host name.", hint="for example: shop.apps.localhost")
-    if len(labels) < 2 or labels[-1].isdigit() or "lambda-url" in labels:
+    if len(labels) < 2 or labels[-1].isdigit() or {"lambda-url", "cfc-execute"} & set(labels):
         raise InvalidRequest(
             f"{text[:80]!r} cannot be given to a function.", hint="addresses, single names and URLs' hosts cannot"
         )

@@ -15,8 +15,8 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, bce, native, relations, routes, streaming, timers, urls, webhooks
-from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall
+from alcove.api import aws, bce, native, openapi, relations, routes, streaming, timers, urls, webhooks
+from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall, answer
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
 from alcove.api.web import Web
@@ -33,6 +33,29 @@ LARGE_BODY = 256 << 10
 CODE_URL_LIFETIME_S = 600
 
 
+async def describe(call: OpenCall) -> Response:
+    """The OpenAPI document of all this."""
+    return answer(openapi.document(ROUTES), 200, call.request_id)
+
+
+# The modules whose routes make up the API, in the order of the document.
+FACES = (
+    aws,
+    streaming,
+    urls,
+    bce,
+    relations,
+    webhooks,
+    native,
+    timers,
+    routes,
+)
+ROUTES: tuple[Route, ...] = (
+    *(route for face in FACES for route in face.ROUTES),
+    Route("GET", "/alcove/v1/openapi.json", describe, AWS, signed=False),
+)
+
+
 class App:
     """``handle`` answers every request; ``body_limit`` and ``refusal`` go to the server beside it."""
 
@@ -43,8 +66,7 @@ class App:
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
         self._web = Web(services, self._signed_by)
-        faces = (aws, streaming, bce, native, timers, urls, routes, relations, webhooks)
-        self._router = Router([*(route for face in faces for route in face.ROUTES), download])
+        self._router = Router([*ROUTES, download])
 
     def body_limit(self, head: Request) -> int:
         if self._web.place(head) is not None:

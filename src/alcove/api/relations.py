@@ -12,12 +12,13 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
+from alcove.api.schema import TEXT, Detail, object_of, one_of
 from alcove.api.web import cfc_url_of
 from alcove.errors import InvalidRequest
 from alcove.functions import names
 from alcove.functions.model import LATEST
 from alcove.gateway.message import Response
-from alcove.triggers import http_source
+from alcove.triggers import cron_source, http_source
 from alcove.triggers.relation import Relation
 
 
@@ -102,13 +103,16 @@ async def delete_relation(call: Call) -> Response:
     return Response(204, {REQUEST_ID: call.request_id})
 
 
+_SOURCES = (http_source.NAME, cron_source.NAME, "bos/bucket", "dueros", "duedge", "cdn")
+_RELATION = {"Target": TEXT, "Source": one_of(*_SOURCES), "Data": object_of()}
+
 ROUTES = tuple(
-    Route(method, path, act, BCE)
+    Route(method, path, act, BCE, detail=detail)
     for path in ("/v1/relation", "/v1/console/relation")
-    for method, act in (
-        ("POST", create_relation),
-        ("GET", list_relations),
-        ("PUT", update_relation),
-        ("DELETE", delete_relation),
+    for method, act, detail in (
+        ("POST", create_relation, Detail(object_of("Target", "Source", **_RELATION), status=201)),
+        ("GET", list_relations, Detail(query=("FunctionBrn",))),
+        ("PUT", update_relation, Detail(object_of("Target", "RelationId", **_RELATION, RelationId=TEXT))),
+        ("DELETE", delete_relation, Detail(query=("Target", "Source", "RelationId"), status=204)),
     )
 )

@@ -8,10 +8,11 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import TEXT, Detail, object_of, one_of
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
 from alcove.store.routes import RouteRow
-from alcove.triggers.endpoint import check_auth, check_mode
+from alcove.triggers.endpoint import Auth, Mode, check_auth, check_mode
 from alcove.triggers.routes import RouteSpec
 
 
@@ -68,12 +69,14 @@ async def release_host(call: Call, host: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_PUT = Detail(object_of("function", function=TEXT, qualifier=TEXT, auth=one_of(*Auth), mode=one_of(*Mode)))
+
 ROUTES = (
-    Route("GET", "/alcove/v1/routes", list_routes, AWS),
-    Route("PUT", "/alcove/v1/routes/{host}", put_route, AWS),
-    Route("PUT", "/alcove/v1/routes/{host}/{path*}", put_route, AWS),
-    Route("DELETE", "/alcove/v1/routes/{host}", delete_route, AWS),
-    Route("DELETE", "/alcove/v1/routes/{host}/{path*}", delete_route, AWS),
+    Route("GET", "/alcove/v1/routes", list_routes, AWS, detail=Detail(query=("after_host", "after_path"))),
+    Route("PUT", "/alcove/v1/routes/{host}", put_route, AWS, detail=_PUT),
+    Route("PUT", "/alcove/v1/routes/{host}/{path*}", put_route, AWS, detail=_PUT),
+    Route("DELETE", "/alcove/v1/routes/{host}", delete_route, AWS, detail=Detail(status=204)),
+    Route("DELETE", "/alcove/v1/routes/{host}/{path*}", delete_route, AWS, detail=Detail(status=204)),
     Route("GET", "/alcove/v1/hosts", list_hosts, AWS),
-    Route("DELETE", "/alcove/v1/hosts/{host}", release_host, AWS),
+    Route("DELETE", "/alcove/v1/hosts/{host}", release_host, AWS, detail=Detail(status=204)),
 )

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from alcove.api.context import INVOKE_BODY, Call, check_event, decode_context
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import ANYTHING, Detail
 from alcove.errors import AlcoveError, InvalidRequest
 from alcove.functions.model import InvokeResult
 from alcove.functions.streaming import AnswerStream, StreamedCall
@@ -92,5 +93,10 @@ ROUTES = (
         invoke_with_response_stream,
         AWS,
         INVOKE_BODY,
+        detail=Detail(
+            ANYTHING,
+            query=("Qualifier",),
+            headers=("X-Amz-Invocation-Type", "X-Amz-Log-Type", "X-Amz-Client-Context"),
+        ),
     ),
 )

@@ -10,10 +10,11 @@ from alcove.api.body import field, number, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import FLAG, NUMBER, TEXTS, Detail, object_of, one_of
 from alcove.api.web import url_of
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
-from alcove.triggers.endpoint import Cors, check_auth, check_mode
+from alcove.triggers.endpoint import Auth, Cors, Mode, check_auth, check_mode
 from alcove.triggers.urls import FunctionUrl, UrlChange
 
 _PATH = "/2021-10-31/functions/{name}/url"
@@ -119,10 +120,21 @@ async def list_urls(call: Call, name: str) -> Response:
     return answer(document, 200, call.request_id)
 
 
+_CORS = object_of(
+    AllowCredentials=FLAG,
+    AllowHeaders=TEXTS,
+    AllowMethods=TEXTS,
+    AllowOrigins=TEXTS,
+    ExposeHeaders=TEXTS,
+    MaxAge=NUMBER,
+)
+_URL = {"AuthType": one_of(*Auth), "InvokeMode": one_of(*Mode), "Cors": _CORS}
+_QUALIFIER = ("Qualifier",)
+
 ROUTES = (
-    Route("POST", _PATH, create_url, AWS),
-    Route("GET", _PATH, get_url, AWS),
-    Route("PUT", _PATH, update_url, AWS),
-    Route("DELETE", _PATH, delete_url, AWS),
-    Route("GET", "/2021-10-31/functions/{name}/urls", list_urls, AWS),
+    Route("POST", _PATH, create_url, AWS, detail=Detail(object_of("AuthType", **_URL), _QUALIFIER, status=201)),
+    Route("GET", _PATH, get_url, AWS, detail=Detail(query=_QUALIFIER)),
+    Route("PUT", _PATH, update_url, AWS, detail=Detail(object_of(**_URL), _QUALIFIER)),
+    Route("DELETE", _PATH, delete_url, AWS, detail=Detail(query=_QUALIFIER, status=204)),
+    Route("GET", "/2021-10-31/functions/{name}/urls", list_urls, AWS, detail=Detail(query=("Marker", "MaxItems"))),
 )

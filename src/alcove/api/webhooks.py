@@ -12,6 +12,7 @@ from alcove.api.bce import REQUEST_ID
 from alcove.api.context import SYNCHRONOUS_LIMIT, OpenCall, answer, check_event
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
+from alcove.api.schema import ANYTHING, Detail
 from alcove.functions.model import LATEST, FunctionVersion
 from alcove.gateway.message import Response
 from alcove.triggers.relation import Relation
@@ -72,8 +73,10 @@ async def cdn(call: OpenCall, endpoint: str) -> Response:
     return answer({"accepted": count}, 202, call.request_id, REQUEST_ID)
 
 
+_EVENT = Detail(ANYTHING, headers=("X-Alcove-Signature",))
+
 ROUTES = (
-    Route("POST", "/v1/dueros/{endpoint}", dueros, BCE, SYNCHRONOUS_LIMIT, signed=False),
-    Route("POST", "/v1/duedge/{endpoint}", duedge, BCE, SYNCHRONOUS_LIMIT, signed=False),
-    Route("POST", "/v1/cdn/{endpoint}", cdn, BCE, signed=False),
+    Route("POST", "/v1/dueros/{endpoint}", dueros, BCE, SYNCHRONOUS_LIMIT, signed=False, detail=_EVENT),
+    Route("POST", "/v1/duedge/{endpoint}", duedge, BCE, SYNCHRONOUS_LIMIT, signed=False, detail=_EVENT),
+    Route("POST", "/v1/cdn/{endpoint}", cdn, BCE, signed=False, detail=_EVENT),
 )

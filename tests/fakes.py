@@ -8,8 +8,10 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from alcove.errors import HostError, SandboxGone
+from alcove.sandbox.collector import Collector
 from alcove.sandbox.protocol import (
     Adopts,
     Delivery,
@@ -34,7 +36,8 @@ _numbers = itertools.count(1)
 class FakeSandbox:
     """Runs ``behaviour`` (an event in, an answer out) for what the workload's handler names.
 
-    Handlers: ``echo``, ``raise``, ``exit``, ``sleep`` (for the event's seconds), ``print``, ``initfail``.
+    Handlers: ``echo``, ``raise``, ``exit``, ``sleep`` (for the event's seconds), ``hang``, ``print``, ``initfail``,
+    ``answer`` (what the event's ``body`` says), ``stream`` (an object: ``type``, ``parts``, ``times``, ``error``).
     """
 
     def __init__(self, tier: FakeTier, runtime: Runtime, start: Start) -> None:
@@ -77,10 +80,38 @@ class FakeSandbox:
                 raise SandboxGone("the runtime ended: exited", reason="exited")
             case "sleep":
                 await asyncio.sleep(float(event))
+            case "hang":
+                await asyncio.sleep(3600)
+            case "stream":
+                outcome = await self._stream(invocation, event)
+            case "answer":
+                outcome = Outcome(event["body"].encode())
             case "print":
                 self._log(1, str(event).encode() + b"\n")
         self._log(2, f"\0alcove:end:{invocation.request_id}\0".encode())
         return outcome
+
+    async def _stream(self, invocation: Invocation, event: Any) -> Outcome:
+        """Stream the parts as often as ``times`` says, waiting where the sink has no room; then end as told."""
+        if "body" in event:
+            event = json.loads(event["body"])
+        collector = Collector()
+        sink = invocation.sink or collector
+        room = asyncio.Event()
+        sink.on_room = room.set
+        sink.begin(event["type"])
+        for _ in range(event.get("times", 1)):
+            for part in event["parts"]:
+                room.clear()
+                if not sink.write(part.encode()):
+                    await room.wait()
+                self._tier.streamed += len(part)
+                await asyncio.sleep(0)
+        if event.get("error") == "exit":
+            self.die("exited")
+            raise SandboxGone("the runtime ended: exited", reason="exited")
+        error = event["error"].encode() if "error" in event else sink.problem()
+        return Outcome(collector.payload() if sink is collector and error is None else b"", error, event["type"])
 
     def die(self, reason: str) -> None:
         self.ended = True
@@ -99,6 +130,7 @@ class FakeTier:
         self.load_s = load_s
         self.live: set[FakeSandbox] = set()
         self.started = 0
+        self.streamed = 0  # bytes that sinks have taken
         self.fail = False
 
     async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:

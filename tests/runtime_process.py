@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from alcove.wire.frame import HEADER, Frame, Kind, encode, parse_header
+from alcove.wire.frame import HEADER, MAX_CHUNK, Frame, Kind, encode, parse_header
 
 SOURCES = Path(__file__).parents[1] / "src"
 RUNTIMES = SOURCES / "alcove/guest/runtimes"
@@ -115,6 +115,19 @@ class RuntimeProcess:
 
     def invoke(self, event: bytes = b"{}", **call: Any) -> Frame:
         return self.request(Kind.INVOKE, invoke_payload(event, **call))
+
+    def streamed(self, event: Any = None, **call: Any) -> tuple[str, bytes, Any]:
+        """Return a streamed answer's type, its bytes and the error that ended it, if any."""
+        number = self.send(Kind.INVOKE, invoke_payload(json.dumps(event).encode(), **call))
+        frame = self.receive()
+        assert (frame.kind, frame.id) == (Kind.STREAM, number), frame
+        content_type, data = frame.payload.decode(), b""
+        while (frame := self.receive()).kind is Kind.CHUNK:
+            assert frame.id == number
+            assert len(frame.payload) <= MAX_CHUNK
+            data += frame.payload
+        assert (frame.kind, frame.id) == (Kind.END, number), frame
+        return content_type, data, json.loads(frame.payload) if frame.payload else None
 
     def result(self, event: Any = None, **call: Any) -> Any:
         frame = self.invoke(json.dumps(event).encode(), **call)

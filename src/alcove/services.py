@@ -27,8 +27,16 @@ from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
 from alcove.store.database import Database
 from alcove.tenants.directory import TenantDirectory
+from alcove.triggers import cron_source, http_source
+from alcove.triggers.cron_source import CronSource
+from alcove.triggers.http_source import HttpSource
+from alcove.triggers.relation import StoredSource
+from alcove.triggers.relations import RelationService
+from alcove.triggers.routes import RouteService
 from alcove.triggers.runs import TimerRuns
 from alcove.triggers.timers import TimerService
+from alcove.triggers.urls import UrlService
+from alcove.triggers.webhook import CdnSource, WebhookSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,11 @@ class Services:
     delivery: Delivery
     runs: TimerRuns
     timers: TimerService
+    urls: UrlService
+    routes: RouteService
+    relations: RelationService
+    http_relations: HttpSource
+    stream_limit: int  # bytes of one streamed answer
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
@@ -59,6 +72,7 @@ class Services:
         self.delivery.start()
         stack.push_async_callback(self.runs.close)
         await self.runs.start()
+        await self.relations.start()
 
 
 async def open_services(
@@ -95,6 +109,21 @@ async def open_services(
     delivery = Delivery(events, functions, dispatcher)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
+    urls = UrlService(database, functions)
+    routes = await RouteService.open(database, functions, settings.route_domains)
+    http_relations = HttpSource()
+    relations = RelationService(
+        database,
+        functions,
+        {
+            cron_source.NAME: CronSource(timers),
+            http_source.NAME: http_relations,
+            "bos": StoredSource(),
+            "dueros": WebhookSource(),
+            "duedge": WebhookSource(),
+            "cdn": CdnSource(),
+        },
+    )
     return Services(
         database=database,
         tenants=tenants,
@@ -109,6 +138,11 @@ async def open_services(
         delivery=delivery,
         runs=runs,
         timers=timers,
+        urls=urls,
+        routes=routes,
+        relations=relations,
+        http_relations=http_relations,
+        stream_limit=settings.stream_limit_mib << 20,
     )
 
 

@@ -127,11 +127,18 @@ class Settings:
         low=256,
         high=1 << 24,
     )
+    stream_limit_mib: int = _row(
+        20, "Most that one streamed answer may have, in MiB; what is beyond ends it with an error.", low=1, high=4096
+    )
     timer_window_s: float = _row(
         600.0,
         "Seconds after which a timer's run that was missed, for the server was down, is not made up for.",
         low=0,
         high=86_400,
+    )
+    route_domains: tuple[str, ...] = _row(
+        ("apps.localhost",),
+        "Domains under which tenants may take hosts for their routes; the operator may take any host.",
     )
     isolation_allowed: tuple[str, ...] = _row(
         ("vm", "gvisor", "process"),

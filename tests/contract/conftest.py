@@ -55,6 +55,8 @@ def handler(event, context):
     if do == "echo":
         print("printed by the handler", flush=True)
         return {"echo": event, "function": context.function_name, "user": os.getuid()}
+    if do == "stream":
+        return (b"x" * 65536 for _ in range(event["parts"]))
     if do == "raise":
         raise ValueError("as asked")
     if do == "exit":

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
 from alcove.errors import HostError, ProtocolError, SandboxError, SandboxGone
+from alcove.functions.streaming import AnswerStream
 from alcove.host.files import instance_tag
 from alcove.host.mounts import mounts_under
 from alcove.sandbox.engine import open_engine
@@ -56,6 +58,28 @@ async def test_serves_again_after_the_handler_raised(bench: Bench, load: Load) -
     document = json.loads(outcome.error)
     assert (document["errorType"], document["errorMessage"]) == ("ValueError", "as asked")
     assert (await sandbox.invoke(invocation(b"{}", "request-2"))).error is None
+
+
+async def test_a_streamed_answer_waits_for_who_reads_it(load: Load) -> None:
+    """A reader that stalls stalls the function; all of the answer arrives, and the next call is served."""
+    sandbox, stream, total = await load(), AnswerStream(1 << 30), 256 * 65536
+    call = asyncio.ensure_future(sandbox.invoke(replace(invocation(b'{"do": "stream", "parts": 256}'), sink=stream)))
+    before = -1
+    while before != stream.size or not stream.size:
+        before = stream.size
+        await asyncio.sleep(0.3)
+    assert before < total
+    assert stream.content_type == "application/octet-stream"
+    received = 0
+    while received < total:
+        received += len(await stream.read())
+    outcome = await call
+    assert (outcome.error, received, stream.size) == (None, total, total)
+    whole = await sandbox.invoke(invocation(b'{"do": "stream", "parts": 3}', "request-2"))
+    assert whole.payload == b"x" * (3 * 65536)
+    too_large = await sandbox.invoke(invocation(b'{"do": "stream", "parts": 97}', "request-3"))
+    assert too_large.error is not None
+    assert (await sandbox.invoke(invocation(b"{}", "request-4"))).error is None
 
 
 async def test_init_code_that_fails_is_the_tenants_error(bench: Bench) -> None:

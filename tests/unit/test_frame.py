@@ -74,7 +74,7 @@ def test_frames_before_garbage_are_delivered(frames: list[Frame], kind: int, len
     assert got == frames
 
 
-@pytest.mark.parametrize("kind", [0, 7, 15, 27, 255])
+@pytest.mark.parametrize("kind", [0, 7, 15, 30, 255])
 def test_unknown_kinds_are_refused_before_their_payload_comes(kind: int) -> None:
     with pytest.raises(FrameError, match=f"unknown frame kind {kind}"):
         list(Decoder().feed(struct.pack(">IBI", 100, kind, 1)))
@@ -115,6 +115,9 @@ def test_the_layout() -> None:
         "UNLOAD": 24,
         "PING": 25,
         "PONG": 26,
+        "STREAM": 27,
+        "CHUNK": 28,
+        "END": 29,
     }
     assert MAX_PAYLOAD == 6 * 1024 * 1024 + 65536
 

@@ -80,7 +80,7 @@ class Running:
 
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
-    limit = lambda method, path: 10_000_000 if path == "/big" else 1000  # noqa: E731
+    limit = lambda head: 10_000_000 if head.raw_path == "/big" else 1000  # noqa: E731
     server = Server(echo, body_limit=limit)
     yield Running(server, await server.listen_tcp("127.0.0.1", 0))
     await server.close(grace_s=1)
@@ -151,6 +151,7 @@ async def test_too_large_with_expect_is_told_before_the_body(running: Running) -
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET http://other/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\nx", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\nx", 400),
@@ -230,7 +231,7 @@ async def test_a_client_that_reads_nothing_is_bounded(monkeypatch: pytest.Monkey
 
 
 async def test_body_budget() -> None:
-    server = Server(echo, body_limit=lambda method, path: 1 << 20, body_budget=1000)
+    server = Server(echo, body_limit=lambda head: 1 << 20, body_budget=1000)
     client = Running(server, await server.listen_tcp("127.0.0.1", 0))
     one = await client.connect()
     one.send(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 2000\r\n\r\n" + bytes(2000))

@@ -24,11 +24,18 @@ from alcove.api import (
     bce_aliases,
     bce_concurrency,
     native,
+    openapi,
+    relations,
+    routes,
+    streaming,
     timers,
+    urls,
+    webhooks,
 )
-from alcove.api.context import Call, Faces, Host, OpenCall
+from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall, answer
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
+from alcove.api.web import Web
 from alcove.errors import AccessDenied, AlcoveError, NotFound
 from alcove.functions.model import FunctionVersion
 from alcove.gateway.message import Request, Response
@@ -40,16 +47,33 @@ log = logging.getLogger(__name__)
 # Hashing more than this takes long enough to be done beside the event loop.
 LARGE_BODY = 256 << 10
 CODE_URL_LIFETIME_S = 600
+
+
+async def describe(call: OpenCall) -> Response:
+    """The OpenAPI document of all this."""
+    return answer(openapi.document(ROUTES), 200, call.request_id)
+
+
+# The modules whose routes make up the API, in the order of the document.
 FACES = (
     aws,
     aws_aliases,
     aws_concurrency,
     aws_permissions,
+    streaming,
+    urls,
     bce,
     bce_aliases,
     bce_concurrency,
+    relations,
+    webhooks,
     native,
     timers,
+    routes,
+)
+ROUTES: tuple[Route, ...] = (
+    *(route for face in FACES for route in face.ROUTES),
+    Route("GET", "/alcove/v1/openapi.json", describe, AWS, signed=False),
 )
 
 
@@ -62,11 +86,13 @@ class App:
         self._url_key = secrets.token_bytes(32)
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
-        routes = [route for face in FACES for route in face.ROUTES]
-        self._router = Router([*routes, download])
+        self._web = Web(services, self._signed_by)
+        self._router = Router([*ROUTES, download])
 
-    def body_limit(self, method: str, path: str) -> int:
-        found = self._router.match(method, path)
+    def body_limit(self, head: Request) -> int:
+        if self._web.place(head) is not None:
+            return INVOKE_BODY
+        found = self._router.match(head.method, head.raw_path)
         return SMALL_BODY if found is None else found[0].body_limit
 
     def refusal(self, request: Request, status: int, message: str) -> Response:
@@ -79,6 +105,9 @@ class App:
         request_id = str(uuid.uuid4())
         dialect = _dialect(request)
         try:
+            place = self._web.place(request)
+            if place is not None:
+                return await self._web.answer(place, request, request_id)
             route, names = self._router.find(request.method, request.raw_path)
             dialect = route.dialect
             if not route.signed:
@@ -96,11 +125,13 @@ class App:
             named = request.headers.get("x-alcove-tenant")
             tenant = self._tenants.find(named) if named else self._tenants.default
             return Call(self._faces, request, request_id, tenant.id, operator=True)
-        if len(request.body) > LARGE_BODY:
-            key = await asyncio.to_thread(self._signer, request)
-        else:
-            key = self._signer(request)
+        key = await self._signed_by(request)
         return Call(self._faces, request, request_id, self._tenants.owner_of(key).id, operator=False)
+
+    async def _signed_by(self, request: Request) -> str:
+        if len(request.body) > LARGE_BODY:
+            return await asyncio.to_thread(self._signer, request)
+        return self._signer(request)
 
     def _signer(self, request: Request) -> str:
         if bcev1.is_signed(request.headers):

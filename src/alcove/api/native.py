@@ -8,6 +8,7 @@ from alcove.api.body import number
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import Detail
 from alcove.errors import AccessDenied
 from alcove.gateway.message import Response
 
@@ -62,5 +63,5 @@ ROUTES = (
     Route("GET", "/alcove/v1/health", health, AWS),
     Route("GET", "/alcove/v1/instances", instances, AWS),
     Route("GET", "/alcove/v1/env", environment, AWS),
-    Route("GET", "/alcove/v1/functions/{name}/logs", logs, AWS),
+    Route("GET", "/alcove/v1/functions/{name}/logs", logs, AWS, detail=Detail(query=("after", "tail"))),
 )

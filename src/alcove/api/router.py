@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from alcove.api.dialect import Dialect
+from alcove.api.schema import NO_DETAIL, Detail
 from alcove.errors import NotFound
 from alcove.gateway.message import Response
 
@@ -25,7 +26,8 @@ Act = Callable[..., Awaitable[Response]]
 @dataclass(frozen=True, slots=True)
 class Route:
     """``act`` is called with a ``Call`` and what the path names. ``body_limit`` is in bytes. Where ``signed`` is False
-    anyone may call, as no tenant: the operation then decides by itself (``act`` gets an ``OpenCall``).
+    anyone may call, as no tenant: the operation then decides by itself (``act`` gets an ``OpenCall``). ``detail`` is
+    for the OpenAPI document.
     """
 
     method: str
@@ -34,6 +36,7 @@ class Route:
     dialect: Dialect
     body_limit: int = SMALL_BODY
     signed: bool = True
+    detail: Detail = NO_DETAIL
 
 
 class _Node:

@@ -9,6 +9,7 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import ANYTHING, FLAG, TEXT, Detail, object_of
 from alcove.errors import InvalidRequest, NotFound
 from alcove.gateway.message import Response
 from alcove.triggers.timer import Timer
@@ -62,8 +63,14 @@ async def delete_timer(call: Call, name: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_TIMER = Detail(
+    object_of(
+        "function", "schedule", function=TEXT, schedule=TEXT, qualifier=TEXT, zone=TEXT, input=ANYTHING, enabled=FLAG
+    )
+)
+
 ROUTES = (
-    Route("GET", "/alcove/v1/timers", list_timers, AWS),
-    Route("PUT", "/alcove/v1/timers/{name}", put_timer, AWS),
-    Route("DELETE", "/alcove/v1/timers/{name}", delete_timer, AWS),
+    Route("GET", "/alcove/v1/timers", list_timers, AWS, detail=Detail(query=("after",))),
+    Route("PUT", "/alcove/v1/timers/{name}", put_timer, AWS, detail=_TIMER),
+    Route("DELETE", "/alcove/v1/timers/{name}", delete_timer, AWS, detail=Detail(status=204)),
 )

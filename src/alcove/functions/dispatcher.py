@@ -24,7 +24,7 @@ from alcove.functions.pool import Pool
 from alcove.functions.scheduler import Bounds, Scheduler
 from alcove.functions.snapshots import SnapshotKeeper
 from alcove.functions.starts import Starter
-from alcove.sandbox.protocol import InitError, Invocation, Isolation, Runtime, Sandbox, TenantId, Tier
+from alcove.sandbox.protocol import AnswerSink, InitError, Invocation, Isolation, Runtime, Sandbox, TenantId, Tier
 
 CONCURRENCY = 1000
 SWEEP_EVERY_S = 60.0
@@ -124,6 +124,7 @@ class Dispatcher:
         client_context: str = "",
         want_log: bool = False,
         request_id: str = "",
+        sink: AnswerSink | None = None,
     ) -> InvokeResult:
         """Run one invocation. Raises ``ThrottledError``, ``CapacityError``, ``HostError``; what the function
         does wrong is an answer.
@@ -138,7 +139,9 @@ class Dispatcher:
                 spent_ms = (time.perf_counter() - began) * 1000
                 return self._caller.init_failed(function, request_id, error, spent_ms)
             deadline_ms = int(time.time() * 1000 + function.timeout_s * 1000)
-            invocation = Invocation(request_id, event, deadline_ms, function.invoked_arn, trace_id, client_context)
+            invocation = Invocation(
+                request_id, event, deadline_ms, function.invoked_arn, trace_id, client_context, sink
+            )
             try:
                 outcome, duration_ms = await self._caller.call(instance, invocation)
                 phases["invoke"] = duration_ms
@@ -159,6 +162,7 @@ class Dispatcher:
             log_tail=tail,
             executed_version=function.version,
             sandbox_id=instance.sandbox.id,
+            content_type=outcome.content_type,
         )
 
     async def _find(self, function: FunctionVersion) -> tuple[Instance, str, str, dict[str, float]]:

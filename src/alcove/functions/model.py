@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId, Workload
+from alcove.sandbox.protocol import AnswerSink, CodeImage, Isolation, Runtime, TenantId, Workload
 
 LATEST = "$LATEST"
 # A tag of the function, "true" or "false": whether every request gets a new sandbox.
@@ -133,6 +133,7 @@ class InvokeResult:
     log_tail: bytes
     executed_version: str
     sandbox_id: str
+    content_type: str = ""  # of an answer that the function streams
 
 
 class FunctionResolver(Protocol):
@@ -155,7 +156,10 @@ class DispatcherProtocol(Protocol):
         client_context: str = "",
         want_log: bool = False,
         request_id: str = "",
-    ) -> InvokeResult: ...
+        sink: AnswerSink | None = None,
+    ) -> InvokeResult:
+        """An answer that the function streams goes to ``sink``, where there is one, and not into the result."""
+        ...
 
     async def forget(self, function_arn: str, version: str | None) -> None:
         """Drain the instances of one version, or of all: they serve what they have, then end."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from alcove.gateway.message import Request, Response
@@ -144,15 +145,47 @@ class Connection(asyncio.Protocol):
                 finally:
                     self._server.budget.held -= len(request.body)
                 close = close or self._server.draining
-                head = request.method == "HEAD"
-                self._write(response.encode(self._server.date, close=close, head=head))
-                if self._writable is not None:
-                    await self._writable
+                if response.parts is not None:
+                    close = await self._send_parts(request, response, response.parts, close=close)
+                else:
+                    head = request.method == "HEAD"
+                    self._write(response.encode(self._server.date, close=close, head=head))
+                    if self._writable is not None:
+                        await self._writable
                 if close:
                     self._end(linger=refusal is not None)
         finally:
             self._task = None
             self._rest()
+
+    async def _send_parts(
+        self, request: Request, response: Response, parts: AsyncGenerator[bytes, None], *, close: bool
+    ) -> bool:
+        """Send an answer as it is made, as fast as the client reads; return whether the connection ends after it."""
+        # HTTP/1.0 knows no chunks: there the end of the connection is the end of the answer.
+        bare = request.method == "HEAD" or response.status in (204, 304)
+        chunked = request.version != "1.0" and not bare
+        close = close or not (chunked or bare)
+        try:
+            self._write(response.encode(self._server.date, close=close, head=bare, chunked=chunked))
+            async for data in parts:
+                if bare or self._transport is None or self._transport.is_closing():
+                    return close
+                if data:
+                    self._write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+                if self._writable is not None:
+                    await self._writable
+            if chunked:
+                self._write(b"0\r\n\r\n")
+        except Exception as error:
+            log.info("an answer to %s %s broke off: %s", request.method, request.raw_path, error)
+            if not chunked and self._transport is not None:
+                self._transport.abort()
+            # What was made before still arrives; the last chunk does not.
+            return True
+        finally:
+            await parts.aclose()
+        return close
 
     async def _answer(self, request: Request, refusal: Refused | None) -> Response:
         try:

@@ -44,7 +44,7 @@ class Server:
         body_budget: int = BODY_BUDGET,
     ) -> None:
         self.handler = handler
-        self.body_limit = body_limit or (lambda method, path: DEFAULT_BODY_LIMIT)
+        self.body_limit = body_limit or (lambda head: DEFAULT_BODY_LIMIT)
         self.refusal = refusal
         self.budget = Budget(body_budget)
         self.draining = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
@@ -37,6 +37,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
     peer: Peer
+    version: str = "1.1"
 
     @cached_property
     def path(self) -> str:
@@ -53,22 +54,31 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """``headers`` is without Content-Length and Date, which the server adds."""
+    """``headers`` is without Content-Length and Date, which the server adds; ``cookies`` become a Set-Cookie each.
+
+    ``parts`` in place of ``body`` is an answer that is sent as it is made; where it raises, the connection ends
+    without the end of the answer, so that the client knows. Whoever gets the response closes it.
+    """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    cookies: tuple[str, ...] = ()
+    parts: AsyncGenerator[bytes, None] | None = None
 
-    def encode(self, date: bytes, *, close: bool, head: bool) -> bytes:
-        """The response as bytes, ready to be written at once."""
+    def encode(self, date: bytes, *, close: bool, head: bool, chunked: bool = False) -> bytes:
+        """The response as bytes, ready to be written at once; without its body where that comes in parts."""
         status = self.status
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
         lines += [f"{name}: {_one_line(value)}" for name, value in self.headers.items()]
-        if status >= 200 and status != 204:
+        lines += [f"Set-Cookie: {_one_line(cookie)}" for cookie in self.cookies]
+        if chunked:
+            lines.append("Transfer-Encoding: chunked")
+        elif status >= 200 and status != 204 and self.parts is None:
             lines.append(f"Content-Length: {len(self.body)}")
         if close:
             lines.append("Connection: close")
-        head_bytes = "\r\n".join(lines).encode("ascii", "replace") + b"\r\nDate: " + date + b"\r\n\r\n"
+        head_bytes = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\nDate: " + date + b"\r\n\r\n"
         return head_bytes if head or status in (204, 304) else head_bytes + self.body
 
 
@@ -77,8 +87,8 @@ def _one_line(value: str) -> str:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
-# How many bytes of body a request may have, decided from its head alone.
-BodyLimit = Callable[[str, str], int]
+# How many bytes of body a request may have, decided from its head alone (its body is empty yet).
+BodyLimit = Callable[[Request], int]
 # What to answer to a request that the server refuses itself: (request as far as known, status,
 # message).
 Refusal = Callable[[Request, int, str], Response]

@@ -138,10 +138,11 @@ class RequestReader:
         modern = self._parser.get_http_version() != "1.0"
         if modern and "host" not in headers:
             raise Refused(400, "Header host is missing.")
+        self._check_authority()
         if "transfer-encoding" in headers and "content-length" in headers:
             raise Refused(400, "A request has a length or a transfer encoding, not both.")
         head = self._request(b"")
-        self._limit = self._body_limit(head.method, head.raw_path)
+        self._limit = self._body_limit(head)
         length = int(headers.get("content-length", "0"))
         expects = modern and headers.get("expect", "").lower() == "100-continue"
         if length > self._limit:
@@ -189,11 +190,19 @@ class RequestReader:
 
     def _request(self, body: bytes) -> Request:
         text = self._url.decode("ascii")
-        if text.startswith(("http://", "https://")):
+        if text.lower().startswith(("http://", "https://")):
             text = "/" + text.split("://", 1)[1].partition("/")[2]
         raw_path, _, raw_query = text.partition("?")
         method = self._parser.get_method().decode()
-        return Request(method, raw_path, raw_query, self._headers, body, self.peer)
+        version = self._parser.get_http_version()
+        return Request(method, raw_path, raw_query, self._headers, body, self.peer, version)
+
+    def _check_authority(self) -> None:
+        """A target with an authority of its own must name the host that the header names: hosts decide who answers."""
+        if self._url.lower().startswith((b"http://", b"https://")):
+            authority = self._url.decode("ascii").split("://", 1)[1].partition("/")[0].partition("?")[0]
+            if authority.lower() != self._headers.get("host", authority).lower():
+                raise Refused(400, "The target and header host name different hosts.")
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size

@@ -17,16 +17,19 @@ from typing import cast
 import msgspec
 
 from alcove.errors import ProtocolError, SandboxError, SandboxGone, TooLarge
-from alcove.sandbox.protocol import InitError, Invocation, Outcome, Workload
-from alcove.wire.frame import MAX_PAYLOAD, Decoder, Frame, FrameError, Kind, encode
+from alcove.sandbox.collector import Collector
+from alcove.sandbox.protocol import AnswerSink, InitError, Invocation, Outcome, Workload
+from alcove.wire.frame import MAX_CHUNK, MAX_PAYLOAD, Decoder, Frame, FrameError, Kind, encode
 
 ANSWERS = {
     Kind.LOAD: (Kind.LOADED, Kind.FAILURE),
-    Kind.INVOKE: (Kind.RESULT, Kind.FAILURE),
+    Kind.INVOKE: (Kind.RESULT, Kind.FAILURE, Kind.END),
     Kind.HOOK: (Kind.DONE, Kind.FAILURE),
     Kind.UNLOAD: (Kind.DONE,),
     Kind.PING: (Kind.PONG,),
 }
+_STREAMED = (Kind.STREAM, Kind.CHUNK, Kind.END)
+_TYPE_LIMIT = 256
 _LENGTH = struct.Struct(">H")
 _MAX_ID = 0xFFFF_FFFF
 
@@ -42,6 +45,8 @@ class InvocationChannel(asyncio.Protocol):
         self._kind: Kind | None = None
         self._answer: asyncio.Future[Frame] | None = None
         self._ready: asyncio.Event = asyncio.Event()
+        self._sink: AnswerSink | None = None
+        self._content_type: str | None = None  # of the answer that is being streamed
 
     @classmethod
     async def connect(cls, address: Path | socket.socket) -> InvocationChannel:
@@ -69,6 +74,7 @@ class InvocationChannel(asyncio.Protocol):
         assert self._transport is not None
         self._number = self._number % _MAX_ID + 1
         self._kind = kind
+        self._sink = self._content_type = None
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(encode(kind, self._number, payload))
         return self._answer
@@ -90,10 +96,23 @@ class InvocationChannel(asyncio.Protocol):
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Send one invocation and wait, without a limit: whoever calls keeps the time."""
-        frame = await self.send(Kind.INVOKE, invoke_payload(invocation))
+        collector = Collector() if invocation.sink is None else None
+        payload = invoke_payload(invocation)
+        answer = self.send(Kind.INVOKE, payload)
+        sink = self._sink = collector or invocation.sink
+        assert sink is not None
+        sink.on_room = self._resume
+        try:
+            frame = await answer
+        finally:
+            sink.on_room = _nothing
+        if frame.kind is Kind.RESULT:
+            return Outcome(frame.payload)
         if frame.kind is Kind.FAILURE:
             return Outcome(b"", frame.payload)
-        return Outcome(frame.payload)
+        error = frame.payload or sink.problem()
+        whole = b"" if collector is None or error is not None else collector.payload()
+        return Outcome(whole, error, self._content_type or "")
 
     def fail(self, failure: SandboxError) -> SandboxError:
         """End the channel: what is in flight and all that follows raises ``failure``."""
@@ -133,9 +152,44 @@ class InvocationChannel(asyncio.Protocol):
         answer = self._answer
         if answer is None or answer.done() or self._kind is None or frame.id != self._number:
             raise FrameError(f"{frame.kind.name} {frame.id} answers nothing")
-        if frame.kind not in ANSWERS[self._kind]:
+        if self._sink is not None and (frame.kind in _STREAMED or self._content_type is not None):
+            self._receive_part(frame, self._sink)
+            if frame.kind is not Kind.END:
+                return
+        elif frame.kind not in ANSWERS[self._kind]:
             raise FrameError(f"{frame.kind.name} is no answer to {self._kind.name}")
         answer.set_result(frame)
+
+    def _receive_part(self, frame: Frame, sink: AnswerSink) -> None:
+        """STREAM, CHUNKs, END: in this order, within the limits."""
+        if (frame.kind is Kind.STREAM) is not (self._content_type is None) or frame.kind not in _STREAMED:
+            raise FrameError(f"{frame.kind.name} does not come at this point of an answer")
+        if frame.kind is Kind.STREAM:
+            self._content_type = _content_type(frame.payload)
+            sink.begin(self._content_type)
+        elif frame.kind is Kind.END:
+            # What is left of this answer is with the sink; the next one must not wait for it.
+            self._resume()
+        elif len(frame.payload) > MAX_CHUNK:
+            raise FrameError(f"a part of {len(frame.payload)} bytes is over the limit of {MAX_CHUNK}")
+        elif not sink.write(frame.payload) and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+def _nothing() -> None:
+    """Once an answer is over, its reader has no say about the next."""
+
+
+def _content_type(payload: bytes) -> str:
+    """Read STREAM. What is no header's value would harm whoever hands it on."""
+    text = payload.decode("ascii", "replace")
+    if not 0 < len(text) <= _TYPE_LIMIT or not text.isprintable():
+        raise FrameError("a streamed answer's type is malformed")
+    return text
 
 
 def load_payload(workload: Workload) -> bytes:

@@ -80,9 +80,31 @@ class Workload:
     revision: str = ""
 
 
+class AnswerSink(Protocol):
+    """Who takes an answer as it is made. ``on_room`` is set by the sandbox, which calls ``write`` no more, but for
+    what it holds already, from a False until ``on_room`` was called.
+    """
+
+    on_room: Callable[[], None]
+
+    def begin(self, content_type: str) -> None:
+        """The function has begun to answer; called once, before the first ``write``."""
+        ...
+
+    def write(self, data: bytes) -> bool:
+        """Take a part; return whether there is room for more."""
+        ...
+
+    def problem(self) -> bytes | None:
+        """At the end: return the FAILURE document of what was wrong with the answer, or None."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One request. ``deadline_ms`` is Unix time in milliseconds."""
+    """One request. ``deadline_ms`` is Unix time in milliseconds. A function that streams its answer streams it to
+    ``sink``; where there is none, its parts are put together.
+    """
 
     request_id: str
     event: bytes
@@ -90,14 +112,20 @@ class Invocation:
     arn: str = ""
     trace_id: str = ""
     client_context: str = ""
+    sink: AnswerSink | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The answer: ``error`` is None, or the FAILURE document (errorMessage, errorType, stackTrace) as JSON bytes."""
+    """The answer: ``error`` is None, or the FAILURE document (errorMessage, errorType, stackTrace) as JSON bytes.
+
+    ``content_type`` is what a function that streams says of its answer, else empty; with a sink, ``payload`` is then
+    empty.
+    """
 
     payload: bytes
     error: bytes | None = None
+    content_type: str = ""
 
 
 # Called with (stream 1 or 2, bytes) for what the workload prints; markers of the runtime included.

@@ -20,10 +20,12 @@ PROTOCOL_VERSION = 1
 HEADER = struct.Struct(">IBI")
 # A synchronous payload may have 6 MiB; the rest is room for its metadata.
 MAX_PAYLOAD = 6 * 1024 * 1024 + 64 * 1024
+# A part of a streamed answer: what a stalled reader makes its peer hold is a few of these.
+MAX_CHUNK = 64 * 1024
 
 
 class Kind(IntEnum):
-    """What a frame carries. Control: REQUEST to DATA. Invocation: READY to PONG."""
+    """What a frame carries. Control: REQUEST to DATA. Invocation: READY to END."""
 
     REQUEST = 1
     REPLY = 2
@@ -43,6 +45,9 @@ class Kind(IntEnum):
     UNLOAD = 24
     PING = 25
     PONG = 26
+    STREAM = 27
+    CHUNK = 28
+    END = 29
 
 
 KINDS = {int(kind): kind for kind in Kind}

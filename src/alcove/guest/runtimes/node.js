@@ -12,6 +12,7 @@ const Module = require('module');
 const { Channel, KIND } = require('./node_channel.js');
 const handlers = require('./node_handler.js');
 const random = require('./node_random.js');
+const streams = require('./node_stream.js');
 
 const { RuntimeError, failure, isError } = handlers;
 const MAX_RESULT = 6 * 1024 * 1024;
@@ -33,7 +34,7 @@ const hooks = { before: [], after: [] };
 let load = null;
 let handler = null;
 let saved = null; // what a rehearsal will have changed
-let current = null; // the frame that is being answered: { kind, id, requestId }
+let current = null; // the frame that is being answered: { kind, id, requestId, streaming }
 let onDrained = null; // called when the event loop has nothing left to do
 
 // Loading
@@ -183,6 +184,16 @@ function run(call, event) {
   });
 }
 
+async function stream(call, event) {
+  const answerStream = new streams.ResponseStream(channel, current);
+  const context = contextOf(call, () => {});
+  const drained = (callback) => {
+    onDrained = callback;
+  };
+  const outcome = await streams.runStreaming(handler, event, answerStream, context, drained);
+  return 'error' in outcome ? [KIND.FAILURE, failure(outcome.error)] : [KIND.END, NOTHING];
+}
+
 function parseEvent(bytes) {
   try {
     return bytes.length ? JSON.parse(bytes.toString()) : null;
@@ -217,7 +228,9 @@ async function onInvoke(payload) {
   else delete process.env._X_AMZN_TRACE_ID;
   try {
     if (!handler) throw new RuntimeError('Runtime.NotLoaded', 'no handler is loaded');
-    const outcome = await run(call, parseEvent(payload.subarray(split)));
+    const event = parseEvent(payload.subarray(split));
+    if (handler[streams.STREAMING] === 'response') return await stream(call, event);
+    const outcome = await run(call, event);
     if ('error' in outcome) return [KIND.FAILURE, failure(outcome.error)];
     return [KIND.RESULT, serialise(outcome.value)];
   } catch (error) {
@@ -228,10 +241,11 @@ async function onInvoke(payload) {
 // Answers and ends
 
 function answer(kind, payload) {
-  const { id, kind: asked, requestId } = current;
+  const { id, kind: asked, requestId, streaming } = current;
   current = null;
   onDrained = null;
-  channel.send(kind, id, payload);
+  // An answer that has begun ends, well or with an error.
+  channel.send(streaming ? KIND.END : kind, id, payload);
   if (asked !== KIND.INVOKE) return;
   try {
     fs.writeSync(2, `\0alcove:end:${requestId}\0`);
@@ -282,6 +296,12 @@ function prepare() {
       onAfterRestore: registrar(hooks.after),
     }),
   });
+  Object.defineProperty(globalThis, 'awslambda', {
+    value: Object.freeze({
+      streamifyResponse: streams.streamifyResponse,
+      HttpResponseStream: streams.HttpResponseStream,
+    }),
+  });
   process.on('uncaughtException', (error) => onStray(error, EXIT_EXCEPTION));
   process.on('unhandledRejection', onRejection);
   process.on('exit', onExit);
@@ -309,7 +329,7 @@ async function main() {
     if (frame === null) process.exit(0);
     const act = answers[frame.kind];
     if (!act) process.exit(EXIT_PROTOCOL);
-    current = { kind: frame.kind, id: frame.id, requestId: '' };
+    current = { kind: frame.kind, id: frame.id, requestId: '', streaming: false };
     const [kind, payload] = await act(frame.payload);
     answer(kind, payload);
   }

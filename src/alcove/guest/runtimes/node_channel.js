@@ -19,6 +19,9 @@ const KIND = {
   UNLOAD: 24,
   PING: 25,
   PONG: 26,
+  STREAM: 27,
+  CHUNK: 28,
+  END: 29,
 };
 const HEADER = 9;
 const MAX_PAYLOAD = 6 * 1024 * 1024 + 64 * 1024;

@@ -10,6 +10,7 @@ bootstrap that answers never waits for the host.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -26,9 +27,10 @@ from alcove.guest.runtimes.provided_http import (
     BadRequest,
     Request,
     RequestReader,
+    Sink,
     encode_response,
 )
-from alcove.wire.frame import Frame, Kind
+from alcove.wire.frame import MAX_CHUNK, Frame, Kind
 
 PORT = 9001
 API = "/2018-06-01/runtime/"
@@ -41,6 +43,7 @@ _DEFAULTS = {
     "HOME": "/tmp",
     "LD_LIBRARY_PATH": "/var/task/lib:/opt/lib",
 }
+_BYTES = "application/octet-stream"
 _JSON = {"Content-Type": "application/json"}
 # Python ignores these; the bootstrap starts with nothing ignored.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
@@ -53,10 +56,10 @@ _ACCEPTED: Response = (202, b'{"status":"OK"}', _JSON)
 class Connection:
     """One client of the Runtime API."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, choose: Callable[[Connection, Request], Sink | None]) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.reader = RequestReader()
+        self.reader = RequestReader(lambda request: choose(self, request))
         self.out = bytearray()
         self.mask = select.EPOLLIN
         self.request: Request | None = None  # the one that waits
@@ -85,6 +88,9 @@ class ProvidedRuntime:
         self._event: tuple[dict[str, Any], bytes] | None = None  # to be fetched
         self._current: str | None = None  # the request that was fetched
         self._answer: Answer | None = None
+        self._frame_id = 0  # of the INVOKE in hand
+        self._stream: Connection | None = None  # by which its answer is being streamed
+        self._begun = False  # the host knows of a streamed answer
         self._failure: bytes | None = None  # of the bootstrap's initialisation or its restore
         self._waiting_next: list[Connection] = []
         self._waiting_restore: list[Connection] = []
@@ -198,14 +204,18 @@ class ProvidedRuntime:
             return Kind.FAILURE, _failure("Runtime.NotLoaded", "no bootstrap runs")
         self._release_restored()
         self._event = (call, event)
+        self._frame_id, self._stream, self._begun = frame.id, None, False
         self._hand_out()
         self._serve_until(lambda: self._answer is not None)
         answer, self._answer = self._answer, None
+        if answer is not None and self._begun:
+            kind, payload = answer
+            return Kind.END, b"" if kind is Kind.RESULT else payload
         if answer is None:
             assert self._ended is not None
             message = f"Runtime exited with error: {_describe(self._ended)}"
             message = f"RequestId: {call['request_id']} Error: {message}"
-            return Kind.FAILURE, _failure("Runtime.ExitError", message)
+            return Kind.END if self._begun else Kind.FAILURE, _failure("Runtime.ExitError", message)
         return answer
 
     def _on_hook(self, frame: Frame) -> Answer:
@@ -228,6 +238,7 @@ class ProvidedRuntime:
             self._close(connection)
         self._rehearsal = self._initialised = False
         self._event = self._current = self._answer = self._failure = self._ended = None
+        self._stream, self._begun = None, False
         os.chdir("/")
 
     def _rehearse(self, event: bytes) -> bytes:
@@ -296,7 +307,7 @@ class ProvidedRuntime:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock)
+        connection = Connection(sock, self._streams)
         self._connections[connection.fd] = connection
         self._epoll.register(connection.fd, connection.mask)
 
@@ -304,9 +315,17 @@ class ProvidedRuntime:
         for waiting in (self._waiting_next, self._waiting_restore):
             if connection in waiting:
                 waiting.remove(connection)
+        self._cut_short(connection)
         if self._connections.pop(connection.fd, None) is not None:
             self._epoll.unregister(connection.fd)
             connection.sock.close()
+
+    def _cut_short(self, connection: Connection) -> None:
+        """Nothing more comes from there: a response that it was streaming has failed."""
+        if self._stream is connection:
+            self._stream = self._current = None
+            message = "the response ended before its end was sent"
+            self._answer = (Kind.FAILURE, _failure("Runtime.TruncatedResponse", message))
 
     def _on_connection(self, connection: Connection, events: int) -> None:
         try:
@@ -340,6 +359,7 @@ class ProvidedRuntime:
                 if response is not None:
                     self._respond(connection, *response)
         except BadRequest as error:
+            self._cut_short(connection)
             status, body, headers = _refusal(error.status, "InvalidRequest", str(error))
             connection.closing = True
             self._write(connection, encode_response(status, body, headers, keep=False))
@@ -428,11 +448,33 @@ class ProvidedRuntime:
                 headers[name] = value if isinstance(value, str) else json.dumps(value)
         self._respond(connection, 200, event, headers)
 
+    def _streams(self, connection: Connection, request: Request) -> Sink | None:
+        """Return who takes the body of a response that is streamed; the host is told that it begins."""
+        path = f"{API}invocation/{self._current}/response"
+        mode = request.headers.get("lambda-runtime-function-response-mode", "").lower()
+        taken = self._stream is not None or self._rehearsal or self._current is None
+        if mode != "streaming" or request.method != "POST" or request.path != path or taken:
+            return None
+        self._stream, self._begun = connection, True
+        given = request.headers.get("content-type", "")
+        content_type = given if 0 < len(given) < 256 and given.isprintable() and given.isascii() else _BYTES
+        self._channel.send(Kind.STREAM, self._frame_id, content_type.encode())
+        return self._pass_on
+
+    def _pass_on(self, data: bytes) -> None:
+        """Waits while the host has no room; the bootstrap then waits too."""
+        for start in range(0, len(data), MAX_CHUNK):
+            self._channel.send(Kind.CHUNK, self._frame_id, data[start : start + MAX_CHUNK])
+
     def _settle(self, request: Request, parts: list[str]) -> Response:
         """The answer to the current request has come, or its error."""
-        if parts[1] != self._current:
+        if parts[1] != self._current or (self._stream is not None and request.sink is None):
             return _refusal(400, "InvalidRequestID", "Invalid request ID")
-        self._current = None
+        self._current = self._stream = None
+        if request.sink is not None:
+            failed = "lambda-runtime-function-error-type" in request.headers
+            self._answer = (Kind.FAILURE, _reported_in_trailers(request)) if failed else (Kind.RESULT, b"")
+            return _ACCEPTED
         kind = "lambda-runtime-function-error-type"
         if request.size > MAX_BODY:
             limit = f"exceeded maximum allowed payload size ({MAX_BODY} bytes)."
@@ -509,6 +551,15 @@ def _reported(request: Request) -> bytes:
             return request.body
         return json.dumps({"errorType": kind, "errorMessage": "", **document}).encode()
     return _failure(kind, request.body[:65536].decode(errors="replace"))
+
+
+def _reported_in_trailers(request: Request) -> bytes:
+    """Return the error that ended a streamed response; its document is base64 in a trailer."""
+    try:
+        request.body = base64.b64decode(request.headers.get("lambda-runtime-function-error-body", ""))
+    except ValueError:
+        request.body = b""
+    return _reported(request)
 
 
 def _failure(kind: str, message: str) -> bytes:

@@ -6,8 +6,11 @@ over ``MAX_BODY`` is read to its end and thrown away, so that its sender lives t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+# Takes a body as it comes.
+Sink = Callable[[bytes], None]
 MAX_HEAD = 32 * 1024
 MAX_BODY = 6 * 1024 * 1024
 # Who sends more than this is cut off instead of listened to.
@@ -36,7 +39,9 @@ class BadRequest(Exception):
 
 @dataclass
 class Request:
-    """``headers`` has lower-case names, trailers included; ``size`` counts what was not kept."""
+    """``headers`` has lower-case names, trailers included; ``size`` counts what was not kept. ``sink`` has taken the
+    body, if there is one.
+    """
 
     method: str
     path: str
@@ -44,12 +49,16 @@ class Request:
     keep: bool
     body: bytes = b""
     size: int = 0
+    sink: Sink | None = None
 
 
 class RequestReader:
-    """Turns one connection's bytes into requests."""
+    """Turns one connection's bytes into requests. ``choose`` is asked, once a head has come, who takes the body as it
+    comes; None: it is kept.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, choose: Callable[[Request], Sink | None] = lambda request: None) -> None:
+        self._choose = choose
         self._buffer = bytearray()
         self._request: Request | None = None
         self._body = bytearray()
@@ -105,11 +114,12 @@ class RequestReader:
         keep = "close" not in connection
         if words[2] == "HTTP/1.0":
             keep = "keep-alive" in connection
-        self._request = Request(words[0], words[1].split("?")[0], headers, keep)
-        self._start_body(headers)
+        self._request = request = Request(words[0], words[1].split("?")[0], headers, keep)
+        request.sink = self._choose(request)
+        self._start_body(headers, streamed=request.sink is not None)
         return True
 
-    def _start_body(self, headers: dict[str, str]) -> None:
+    def _start_body(self, headers: dict[str, str], *, streamed: bool) -> None:
         encoding = headers.get("transfer-encoding", "").lower()
         self._chunked, self._trailing = bool(encoding), False
         if encoding not in ("", "chunked"):
@@ -118,9 +128,9 @@ class RequestReader:
         if not (length.isascii() and length.isdigit() and len(length) < 16):
             raise BadRequest(400, "the content length is malformed")
         self._missing = None if self._chunked else int(length)
-        self._check_size(self._missing or 0)
+        self._check_size(0 if streamed else self._missing or 0)
         self.expects_continue = headers.get("expect", "").lower() == "100-continue"
-        if self.expects_continue and (self._missing or 0) > MAX_BODY:
+        if not streamed and self.expects_continue and (self._missing or 0) > MAX_BODY:
             raise BadRequest(413, "the body is too large")
 
     def _check_size(self, size: int) -> None:
@@ -133,7 +143,9 @@ class RequestReader:
         taken = min(self._missing, len(self._buffer))
         request.size += taken
         self._missing -= taken
-        if request.size <= MAX_BODY:
+        if request.sink is not None:
+            request.sink(bytes(memoryview(self._buffer)[:taken]))
+        elif request.size <= MAX_BODY:
             self._body += memoryview(self._buffer)[:taken]
         else:
             self._body.clear()
@@ -152,7 +164,8 @@ class RequestReader:
                     raise BadRequest(400, "a chunk's length is malformed") from None
                 if self._missing < 0:
                     raise BadRequest(400, "a chunk's length is malformed")
-                self._check_size(request.size + self._missing)
+                if request.sink is None:
+                    self._check_size(request.size + self._missing)
                 if self._missing == 0:
                     self._trailing = True
                     break

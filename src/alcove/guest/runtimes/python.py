@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from alcove.guest.runtimes.channel import Channel, ChannelClosed
 from alcove.guest.runtimes.hooks import Hooks
+from alcove.guest.runtimes.streaming import AnswerWriter
 from alcove.wire.frame import Frame, Kind, document
 
 MAX_RESULT = 6 * 1024 * 1024
@@ -186,13 +187,17 @@ class PythonRuntime:
             event = json.loads(payload[split:] or b"null")
         except ValueError as error:
             return Kind.FAILURE, _failure("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}", [])
+        writer = AnswerWriter(self._channel, frame.id)
         try:
             result = self._handler(event, Context(self._load, call))
+            if hasattr(type(result), "__next__"):
+                writer.send_all(result)
+                return Kind.END, b""
         except SystemExit as error:
             message = f"RequestId: {self._request_id} Error: Runtime exited with error: exit status {error.code or 0}"
-            return Kind.FAILURE, _failure("Runtime.ExitError", message, [])
+            return writer.failed, _failure("Runtime.ExitError", message, [])
         except BaseException as error:
-            return Kind.FAILURE, _failure(type(error).__name__, _message(error), _stack(error))
+            return writer.failed, _failure(type(error).__name__, _message(error), _stack(error))
         try:
             answer = json.dumps(result).encode()
         except (TypeError, ValueError, RecursionError) as error:

@@ -1,0 +1,140 @@
+"""Function URLs in the AWS Lambda API (2021-10-31)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from alcove.api.body import field, number, read_object
+from alcove.api.context import Call, answer
+from alcove.api.dialect import AWS
+from alcove.api.router import Route
+from alcove.api.schema import FLAG, NUMBER, TEXTS, Detail, object_of, one_of
+from alcove.api.web import url_of
+from alcove.errors import InvalidRequest
+from alcove.gateway.message import Response
+from alcove.triggers.endpoint import Auth, Cors, Mode, check_auth, check_mode
+from alcove.triggers.urls import FunctionUrl, UrlChange
+
+_PATH = "/2021-10-31/functions/{name}/url"
+
+
+def _describe(call: Call, url: FunctionUrl) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "FunctionUrl": url_of(url.row.id, call.faces.service.settings.region, call.faces.host.endpoint()),
+        "FunctionArn": url.function_arn,
+        "AuthType": url.row.auth,
+        "InvokeMode": url.row.mode,
+        "CreationTime": _moment(url.row.created_ms),
+        "LastModifiedTime": _moment(url.row.modified_ms),
+    }
+    if url.cors is not None:
+        document["Cors"] = _describe_cors(url.cors)
+    return document
+
+
+def _describe_cors(cors: Cors) -> dict[str, Any]:
+    return {
+        "AllowCredentials": cors.credentials,
+        "AllowHeaders": list(cors.headers),
+        "AllowMethods": list(cors.methods),
+        "AllowOrigins": list(cors.origins),
+        "ExposeHeaders": list(cors.expose),
+        "MaxAge": cors.max_age_s,
+    }
+
+
+def _moment(moment_ms: int) -> str:
+    return f"{datetime.fromtimestamp(moment_ms / 1000, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _texts(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = document.get(name)
+    if found is None:
+        return ()
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise InvalidRequest(f"'{name}' must be a list of strings.")
+    return tuple(found)
+
+
+def _change(document: Mapping[str, Any]) -> UrlChange:
+    auth, mode, given = (field(document, "AuthType", str), field(document, "InvokeMode", str), document.get("Cors"))
+    rules = None
+    if given:
+        found = field(document, "Cors", dict) or {}
+        rules = Cors(
+            origins=_texts(found, "AllowOrigins"),
+            methods=_texts(found, "AllowMethods"),
+            headers=_texts(found, "AllowHeaders"),
+            expose=_texts(found, "ExposeHeaders"),
+            credentials=bool(field(found, "AllowCredentials", bool)),
+            max_age_s=field(found, "MaxAge", int) or 0,
+        )
+    return UrlChange(
+        auth=None if auth is None else check_auth(auth),
+        mode=None if mode is None else check_mode(mode),
+        cors=rules,
+        # An empty object takes the rules away.
+        no_cors=given is not None and not given,
+    )
+
+
+async def create_url(call: Call, name: str) -> Response:
+    document = read_object(call.request)
+    change = _change(document)
+    if change.auth is None:
+        raise InvalidRequest("'AuthType' is required.")
+    reference = call.reference(name, call.request.query.get("Qualifier"))
+    made = await call.faces.services.urls.create(call.tenant, reference.name, reference.qualifier or "", change)
+    return answer(_describe(call, made), 201, call.request_id)
+
+
+async def get_url(call: Call, name: str) -> Response:
+    reference = call.reference(name, call.request.query.get("Qualifier"))
+    found = await call.faces.services.urls.get(call.tenant, reference.name, reference.qualifier or "")
+    return answer(_describe(call, found), 200, call.request_id)
+
+
+async def update_url(call: Call, name: str) -> Response:
+    change = _change(read_object(call.request))
+    reference = call.reference(name, call.request.query.get("Qualifier"))
+    changed = await call.faces.services.urls.update(call.tenant, reference.name, reference.qualifier or "", change)
+    return answer(_describe(call, changed), 200, call.request_id)
+
+
+async def delete_url(call: Call, name: str) -> Response:
+    reference = call.reference(name, call.request.query.get("Qualifier"))
+    await call.faces.services.urls.delete(call.tenant, reference.name, reference.qualifier or "")
+    return Response(204, {"x-amzn-RequestId": call.request_id})
+
+
+async def list_urls(call: Call, name: str) -> Response:
+    query = call.request.query
+    found, more = await call.faces.services.urls.list(
+        call.tenant, call.reference(name).name, query.get("Marker", ""), number(query, "MaxItems", 50)
+    )
+    document: dict[str, Any] = {"FunctionUrlConfigs": [_describe(call, url) for url in found]}
+    if more is not None:
+        document["NextMarker"] = more
+    return answer(document, 200, call.request_id)
+
+
+_CORS = object_of(
+    AllowCredentials=FLAG,
+    AllowHeaders=TEXTS,
+    AllowMethods=TEXTS,
+    AllowOrigins=TEXTS,
+    ExposeHeaders=TEXTS,
+    MaxAge=NUMBER,
+)
+_URL = {"AuthType": one_of(*Auth), "InvokeMode": one_of(*Mode), "Cors": _CORS}
+_QUALIFIER = ("Qualifier",)
+
+ROUTES = (
+    Route("POST", _PATH, create_url, AWS, detail=Detail(object_of("AuthType", **_URL), _QUALIFIER, status=201)),
+    Route("GET", _PATH, get_url, AWS, detail=Detail(query=_QUALIFIER)),
+    Route("PUT", _PATH, update_url, AWS, detail=Detail(object_of(**_URL), _QUALIFIER)),
+    Route("DELETE", _PATH, delete_url, AWS, detail=Detail(query=_QUALIFIER, status=204)),
+    Route("GET", "/2021-10-31/functions/{name}/urls", list_urls, AWS, detail=Detail(query=("Marker", "MaxItems"))),
+)

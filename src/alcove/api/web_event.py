@@ -1,0 +1,122 @@
+"""From an HTTP request to the event that a function gets: format 2.0 of API Gateway, as function URLs use it.
+
+Source: "Invoking Lambda function URLs" in the AWS Lambda developer guide, "Request payload format". What is ours:
+``rawPath`` is the path as it was sent, without the prefix of ``/urls/ID``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from alcove.gateway.message import Request
+from alcove.triggers.endpoint import Endpoint
+
+# Bodies of these types are text, where they are UTF-8; all others travel as base64.
+_TEXT = re.compile(r"text/.*|application/(json|xml|javascript|.*\+json|.*\+xml)")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who signed the request."""
+
+    access_key: str
+    tenant: str
+
+
+def make_event(
+    endpoint: Endpoint, request: Request, *, path: str, domain: str, request_id: str, caller: Caller | None
+) -> bytes:
+    """Return the event as JSON. ``path`` is what the function sees; ``domain`` the endpoint's name."""
+    headers = event_headers(request, signed=caller is not None)
+    document: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": endpoint.route,
+        "rawPath": path,
+        "rawQueryString": request.raw_query,
+        "headers": headers,
+        "requestContext": _context(endpoint, request, path, domain, request_id, caller),
+        "isBase64Encoded": False,
+    }
+    cookies = [cookie.strip() for cookie in headers.pop("cookie", "").split(";")]
+    if any(cookies):
+        document["cookies"] = [cookie for cookie in cookies if cookie]
+    query = event_query(request.raw_query)
+    if query:
+        document["queryStringParameters"] = query
+    if request.body:
+        document["body"], document["isBase64Encoded"] = event_body(request)
+    return json.dumps(document).encode()
+
+
+def event_headers(request: Request, *, signed: bool) -> dict[str, str]:
+    headers = {name: value for name, value in request.headers.items() if not (signed and name == "authorization")}
+    forwarded = headers.get("x-forwarded-for")
+    address = request.peer.address or "127.0.0.1"
+    headers["x-forwarded-for"] = f"{forwarded}, {address}" if forwarded else address
+    headers.setdefault("x-forwarded-proto", "http")
+    return headers
+
+
+def _context(
+    endpoint: Endpoint, request: Request, path: str, domain: str, request_id: str, caller: Caller | None
+) -> dict[str, Any]:
+    now = time.time()
+    context: dict[str, Any] = {
+        "accountId": endpoint.tenant if caller is not None else "anonymous",
+        "apiId": endpoint.api_id,
+        "domainName": domain,
+        "domainPrefix": domain.partition(".")[0],
+        "http": {
+            "method": request.method,
+            "path": path,
+            "protocol": f"HTTP/{request.version}",
+            "sourceIp": request.peer.address or "127.0.0.1",
+            "userAgent": request.headers.get("user-agent", ""),
+        },
+        "requestId": request_id,
+        "routeKey": endpoint.route,
+        "stage": "$default",
+        "time": datetime.fromtimestamp(now, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),
+        "timeEpoch": int(now * 1000),
+    }
+    if caller is not None:
+        context["authorizer"] = {"iam": _identity(caller)}
+    return context
+
+
+def _identity(caller: Caller) -> dict[str, Any]:
+    return {
+        "accessKey": caller.access_key,
+        "accountId": caller.tenant,
+        "callerId": caller.tenant,
+        "cognitoIdentity": None,
+        "principalOrgId": None,
+        "userArn": f"arn:aws:iam::{caller.tenant}:root",
+        "userId": caller.tenant,
+    }
+
+
+def event_query(raw_query: str) -> dict[str, str]:
+    """Values of a repeated name are joined by commas."""
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(raw_query, keep_blank_values=True, errors="replace"):
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
+
+
+def event_body(request: Request) -> tuple[str, bool]:
+    """Return the body and whether it is base64."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if _TEXT.fullmatch(kind):
+        try:
+            return request.body.decode(), False
+        except UnicodeDecodeError:
+            pass
+    return base64.b64encode(request.body).decode(), True

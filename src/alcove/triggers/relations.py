@@ -1,0 +1,162 @@
+"""Relations of Baidu CFC: made, listed, changed, removed; each kind of source does the rest (``relation.Source``).
+
+A relation is written before its source is told, and its source forgets it before it is removed. Every relation is
+attached anew at a start, so a crash in between leaves nothing halfway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound, TooLarge
+from alcove.functions.model import LATEST, FunctionResolver
+from alcove.host.clock import now_ms
+from alcove.sandbox.protocol import TenantId
+from alcove.store import relations as rows
+from alcove.store.database import Database
+from alcove.triggers.relation import DATA_LIMIT, Address, Relation, Source, new_endpoint, new_secret
+
+log = logging.getLogger(__name__)
+
+RELATION_LIMIT = 1000
+
+
+class RelationService:
+    """All methods but ``start`` and ``plug`` are scoped by tenant; they raise the ``RequestError`` that fits.
+
+    ``sources`` are known by their name, or, before a slash, by its first part: ``bos`` is the source of
+    ``bos/my-bucket``.
+    """
+
+    def __init__(self, database: Database, functions: FunctionResolver, sources: Mapping[str, Source]) -> None:
+        self._database = database
+        self._functions = functions
+        self._sources = dict(sources)
+        # Row and source change together: one change at a time.
+        self._changing = asyncio.Lock()
+
+    def plug(self, name: str, source: Source) -> None:
+        """Have another source in the place of the one of this name; before ``start``."""
+        self._sources[name] = source
+
+    async def start(self) -> None:
+        for row in await self._database.read(rows.all_relations):
+            relation = Relation(row)
+            try:
+                await self.source(row.source).attach(relation)
+            except AlcoveError as error:
+                log.warning("relation %s of tenant %s is not attached: %s", row.id, row.tenant_id, error)
+
+    def source(self, name: str) -> Source:
+        """Raises ``InvalidRequest`` for a source that does not exist."""
+        found = self._sources.get(name) or self._sources.get(name.partition("/")[0])
+        if found is None:
+            known = ", ".join(sorted(self._sources))
+            raise InvalidRequest(f"Source {name[:80]!r} does not exist.", hint=f"choose one of: {known}")
+        return found
+
+    async def create(
+        self, tenant: TenantId, function: str, qualifier: str, source_name: str, data: Mapping[str, Any]
+    ) -> Relation:
+        source = self.source(source_name)
+        row = rows.RelationRow(
+            id=uuid.uuid4().hex,
+            tenant_id=tenant,
+            function=function,
+            qualifier="" if qualifier == LATEST else qualifier,
+            source=source_name,
+            data=_data(source, data),
+            endpoint="" if source.address is Address.NONE else new_endpoint(),
+            secret=new_secret() if source.signed else "",
+            created_ms=now_ms(),
+        )
+        await self._functions.resolve(tenant, function, qualifier or LATEST)
+
+        def change(connection: sqlite3.Connection) -> rows.RelationRow:
+            if rows.count_relations(connection, tenant) >= RELATION_LIMIT:
+                raise Conflict(f"A tenant has at most {RELATION_LIMIT} relations.", hint="remove one")
+            others = rows.list_relations(connection, tenant, function)
+            shared = [one.endpoint for one in others if one.source == source_name]
+            alone = source.address is not Address.FUNCTION or not shared
+            written = row if alone else replace(row, endpoint=shared[0])
+            rows.put_relation(connection, written)
+            return written
+
+        async with self._changing:
+            relation = Relation(await self._database.write(change))
+            try:
+                await source.attach(relation)
+            except AlcoveError:
+                await self._database.write(lambda connection: rows.delete_relation(connection, tenant, row.id))
+                raise
+        return relation
+
+    async def list(self, tenant: TenantId, function: str, qualifier: str | None) -> list[Relation]:
+        """Return the function's relations; those of one qualifier where one is given."""
+        found = await self._database.read(lambda connection: rows.list_relations(connection, tenant, function))
+        wanted = "" if qualifier == LATEST else qualifier
+        return [Relation(row) for row in found if qualifier is None or row.qualifier == wanted]
+
+    async def update(
+        self,
+        tenant: TenantId,
+        relation_id: str,
+        function: str,
+        qualifier: str,
+        source_name: str,
+        data: Mapping[str, Any],
+    ) -> Relation:
+        """Change function and settings; the source stays. Where the new settings are refused the old ones hold."""
+        async with self._changing:
+            known = await self._find(tenant, relation_id)
+            return await self._change(known, function, qualifier, source_name, data)
+
+    async def _change(
+        self, known: Relation, function: str, qualifier: str, source_name: str, data: Mapping[str, Any]
+    ) -> Relation:
+        if source_name and source_name != known.row.source:
+            raise InvalidRequest("A relation's source cannot be changed.", hint="make another relation")
+        source = self.source(known.row.source)
+        await self._functions.resolve(known.tenant, function, qualifier or LATEST)
+        changed = Relation(
+            replace(
+                known.row,
+                function=function,
+                qualifier="" if qualifier == LATEST else qualifier,
+                data=_data(source, data),
+            )
+        )
+        await source.detach(known)
+        try:
+            await source.attach(changed)
+        except AlcoveError:
+            await source.attach(known)
+            raise
+        await self._database.write(lambda connection: rows.put_relation(connection, changed.row))
+        return changed
+
+    async def delete(self, tenant: TenantId, relation_id: str) -> None:
+        async with self._changing:
+            known = await self._find(tenant, relation_id)
+            await self.source(known.row.source).detach(known)
+            await self._database.write(lambda connection: rows.delete_relation(connection, tenant, relation_id))
+
+    async def _find(self, tenant: TenantId, relation_id: str) -> Relation:
+        row = await self._database.read(lambda connection: rows.find_relation(connection, tenant, relation_id))
+        if row is None:
+            raise NotFound(f"There is no relation {relation_id[:80]!r}.")
+        return Relation(row)
+
+
+def _data(source: Source, data: Mapping[str, Any]) -> str:
+    encoded = json.dumps(source.check(data))
+    if len(encoded) > DATA_LIMIT:
+        raise TooLarge(f"Data has at most {DATA_LIMIT} bytes.")
+    return encoded

@@ -11,7 +11,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from alcove.events.delivery import Delivery
+from alcove.events.invoke_configs import InvokeConfigs
 from alcove.events.queue import EventQueue
+from alcove.events.target import Destinations
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
 from alcove.functions.records import Settings as ServiceSettings
@@ -37,6 +39,8 @@ class Services:
     functions: FunctionService
     events: EventQueue
     delivery: Delivery
+    destinations: Destinations
+    invoke_configs: InvokeConfigs
     runs: TimerRuns
     timers: TimerService
 
@@ -77,7 +81,22 @@ async def open_services(
     functions = FunctionService(database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)))
     events = await EventQueue.open(state / "events.db")
     stack.push_async_callback(events.close)
-    delivery = Delivery(events, functions, dispatcher)
+    destinations = Destinations(functions, {})
+    configs = InvokeConfigs(database, functions, destinations)
+    delivery = Delivery(events, functions, dispatcher, configs=configs, destinations=destinations)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
-    return Services(database, tenants, code, logs, dispatcher, functions, events, delivery, runs, timers)
+    return Services(
+        database=database,
+        tenants=tenants,
+        code=code,
+        logs=logs,
+        dispatcher=dispatcher,
+        functions=functions,
+        events=events,
+        delivery=delivery,
+        destinations=destinations,
+        invoke_configs=configs,
+        runs=runs,
+        timers=timers,
+    )

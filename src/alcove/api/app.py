@@ -15,7 +15,7 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, bce, native, timers
+from alcove.api import aws, bce, event_invoke, native, timers
 from alcove.api.context import Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
@@ -41,7 +41,9 @@ class App:
         self._url_key = secrets.token_bytes(32)
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
-        self._router = Router([*aws.ROUTES, *bce.ROUTES, *native.ROUTES, *timers.ROUTES, download])
+        self._router = Router(
+            [*aws.ROUTES, *bce.ROUTES, *native.ROUTES, *timers.ROUTES, *event_invoke.ROUTES, download]
+        )
 
     def body_limit(self, method: str, path: str) -> int:
         found = self._router.match(method, path)

@@ -18,6 +18,7 @@ from alcove.gateway.message import Response
 
 def configuration(function: FunctionVersion, *, qualified: bool = False, snapshot: bool = False) -> dict[str, Any]:
     """Return FunctionConfiguration; ``snapshot`` says whether the version starts from one."""
+    dead_letter = {"DeadLetterConfig": {"TargetArn": function.dead_letter}} if function.dead_letter else {}
     return {
         "FunctionName": function.name,
         "FunctionArn": function.arn if qualified else function.invoked_arn,
@@ -45,6 +46,7 @@ def configuration(function: FunctionVersion, *, qualified: bool = False, snapsho
         },
         "Isolation": str(function.isolation),
         "Network": function.network,
+        **dead_letter,
     }
 
 
@@ -63,6 +65,7 @@ async def create_function(call: Call) -> Response:
     config = change(document, tags, operator=call.operator)
     if config.runtime is None:
         raise InvalidRequest("'Runtime' is required.")
+    await call.check_dead_letter(config)
     reference = call.reference(name)
     function = await call.faces.service.create(
         call.tenant,
@@ -118,10 +121,12 @@ async def update_code(call: Call, name: str) -> Response:
 
 async def update_configuration(call: Call, name: str) -> Response:
     document = read_object(call.request)
+    config = change(document, operator=call.operator)
+    await call.check_dead_letter(config)
     function = await call.faces.service.update_configuration(
         call.tenant,
         call.reference(name).name,
-        change(document, operator=call.operator),
+        config,
         revision_id=field(document, "RevisionId", str),
     )
     return answer(_described(call, function), 200, call.request_id)
@@ -171,7 +176,8 @@ async def invoke(call: Call, name: str) -> Response:
         return Response(204, {"x-amzn-RequestId": call.request_id})
     trace_id = headers.get("x-amzn-trace-id", "")
     if kind == "Event":
-        await call.accept(function, event, trace_id=trace_id, client_context=context)
+        qualifier = call.reference(name, call.request.query.get("Qualifier")).version
+        await call.accept(function, event, qualifier, trace_id=trace_id, client_context=context)
         return Response(202, {"x-amzn-RequestId": call.request_id})
     want_log = headers.get("x-amz-log-type") == "Tail"
     result = await call.faces.dispatcher.invoke(

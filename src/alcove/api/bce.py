@@ -159,7 +159,7 @@ async def invoke(call: Call, name: str) -> Response:
     if kind == "DryRun":
         return Response(204, {REQUEST_ID: call.request_id})
     if kind == "Event":
-        await call.accept(function, event, client_context=context)
+        await call.accept(function, event, call.reference(name, qualifier(call)).version, client_context=context)
         return Response(202, {REQUEST_ID: call.request_id})
     want_log = (query.get("logType") or "None") == "Tail"
     result = await call.faces.dispatcher.invoke(function, event, client_context=context, want_log=want_log)

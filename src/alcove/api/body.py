@@ -82,6 +82,7 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
     """
     environment = field(document, "Environment", dict)
     tags = tags or {}
+    dead_letter = field(document, "DeadLetterConfig", dict)
     isolation = field(document, "Isolation", str) if operator else None
     network = field(document, "Network", bool) if operator else None
     if network is None and "alcove:network" in tags:
@@ -96,6 +97,7 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
         role=field(document, "Role", str),
         isolation=isolation or tags.get("alcove:isolation"),
         network=network,
+        dead_letter=None if dead_letter is None else field(dead_letter, "TargetArn", str) or "",
     )
 
 

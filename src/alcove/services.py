@@ -19,6 +19,8 @@ from alcove.functions.logs import LogStore
 from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
+from alcove.queues.destination import QueueSink
+from alcove.queues.service import QueueService
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
 from alcove.store.database import Database
@@ -41,6 +43,7 @@ class Services:
     delivery: Delivery
     destinations: Destinations
     invoke_configs: InvokeConfigs
+    queues: QueueService
     runs: TimerRuns
     timers: TimerService
 
@@ -48,6 +51,7 @@ class Services:
         """Set going what works by itself; ``stack`` stops it again."""
         stack.push_async_callback(self.dispatcher.close)
         self.dispatcher.start()
+        self.queues.start()
         stack.push_async_callback(self.delivery.close)
         self.delivery.start()
         stack.push_async_callback(self.runs.close)
@@ -81,7 +85,9 @@ async def open_services(
     functions = FunctionService(database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)))
     events = await EventQueue.open(state / "events.db")
     stack.push_async_callback(events.close)
-    destinations = Destinations(functions, {})
+    queues = await QueueService.open(state / "queues.db", region)
+    stack.push_async_callback(queues.close)
+    destinations = Destinations(functions, {"sqs": QueueSink(queues)})
     configs = InvokeConfigs(database, functions, destinations)
     delivery = Delivery(events, functions, dispatcher, configs=configs, destinations=destinations)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
@@ -97,6 +103,7 @@ async def open_services(
         delivery=delivery,
         destinations=destinations,
         invoke_configs=configs,
+        queues=queues,
         runs=runs,
         timers=timers,
     )

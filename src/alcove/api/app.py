@@ -15,10 +15,11 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, bce, event_invoke, native, timers
+from alcove.api import aws, bce, event_invoke, native, sqs, timers
 from alcove.api.context import Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
+from alcove.api.sqs_dialect import SQS
 from alcove.errors import AccessDenied, AlcoveError, NotFound
 from alcove.functions.model import FunctionVersion
 from alcove.gateway.message import Request, Response
@@ -42,7 +43,7 @@ class App:
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
         self._router = Router(
-            [*aws.ROUTES, *bce.ROUTES, *native.ROUTES, *timers.ROUTES, *event_invoke.ROUTES, download]
+            [*aws.ROUTES, *bce.ROUTES, *native.ROUTES, *timers.ROUTES, *event_invoke.ROUTES, *sqs.ROUTES, download]
         )
 
     def body_limit(self, method: str, path: str) -> int:
@@ -59,11 +60,13 @@ class App:
         request_id = str(uuid.uuid4())
         dialect = _dialect(request)
         try:
-            route, names = self._router.find(request.method, request.raw_path)
+            # Some of SQS's clients send to the queue's URL, some to the endpoint: the target tells the call.
+            path = "/" if dialect is SQS else request.raw_path
+            route, names = self._router.find(request.method, path)
             dialect = route.dialect
             if not route.signed:
                 return await route.act(OpenCall(self._faces, request, request_id), **names)
-            call = await self._authenticate(request, request_id)
+            call = await self._authenticate(request, request_id, route.service)
             return await route.act(call, **names)
         except AlcoveError as error:
             return dialect.answer(error, request_id)
@@ -71,18 +74,18 @@ class App:
             log.exception("request %s failed: %s %s", request_id, request.method, request.path)
             return dialect.break_down(request_id)
 
-    async def _authenticate(self, request: Request, request_id: str) -> Call:
+    async def _authenticate(self, request: Request, request_id: str, service: str) -> Call:
         if request.peer.is_operator:
             named = request.headers.get("x-alcove-tenant")
             tenant = self._tenants.find(named) if named else self._tenants.default
             return Call(self._faces, request, request_id, tenant.id, operator=True)
         if len(request.body) > LARGE_BODY:
-            key = await asyncio.to_thread(self._signer, request)
+            key = await asyncio.to_thread(self._signer, request, service)
         else:
-            key = self._signer(request)
+            key = self._signer(request, service)
         return Call(self._faces, request, request_id, self._tenants.owner_of(key).id, operator=False)
 
-    def _signer(self, request: Request) -> str:
+    def _signer(self, request: Request, service: str) -> str:
         if bcev1.is_signed(request.headers):
             return bcev1.verify(
                 method=request.method,
@@ -101,6 +104,7 @@ class App:
             body_sha256=lambda: hashlib.sha256(request.body).hexdigest(),
             secret_of=self._tenants.secret_of,
             now_s=time.time(),
+            service=service,
         ).access_key
 
     # Packages, handed out by URLs that expire
@@ -132,4 +136,6 @@ class App:
 
 
 def _dialect(request: Request) -> Dialect:
+    if request.headers.get("x-amz-target", "").startswith(sqs.TARGET):
+        return SQS
     return BCE if request.raw_path.startswith("/v1/") else AWS

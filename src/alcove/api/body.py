@@ -48,7 +48,7 @@ def field(document: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
     return value
 
 
-_NAMES: dict[type, str] = {str: "string", int: "number", bool: "boolean", dict: "object"}
+_NAMES: dict[type, str] = {str: "string", int: "number", bool: "boolean", dict: "object", list: "list"}
 
 
 def text_map(document: Mapping[str, Any], name: str) -> dict[str, str] | None:

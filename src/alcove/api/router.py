@@ -22,7 +22,8 @@ Act = Callable[..., Awaitable[Response]]
 @dataclass(frozen=True, slots=True)
 class Route:
     """``act`` is called with a ``Call`` and what the path names. ``body_limit`` is in bytes. Where ``signed`` is False
-    anyone may call, as no tenant: the operation then decides by itself (``act`` gets an ``OpenCall``).
+    anyone may call, as no tenant: the operation then decides by itself (``act`` gets an ``OpenCall``). ``service`` is
+    the one that a SigV4 signature must be for.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Route:
     dialect: Dialect
     body_limit: int = SMALL_BODY
     signed: bool = True
+    service: str = "lambda"
 
 
 class _Node:

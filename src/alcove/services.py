@@ -23,6 +23,10 @@ from alcove.queues.destination import QueueSink
 from alcove.queues.service import QueueService
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
+from alcove.sources.address import AddressRule
+from alcove.sources.kinds import source_maker
+from alcove.sources.mappings import MappingService
+from alcove.sources.poller import Parts
 from alcove.store.database import Database
 from alcove.tenants.directory import TenantDirectory
 from alcove.triggers.runs import TimerRuns
@@ -44,6 +48,7 @@ class Services:
     destinations: Destinations
     invoke_configs: InvokeConfigs
     queues: QueueService
+    mappings: MappingService
     runs: TimerRuns
     timers: TimerService
 
@@ -54,6 +59,8 @@ class Services:
         self.queues.start()
         stack.push_async_callback(self.delivery.close)
         self.delivery.start()
+        stack.push_async_callback(self.mappings.close)
+        await self.mappings.start()
         stack.push_async_callback(self.runs.close)
         await self.runs.start()
 
@@ -90,6 +97,9 @@ async def open_services(
     destinations = Destinations(functions, {"sqs": QueueSink(queues)})
     configs = InvokeConfigs(database, functions, destinations)
     delivery = Delivery(events, functions, dispatcher, configs=configs, destinations=destinations)
+    rule = AddressRule(settings.source_networks, (settings.network_subnet,))
+    parts = Parts(functions, dispatcher, events)
+    mappings = MappingService(database, parts, queues, destinations, source_maker(queues, rule))
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
     return Services(
@@ -104,6 +114,7 @@ async def open_services(
         destinations=destinations,
         invoke_configs=configs,
         queues=queues,
+        mappings=mappings,
         runs=runs,
         timers=timers,
     )

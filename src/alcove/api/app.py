@@ -15,7 +15,7 @@ import secrets
 import time
 import uuid
 
-from alcove.api import aws, bce, event_invoke, native, sqs, timers
+from alcove.api import aws, bce, event_invoke, mappings, native, sqs, timers
 from alcove.api.context import Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
@@ -43,7 +43,16 @@ class App:
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
         self._router = Router(
-            [*aws.ROUTES, *bce.ROUTES, *native.ROUTES, *timers.ROUTES, *event_invoke.ROUTES, *sqs.ROUTES, download]
+            [
+                *aws.ROUTES,
+                *bce.ROUTES,
+                *native.ROUTES,
+                *timers.ROUTES,
+                *event_invoke.ROUTES,
+                *sqs.ROUTES,
+                *mappings.ROUTES,
+                download,
+            ]
         )
 
     def body_limit(self, method: str, path: str) -> int:

@@ -12,7 +12,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from alcove.events.delivery import Delivery
+from alcove.events.invoke_configs import InvokeConfigs
 from alcove.events.queue import EventQueue
+from alcove.events.target import Destinations
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
@@ -23,8 +25,14 @@ from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.scheduler import Bounds
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
+from alcove.queues.destination import QueueSink
+from alcove.queues.service import QueueService
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
+from alcove.sources.address import AddressRule
+from alcove.sources.kinds import source_maker
+from alcove.sources.mappings import MappingService
+from alcove.sources.poller import Parts
 from alcove.store.database import Database
 from alcove.tenants.directory import TenantDirectory
 from alcove.triggers import cron_source, http_source
@@ -54,6 +62,10 @@ class Services:
     permissions: PermissionService
     events: EventQueue
     delivery: Delivery
+    destinations: Destinations
+    invoke_configs: InvokeConfigs
+    queues: QueueService
+    mappings: MappingService
     runs: TimerRuns
     timers: TimerService
     urls: UrlService
@@ -68,8 +80,11 @@ class Services:
         self.dispatcher.start()
         stack.push_async_callback(self.concurrency.close)
         await self.concurrency.start()
+        self.queues.start()
         stack.push_async_callback(self.delivery.close)
         self.delivery.start()
+        stack.push_async_callback(self.mappings.close)
+        await self.mappings.start()
         stack.push_async_callback(self.runs.close)
         await self.runs.start()
         await self.relations.start()
@@ -106,7 +121,14 @@ async def open_services(
     )
     events = await EventQueue.open(state / "events.db")
     stack.push_async_callback(events.close)
-    delivery = Delivery(events, functions, dispatcher)
+    queues = await QueueService.open(state / "queues.db", region)
+    stack.push_async_callback(queues.close)
+    destinations = Destinations(functions, {"sqs": QueueSink(queues)})
+    configs = InvokeConfigs(database, functions, destinations)
+    delivery = Delivery(events, functions, dispatcher, configs=configs, destinations=destinations)
+    rule = AddressRule(settings.source_networks, (settings.network_subnet,))
+    parts = Parts(functions, dispatcher, events)
+    mappings = MappingService(database, parts, queues, destinations, source_maker(queues, rule))
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
     timers = TimerService(database, functions, runs)
     urls = UrlService(database, functions)
@@ -136,6 +158,10 @@ async def open_services(
         permissions=PermissionService(database, functions),
         events=events,
         delivery=delivery,
+        destinations=destinations,
+        invoke_configs=configs,
+        queues=queues,
+        mappings=mappings,
         runs=runs,
         timers=timers,
         urls=urls,

@@ -13,7 +13,7 @@ import difflib
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -151,6 +151,11 @@ class Settings:
     )
     dns: tuple[IPv4Address, ...] = _row(
         (), "Resolvers for sandboxes (IPv4 addresses); without any, those of this host."
+    )
+    source_networks: tuple[IPv4Network | IPv6Network, ...] = _row(
+        (),
+        "Networks that event sources outside (Redis, RabbitMQ) may be in; without any, all but this host and "
+        "link-local addresses.",
     )
     accelerator: str = _row(
         "auto",
@@ -318,5 +323,6 @@ _PARSERS: dict[Any, Callable[[Any], Any]] = {
     str: _text,
     tuple[str, ...]: _texts,
     tuple[IPv4Address, ...]: lambda value: tuple(IPv4Address(one) for one in _texts(value)),
+    tuple[IPv4Network | IPv6Network, ...]: lambda value: tuple(ip_network(one) for one in _texts(value)),
     IPv4Network: IPv4Network,
 }

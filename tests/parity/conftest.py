@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ class Platform:
 
 async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
-        settings = Settings(state=folder, max_sandboxes=8, memory_reserve_mib=0)
+        settings = Settings(
+            state=folder, max_sandboxes=8, memory_reserve_mib=0, source_networks=(ip_network("127.0.0.0/8"),)
+        )
         services = await open_services(stack, settings, {Isolation.VM: FakeTier()}, region="eu-central-1")
         tenants = services.tenants
         other = await tenants.create("other")

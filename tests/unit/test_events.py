@@ -159,12 +159,12 @@ async def test_what_cannot_be_settled_is_not_delivered_again(
     monkeypatch.setattr(delivery, "_policy", replace(FAST, unsettled_s=0.01))
     finish, tries = queue.finish, 0
 
-    async def full(row: Any) -> None:
+    async def full(row: Any, following: Any) -> None:
         nonlocal tries
         tries += 1
         if tries < 4:
             raise CapacityError("no room")
-        await finish(row)
+        await finish(row, following)
 
     monkeypatch.setattr(queue, "finish", full)
     await queue.submit(TENANT, "f", b"1")

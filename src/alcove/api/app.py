@@ -23,10 +23,13 @@ from alcove.api import (
     bce,
     bce_aliases,
     bce_concurrency,
+    event_invoke,
+    mappings,
     native,
     openapi,
     relations,
     routes,
+    sqs,
     streaming,
     timers,
     urls,
@@ -35,6 +38,7 @@ from alcove.api import (
 from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall, answer
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
+from alcove.api.sqs_dialect import SQS
 from alcove.api.web import Web
 from alcove.errors import AccessDenied, AlcoveError, NotFound
 from alcove.functions.model import FunctionVersion
@@ -60,6 +64,8 @@ FACES = (
     aws_aliases,
     aws_concurrency,
     aws_permissions,
+    event_invoke,
+    mappings,
     streaming,
     urls,
     bce,
@@ -70,6 +76,7 @@ FACES = (
     native,
     timers,
     routes,
+    sqs,
 )
 ROUTES: tuple[Route, ...] = (
     *(route for face in FACES for route in face.ROUTES),
@@ -108,11 +115,13 @@ class App:
             place = self._web.place(request)
             if place is not None:
                 return await self._web.answer(place, request, request_id)
-            route, names = self._router.find(request.method, request.raw_path)
+            # Some of SQS's clients send to the queue's URL, some to the endpoint: the target tells the call.
+            path = "/" if dialect is SQS else request.raw_path
+            route, names = self._router.find(request.method, path)
             dialect = route.dialect
             if not route.signed:
                 return await route.act(OpenCall(self._faces, request, request_id), **names)
-            call = await self._authenticate(request, request_id)
+            call = await self._authenticate(request, request_id, route.service)
             return await route.act(call, **names)
         except AlcoveError as error:
             return dialect.answer(error, request_id)
@@ -120,20 +129,20 @@ class App:
             log.exception("request %s failed: %s %s", request_id, request.method, request.path)
             return dialect.break_down(request_id)
 
-    async def _authenticate(self, request: Request, request_id: str) -> Call:
+    async def _authenticate(self, request: Request, request_id: str, service: str) -> Call:
         if request.peer.is_operator:
             named = request.headers.get("x-alcove-tenant")
             tenant = self._tenants.find(named) if named else self._tenants.default
             return Call(self._faces, request, request_id, tenant.id, operator=True)
-        key = await self._signed_by(request)
+        key = await self._signed_by(request, service)
         return Call(self._faces, request, request_id, self._tenants.owner_of(key).id, operator=False)
 
-    async def _signed_by(self, request: Request) -> str:
+    async def _signed_by(self, request: Request, service: str = "lambda") -> str:
         if len(request.body) > LARGE_BODY:
-            return await asyncio.to_thread(self._signer, request)
-        return self._signer(request)
+            return await asyncio.to_thread(self._signer, request, service)
+        return self._signer(request, service)
 
-    def _signer(self, request: Request) -> str:
+    def _signer(self, request: Request, service: str) -> str:
         if bcev1.is_signed(request.headers):
             return bcev1.verify(
                 method=request.method,
@@ -152,6 +161,7 @@ class App:
             body_sha256=lambda: hashlib.sha256(request.body).hexdigest(),
             secret_of=self._tenants.secret_of,
             now_s=time.time(),
+            service=service,
         ).access_key
 
     # Packages, handed out by URLs that expire
@@ -183,4 +193,6 @@ class App:
 
 
 def _dialect(request: Request) -> Dialect:
+    if request.headers.get("x-amz-target", "").startswith(sqs.TARGET):
+        return SQS
     return BCE if request.raw_path.startswith("/v1/") else AWS

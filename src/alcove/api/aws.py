@@ -12,13 +12,14 @@ from alcove.api.dialect import AWS
 from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
 from alcove.errors import InvalidRequest
-from alcove.functions import limits
+from alcove.functions import limits, names
 from alcove.functions.model import FunctionVersion
 from alcove.gateway.message import Response
 
 
 def configuration(function: FunctionVersion, *, qualified: bool = False, snapshot: bool = False) -> dict[str, Any]:
     """Return FunctionConfiguration; ``snapshot`` says whether the version starts from one."""
+    dead_letter = {"DeadLetterConfig": {"TargetArn": function.dead_letter}} if function.dead_letter else {}
     return {
         "FunctionName": function.name,
         "FunctionArn": function.arn if qualified else function.invoked_arn,
@@ -47,6 +48,7 @@ def configuration(function: FunctionVersion, *, qualified: bool = False, snapsho
         "Isolation": str(function.isolation),
         "Network": function.network,
         "FreshVm": function.fresh_vm,
+        **dead_letter,
     }
 
 
@@ -65,6 +67,7 @@ async def create_function(call: Call) -> Response:
     config = change(document, tags, operator=call.operator)
     if config.runtime is None:
         raise InvalidRequest("'Runtime' is required.")
+    await call.check_dead_letter(config)
     reference = call.reference(name)
     function = await call.faces.service.create(
         call.tenant,
@@ -124,10 +127,12 @@ async def update_code(call: Call, name: str) -> Response:
 async def update_configuration(call: Call, name: str) -> Response:
     document = read_object(call.request)
     await put_policies(call, name, document)
+    config = change(document, operator=call.operator)
+    await call.check_dead_letter(config)
     function = await call.faces.service.update_configuration(
         call.tenant,
         call.reference(name).name,
-        change(document, operator=call.operator),
+        config,
         revision_id=field(document, "RevisionId", str),
     )
     return answer(_described(call, function), 200, call.request_id)
@@ -177,7 +182,8 @@ async def invoke(call: Call, name: str) -> Response:
         return Response(204, {"x-amzn-RequestId": call.request_id})
     trace_id = headers.get("x-amzn-trace-id", "")
     if kind == "Event":
-        await call.accept(function, event, trace_id=trace_id, client_context=context)
+        qualifier = names.parse(name, call.request.query.get("Qualifier")).version
+        await call.accept(function, event, qualifier, trace_id=trace_id, client_context=context)
         return Response(202, {"x-amzn-RequestId": call.request_id})
     want_log = headers.get("x-amz-log-type") == "Tail"
     result = await call.faces.dispatcher.invoke(

@@ -14,6 +14,7 @@ from alcove.api.dialect import BCE
 from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
 from alcove.errors import InvalidRequest
+from alcove.functions import names
 from alcove.functions.model import FunctionVersion
 from alcove.gateway.message import Response
 
@@ -179,7 +180,7 @@ async def invoke(call: Call, name: str) -> Response:
     if kind == "DryRun":
         return Response(204, {REQUEST_ID: call.request_id})
     if kind == "Event":
-        await call.accept(function, event, client_context=context)
+        await call.accept(function, event, names.parse(name, qualifier(call)).version, client_context=context)
         return Response(202, {REQUEST_ID: call.request_id})
     want_log = (query.get("logType") or "None") == "Tail"
     result = await call.faces.dispatcher.invoke(

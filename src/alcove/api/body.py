@@ -48,7 +48,7 @@ def field(document: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
     return value
 
 
-_NAMES: dict[type, str] = {str: "string", int: "number", bool: "boolean", dict: "object"}
+_NAMES: dict[type, str] = {str: "string", int: "number", bool: "boolean", dict: "object", list: "list"}
 
 
 def text_map(document: Mapping[str, Any], name: str) -> dict[str, str] | None:
@@ -93,6 +93,7 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
     """
     environment = field(document, "Environment", dict)
     tags = tags or {}
+    dead_letter = field(document, "DeadLetterConfig", dict)
     isolation = field(document, "Isolation", str) if operator else None
     network = field(document, "Network", bool) if operator else None
     if network is None and "alcove:network" in tags:
@@ -107,6 +108,7 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
         role=field(document, "Role", str),
         isolation=isolation or tags.get("alcove:isolation"),
         network=network,
+        dead_letter=None if dead_letter is None else field(dead_letter, "TargetArn", str) or "",
     )
 
 

@@ -16,7 +16,7 @@ from alcove.errors import InvalidRequest
 from alcove.events.policy import EVENT_LIMIT
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.functions.model import FunctionChange, FunctionVersion, InvokeResult
 from alcove.functions.permissions import INVOKE
 from alcove.functions.service import FunctionService
 from alcove.functions.statements import Caller
@@ -100,15 +100,20 @@ class Call:
         reference = self.reference(text, qualifier)
         return await self.faces.service.get(self.tenant, reference.name, reference.version)
 
+    async def check_dead_letter(self, change: FunctionChange) -> None:
+        """Raises ``InvalidRequest`` or ``NotFound`` where a dead-letter queue is named that the tenant has not."""
+        if change.dead_letter:
+            await self.faces.services.destinations.check(self.tenant, change.dead_letter, functions=False)
+
     async def accept(
-        self, function: FunctionVersion, event: bytes, *, trace_id: str = "", client_context: str = ""
+        self, function: FunctionVersion, event: bytes, qualifier: str, *, trace_id: str = "", client_context: str = ""
     ) -> None:
-        """Queue an asynchronous invocation; it is on the disk when this returns."""
+        """Queue an asynchronous invocation; it is on the disk when this returns. ``qualifier``: as it was named."""
         await self.faces.services.events.submit(
             function.tenant,
             function.name,
             event,
-            qualifier=function.alias or function.version,
+            qualifier=qualifier,
             request_id=self.request_id,
             trace_id=trace_id,
             client_context=client_context,

@@ -48,19 +48,19 @@ class Dialect:
     render: Render
 
     def answer(self, error: AlcoveError, request_id: str) -> Response:
+        status, code = self._code(error)
+        reason = error.reason if isinstance(error, ThrottledError) else ""
+        response = self.render(status, code, str(error), error.hint, request_id, reason)
         if isinstance(error, ThrottledError):
-            return self._throttle(error, request_id)
-        reason = error.code if isinstance(error, AccessDenied) else ""
-        for kind, wanted, status, code in self.codes:
-            if isinstance(error, kind) and wanted in ("", reason):
-                return self.render(status, code, str(error), error.hint, request_id, "")
-        status, code = self.fallback
-        return self.render(status, code, str(error), error.hint, request_id, "")
-
-    def _throttle(self, error: ThrottledError, request_id: str) -> Response:
-        response = self.render(429, self.by_status[429], str(error), error.hint, request_id, error.reason)
-        response.headers["Retry-After"] = str(error.retry_after_s)
+            response.headers["Retry-After"] = str(error.retry_after_s)
         return response
+
+    def _code(self, error: AlcoveError) -> tuple[int, str]:
+        denied = error.code if isinstance(error, AccessDenied) else ""
+        for kind, wanted, status, code in self.codes:
+            if isinstance(error, kind) and wanted in ("", denied):
+                return status, code
+        return self.fallback
 
     def refuse(self, status: int, message: str, request_id: str) -> Response:
         code = self.by_status.get(status, self.fallback[1])
@@ -113,6 +113,7 @@ AWS = Dialect(
         (MalformedDocument, "", 400, "InvalidRequestContentException"),
         (PolicyTooLong, "", 400, "PolicyLengthExceededException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
+        (ThrottledError, "", 429, "TooManyRequestsException"),
         (CapacityError, "", 502, "EC2ThrottledException"),
         (HostError, "", 502, "EC2UnexpectedException"),
         (RequestError, "", 400, "InvalidParameterValueException"),
@@ -145,6 +146,7 @@ BCE = Dialect(
         (Conflict, "", 409, "ResourceConflictException"),
         (TooLarge, "", 413, "RequestTooLargeException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
+        (ThrottledError, "", 429, "TooManyRequestsException"),
         (CapacityError, "", 502, "InsufficientCapacity"),
         (RequestError, "", 400, "InvalidParameterValueException"),
     ),

@@ -38,6 +38,7 @@ async def environment(call: Call) -> Response:
     region = call.faces.service.settings.region
     document = {
         "AWS_ENDPOINT_URL_LAMBDA": url,
+        "AWS_ENDPOINT_URL_SQS": url,
         "AWS_ACCESS_KEY_ID": key.access_key,
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_REGION": region,

@@ -26,8 +26,8 @@ Act = Callable[..., Awaitable[Response]]
 @dataclass(frozen=True, slots=True)
 class Route:
     """``act`` is called with a ``Call`` and what the path names. ``body_limit`` is in bytes. Where ``signed`` is False
-    anyone may call, as no tenant: the operation then decides by itself (``act`` gets an ``OpenCall``). ``detail`` is
-    for the OpenAPI document.
+    anyone may call, as no tenant: the operation then decides by itself (``act`` gets an ``OpenCall``). ``service`` is
+    the one that a SigV4 signature must be for; ``detail`` is for the OpenAPI document.
     """
 
     method: str
@@ -36,6 +36,7 @@ class Route:
     dialect: Dialect
     body_limit: int = SMALL_BODY
     signed: bool = True
+    service: str = "lambda"
     detail: Detail = NO_DETAIL
 
 

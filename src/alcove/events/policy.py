@@ -27,6 +27,14 @@ class RetryPolicy:
     max_age_s: float = 6 * 3600.0
     unsettled_s: float = 5.0
 
+    def after_failure(self, failures: int, retries: int | None) -> float | None:
+        """Return the delay after the ``failures``-th error, None where it was the last; ``retries`` None: as many
+        repetitions as there are delays.
+        """
+        if failures > (len(self.after_failure_s) if retries is None else retries):
+            return None
+        return self.after_failure_s[min(failures, len(self.after_failure_s)) - 1]
+
     def after_refusal_s(self, refusals: int) -> float:
         """Return the delay after the ``refusals``-th refusal."""
         return float(min(self.refused_most_s, self.refused_first_s * 2 ** min(refusals - 1, 30)))

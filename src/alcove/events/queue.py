@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alcove.errors import ThrottledError, TooLarge
@@ -94,12 +94,22 @@ class EventQueue:
                 done.set_result(None)
         self.accepted()
 
-    async def finish(self, row: rows.EventRow) -> None:
-        """Remove an event that is done, or given up."""
+    async def finish(self, row: rows.EventRow, following: Sequence[rows.EventRow] = ()) -> None:
+        """Remove an event that is done, or given up; accept, in the same transaction, what follows from it.
+
+        What follows is bounded by what was accepted, so the limit of the tenant does not hold for it.
+        """
         moment = now_ms()
         horizon = moment - REMEMBER_S * 1000
-        await self.database.write(lambda connection: rows.finish_event(connection, row, moment, horizon))
-        self._waiting[row.tenant_id] -= 1
+
+        def change(connection: sqlite3.Connection) -> int:
+            rows.finish_event(connection, row, moment, horizon)
+            return rows.insert_events(connection, following)
+
+        inserted = await self.database.write(change)
+        self._waiting[row.tenant_id] += inserted - 1
+        if following:
+            self.accepted()
 
     async def postpone(self, row: rows.EventRow, delay_s: float, *, failures: int, refusals: int) -> None:
         """Have an event delivered again, ``delay_s`` from now."""

@@ -39,6 +39,7 @@ class FunctionVersion:
     package_bytes: int
     revision_id: str
     modified_ms: int
+    dead_letter: str = ""  # ARN of the queue for events that it failed at
     tags: Mapping[str, str] = field(default_factory=dict)
     alias: str = ""  # by which it was asked for
 
@@ -112,6 +113,7 @@ class FunctionChange:
     role: str | None = None
     isolation: str | None = None
     network: bool | None = None
+    dead_letter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

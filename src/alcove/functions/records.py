@@ -66,6 +66,7 @@ class Records:
             package_bytes=row.package_bytes,
             revision_id=row.revision_id,
             modified_ms=row.modified_ms,
+            dead_letter=row.dead_letter,
             tags=function.tags,
         )
 
@@ -122,6 +123,8 @@ class Records:
             changed = replace(changed, isolation=isolation)
         if change.network is not None:
             changed = replace(changed, network=change.network)
+        if change.dead_letter is not None:
+            changed = replace(changed, dead_letter=change.dead_letter)
         return changed
 
     def with_code(self, version: FunctionVersion, built: BuiltCode) -> FunctionVersion:
@@ -163,6 +166,7 @@ def to_row(version: FunctionVersion) -> rows.VersionRow:
         package_sha256=version.package_sha256,
         package_bytes=version.package_bytes,
         image_digest=version.code.digest,
+        dead_letter=version.dead_letter,
     )
 
 

@@ -13,7 +13,7 @@ class EventRow:
 
     request_id: str
     tenant_id: str
-    function: str
+    function: str  # its name; the ARN of what else takes it
     qualifier: str
     payload: bytes
     source: str
@@ -23,12 +23,13 @@ class EventRow:
     due_ms: int
     failures: int = 0
     refusals: int = 0
+    depth: int = 0
     sequence: int = 0
 
 
 _COLUMNS = (
     "request_id, tenant_id, function, qualifier, payload, source, trace_id, client_context, accepted_ms, due_ms, "
-    "failures, refusals"
+    "failures, refusals, depth"
 )
 
 
@@ -40,10 +41,10 @@ def insert_events(connection: Connection, rows: Iterable[EventRow]) -> int:
             continue
         values = (
             *(row.request_id, row.tenant_id, row.function, row.qualifier, row.payload, row.source, row.trace_id),
-            *(row.client_context, row.accepted_ms, row.due_ms, row.failures, row.refusals),
+            *(row.client_context, row.accepted_ms, row.due_ms, row.failures, row.refusals, row.depth),
         )
         accepted += connection.execute(
-            f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             values,
         ).rowcount
     return accepted

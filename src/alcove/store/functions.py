@@ -32,6 +32,7 @@ class VersionRow:
     package_sha256: str
     package_bytes: int
     image_digest: str
+    dead_letter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

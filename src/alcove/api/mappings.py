@@ -1,0 +1,260 @@
+"""Event source mappings in AWS's API (2015-03-31) and CFC's (v1), which has the same fields and some of its own.
+
+Sources outside are named as Lambda names a self-managed one: ``SelfManagedEventSource`` with ``Endpoints`` of
+``REDIS_SERVERS`` or ``RABBITMQ_BROKERS`` (HOST:PORT), ``Topics`` (a stream) or ``Queues``, and
+``SourceAccessConfigurations`` (``BASIC_AUTH``: USER:PASSWORD, ``VIRTUAL_HOST``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Fields
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from alcove.api.body import field, number, read_object
+from alcove.api.context import Call, answer
+from alcove.api.dialect import AWS, BCE
+from alcove.api.event_invoke import destination
+from alcove.api.router import Route
+from alcove.errors import InvalidRequest
+from alcove.functions.names import Reference
+from alcove.gateway.message import Response
+from alcove.sources.mappings import Mapping
+from alcove.sources.spec import SourceKind, SourceSpec
+
+_UNSUPPORTED = ("FilterCriteria", "TumblingWindowInSeconds", "BisectBatchOnFunctionError", "KMSKeyArn")
+_HIDDEN = "********"
+
+
+def _one_text(document: Fields[str, Any], name: str) -> str | None:
+    """Return the only text of a list."""
+    found = field(document, name, list)
+    if found is None:
+        return None
+    if len(found) != 1 or not isinstance(found[0], str):
+        raise InvalidRequest(f"'{name}' must name one.")
+    return found[0]
+
+
+def _source(document: Fields[str, Any]) -> SourceSpec:
+    """Return the source that a mapping is made for, its other fields at their defaults."""
+    arn = field(document, "EventSourceArn", str) or field(document, "EventSourceBrn", str)
+    outside = field(document, "SelfManagedEventSource", dict)
+    if arn and outside is None:
+        return SourceSpec(SourceKind.QUEUE, arn, batch_size=SourceKind.QUEUE.batch_size, concurrency=5)
+    endpoints = field(outside or {}, "Endpoints", dict) or {}
+    kinds = [kind for kind in SourceKind if kind.endpoint_key and kind.endpoint_key in endpoints]
+    if arn or len(kinds) != 1 or len(endpoints) != 1:
+        raise InvalidRequest(
+            "One source must be named: EventSourceArn of a queue, or SelfManagedEventSource.",
+            hint="Endpoints are REDIS_SERVERS or RABBITMQ_BROKERS, each a list of one HOST:PORT",
+        )
+    (kind,) = kinds
+    endpoint = _one_text(endpoints, kind.endpoint_key) or ""
+    name = _one_text(document, "Topics" if kind is SourceKind.REDIS else "Queues") or ""
+    start = field(document, "StartingPosition", str) or ("LATEST" if kind is SourceKind.REDIS else "TRIM_HORIZON")
+    return SourceSpec(kind, name, endpoint, start=start, batch_size=kind.batch_size)
+
+
+def _access(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
+    for one in field(document, "SourceAccessConfigurations", list) or []:
+        kind, text = (one.get("Type"), one.get("URI")) if isinstance(one, dict) else (None, None)
+        if not isinstance(text, str) or len(text) > 200:
+            raise InvalidRequest("SourceAccessConfigurations must have a Type and a URI each.")
+        if kind == "BASIC_AUTH":
+            user, _, password = text.partition(":")
+            # What was shown with its password hidden changes nothing.
+            if password != _HIDDEN:
+                spec = replace(spec, username=user, password=password)
+        elif kind == "VIRTUAL_HOST" and spec.kind is SourceKind.RABBITMQ:
+            spec = replace(spec, virtual_host=text)
+        else:
+            raise InvalidRequest(f"The access type {str(kind)[:40]!r} is not offered for this source.")
+    return spec
+
+
+def _changed(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
+    """Return the spec with what the document says of batches, failures and access."""
+    for name in _UNSUPPORTED:
+        if document.get(name):
+            raise InvalidRequest(f"'{name}' is not offered.")
+    scaling = field(document, "ScalingConfig", dict) or {}
+    concurrency = field(scaling, "MaximumConcurrency", int) or field(document, "ParallelizationFactor", int)
+    responses = field(document, "FunctionResponseTypes", list)
+    if responses is not None and not set(map(str, responses)) <= {"ReportBatchItemFailures"}:
+        raise InvalidRequest("'FunctionResponseTypes' may have ReportBatchItemFailures.")
+    on_failure = destination(document, "OnFailure")
+    changes = {
+        "batch_size": field(document, "BatchSize", int),
+        "window_s": field(document, "MaximumBatchingWindowInSeconds", int),
+        "retries": field(document, "MaximumRetryAttempts", int),
+        "report_failures": None if responses is None else bool(responses),
+        "on_failure": on_failure,
+        "concurrency": concurrency,
+    }
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    return _access(document, replace(spec, **given))
+
+
+def describe(call: Call, mapping: Mapping) -> dict[str, Any]:
+    row, spec = mapping.row, mapping.spec
+    region = call.faces.service.settings.region
+    arn = f"arn:aws:lambda:{region}:{row.tenant_id}:function:{row.function}"
+    document: dict[str, Any] = {
+        "UUID": row.uuid,
+        "EventSourceMappingArn": f"arn:aws:lambda:{region}:{row.tenant_id}:event-source-mapping:{row.uuid}",
+        "FunctionArn": f"{arn}:{row.qualifier}" if row.qualifier else arn,
+        "BatchSize": spec.batch_size,
+        "MaximumBatchingWindowInSeconds": spec.window_s,
+        "FunctionResponseTypes": ["ReportBatchItemFailures"] if spec.report_failures else [],
+        "LastModified": row.modified_ms / 1000,
+        "LastProcessingResult": mapping.result,
+        "State": mapping.state,
+        "StateTransitionReason": "USER_INITIATED",
+    }
+    if spec.kind is SourceKind.QUEUE:
+        return {**document, "EventSourceArn": spec.name, "ScalingConfig": {"MaximumConcurrency": spec.concurrency}}
+    return {**document, **_outside(spec)}
+
+
+def _outside(spec: SourceSpec) -> dict[str, Any]:
+    access = []
+    if spec.username or spec.password:
+        access.append({"Type": "BASIC_AUTH", "URI": f"{spec.username}:{_HIDDEN}"})
+    if spec.kind is SourceKind.RABBITMQ:
+        access.append({"Type": "VIRTUAL_HOST", "URI": spec.virtual_host})
+    return {
+        "SelfManagedEventSource": {"Endpoints": {spec.kind.endpoint_key: [spec.endpoint]}},
+        "Topics" if spec.kind is SourceKind.REDIS else "Queues": [spec.name],
+        "SourceAccessConfigurations": access,
+        "StartingPosition": spec.start,
+        "MaximumRetryAttempts": spec.retries,
+        "ParallelizationFactor": spec.concurrency,
+        "DestinationConfig": {"OnFailure": {"Destination": spec.on_failure} if spec.on_failure else {}},
+    }
+
+
+def _function(call: Call, document: Fields[str, Any]) -> Reference | None:
+    name = field(document, "FunctionName", str) or field(document, "FunctionBrn", str)
+    return call.reference(name) if name else None
+
+
+async def _create(call: Call) -> Mapping:
+    document = read_object(call.request)
+    reference = _function(call, document)
+    if reference is None:
+        raise InvalidRequest("'FunctionName' is required.")
+    spec = _changed(document, _source(document))
+    enabled = field(document, "Enabled", bool)
+    return await call.faces.services.mappings.create(
+        call.tenant, reference, spec, enabled=True if enabled is None else enabled
+    )
+
+
+async def _update(call: Call, uuid: str) -> Mapping:
+    document = read_object(call.request)
+    return await call.faces.services.mappings.update(
+        call.tenant,
+        uuid,
+        lambda spec: _changed(document, spec),
+        reference=_function(call, document),
+        enabled=field(document, "Enabled", bool),
+    )
+
+
+async def _list(call: Call) -> tuple[list[Mapping], str | None]:
+    query = call.request.query
+    name = query.get("FunctionName")
+    return await call.faces.services.mappings.list(
+        call.tenant,
+        query.get("Marker", ""),
+        number(query, "MaxItems", 100),
+        function=call.reference(name).name if name else "",
+        source=query.get("EventSourceArn", ""),
+    )
+
+
+async def create_mapping(call: Call) -> Response:
+    return answer(describe(call, await _create(call)), 202, call.request_id)
+
+
+async def get_mapping(call: Call, uuid: str) -> Response:
+    return answer(describe(call, await call.faces.services.mappings.get(call.tenant, uuid)), 200, call.request_id)
+
+
+async def update_mapping(call: Call, uuid: str) -> Response:
+    return answer(describe(call, await _update(call, uuid)), 202, call.request_id)
+
+
+async def delete_mapping(call: Call, uuid: str) -> Response:
+    return answer(describe(call, await call.faces.services.mappings.delete(call.tenant, uuid)), 202, call.request_id)
+
+
+async def list_mappings(call: Call) -> Response:
+    page, marker = await _list(call)
+    document: dict[str, Any] = {"EventSourceMappings": [describe(call, mapping) for mapping in page]}
+    if marker is not None:
+        document["NextMarker"] = marker
+    return answer(document, 200, call.request_id)
+
+
+# CFC
+
+
+def describe_cfc(call: Call, mapping: Mapping) -> dict[str, Any]:
+    document = describe(call, mapping)
+    stamp = datetime.fromtimestamp(mapping.row.modified_ms / 1000, UTC)
+    qualifier = f":{mapping.row.qualifier}" if mapping.row.qualifier else ""
+    region = call.faces.service.settings.region
+    return {
+        **document,
+        "FunctionBrn": f"brn:bce:cfc:{region}:{call.tenant}:function:{mapping.row.function}{qualifier}",
+        "FunctionName": mapping.row.function,
+        "EventSourceBrn": document.get("EventSourceArn", ""),
+        "Enabled": bool(mapping.row.enabled),
+        "Type": str(mapping.spec.kind),
+        "LastModified": f"{stamp:%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def _answer_cfc(call: Call, document: Any) -> Response:
+    return answer(document, 200, call.request_id, "x-bce-request-id")
+
+
+async def create_cfc(call: Call) -> Response:
+    return _answer_cfc(call, describe_cfc(call, await _create(call)))
+
+
+async def get_cfc(call: Call, uuid: str) -> Response:
+    return _answer_cfc(call, describe_cfc(call, await call.faces.services.mappings.get(call.tenant, uuid)))
+
+
+async def update_cfc(call: Call, uuid: str) -> Response:
+    return _answer_cfc(call, describe_cfc(call, await _update(call, uuid)))
+
+
+async def delete_cfc(call: Call, uuid: str) -> Response:
+    return _answer_cfc(call, describe_cfc(call, await call.faces.services.mappings.delete(call.tenant, uuid)))
+
+
+async def list_cfc(call: Call) -> Response:
+    page, marker = await _list(call)
+    mappings = [describe_cfc(call, mapping) for mapping in page]
+    return _answer_cfc(call, {"EventSourceMappings": mappings, "NextMarker": marker or ""})
+
+
+_AWS = "/2015-03-31/event-source-mappings"
+_CFC = "/v1/event-source-mappings"
+ROUTES = (
+    Route("POST", _AWS, create_mapping, AWS),
+    Route("GET", _AWS, list_mappings, AWS),
+    Route("GET", _AWS + "/{uuid}", get_mapping, AWS),
+    Route("PUT", _AWS + "/{uuid}", update_mapping, AWS),
+    Route("DELETE", _AWS + "/{uuid}", delete_mapping, AWS),
+    Route("POST", _CFC, create_cfc, BCE),
+    Route("GET", _CFC, list_cfc, BCE),
+    Route("GET", _CFC + "/{uuid}", get_cfc, BCE),
+    Route("PUT", _CFC + "/{uuid}", update_cfc, BCE),
+    Route("DELETE", _CFC + "/{uuid}", delete_cfc, BCE),
+)

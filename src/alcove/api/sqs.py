@@ -1,0 +1,144 @@
+"""The SQS API (2012-11-05, JSON protocol) over Alcove's own queues, for stock AWS SDKs.
+
+One path for all calls; ``X-Amz-Target`` names the call. Messages are in ``sqs_messages``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from alcove.api import sqs_messages as messages
+from alcove.api.body import field, read_object, text_map
+from alcove.api.context import Call
+from alcove.api.router import Route
+from alcove.api.sqs_dialect import CONTENT_TYPE, SQS
+from alcove.api.sqs_messages import queue_of, whole
+from alcove.errors import InvalidRequest
+from alcove.gateway.message import Response
+from alcove.queues.attributes import NUMBERS, REDRIVE
+from alcove.queues.directory import Queue
+from alcove.queues.faults import BadAttributeName, NoSuchQueue, Unsupported
+
+TARGET = "AmazonSQS."
+# 256 KiB of a batch, with what JSON's escapes make of them.
+BODY_LIMIT = 2 << 20
+LIST_LIMIT = 1000
+_COUNTS = {
+    "ApproximateNumberOfMessages": "visible",
+    "ApproximateNumberOfMessagesNotVisible": "in_flight",
+    "ApproximateNumberOfMessagesDelayed": "delayed",
+}
+_KNOWN = {"QueueArn", "CreatedTimestamp", "LastModifiedTimestamp", "SqsManagedSseEnabled", REDRIVE, *NUMBERS, *_COUNTS}
+
+Operation = Callable[[Call, Mapping[str, Any]], Awaitable[Any]]
+
+
+def _url(call: Call, queue: Queue) -> str:
+    return f"{call.faces.host.endpoint()}/{queue.tenant}/{queue.name}"
+
+
+async def create_queue(call: Call, document: Mapping[str, Any]) -> Any:
+    name = field(document, "QueueName", str) or ""
+    given = text_map(document, "Attributes") or {}
+    queue = await call.faces.services.queues.directory.create(call.tenant, name, given)
+    return {"QueueUrl": _url(call, queue)}
+
+
+async def get_queue_url(call: Call, document: Mapping[str, Any]) -> Any:
+    owner = field(document, "QueueOwnerAWSAccountId", str)
+    if owner not in (None, call.tenant):
+        raise NoSuchQueue
+    queue = call.faces.services.queues.directory.find(call.tenant, field(document, "QueueName", str) or "")
+    return {"QueueUrl": _url(call, queue)}
+
+
+async def list_queues(call: Call, document: Mapping[str, Any]) -> Any:
+    prefix, after = field(document, "QueueNamePrefix", str) or "", field(document, "NextToken", str) or ""
+    limit = whole(document, "MaxResults", 1, LIST_LIMIT)
+    found = call.faces.services.queues.directory.page(call.tenant, prefix, after, (limit or LIST_LIMIT) + 1)
+    page = found[: limit or LIST_LIMIT]
+    answer: dict[str, Any] = {"QueueUrls": [_url(call, queue) for queue in page]} if page else {}
+    if len(found) > len(page) and limit:
+        answer["NextToken"] = page[-1].name
+    return answer
+
+
+async def get_queue_attributes(call: Call, document: Mapping[str, Any]) -> Any:
+    queue = queue_of(call, document)
+    names = field(document, "AttributeNames", list) or []
+    unknown = [name for name in names if name != "All" and name not in _KNOWN]
+    if unknown:
+        raise BadAttributeName(f"Unknown Attribute {str(unknown[0])[:80]}.")
+    found = await _attributes(call, queue)
+    return {"Attributes": {name: value for name, value in found.items() if "All" in names or name in names}}
+
+
+async def _attributes(call: Call, queue: Queue) -> dict[str, str]:
+    counts = await call.faces.services.queues.counts(queue)
+    return {
+        "QueueArn": queue.arn,
+        "CreatedTimestamp": str(queue.created_ms // 1000),
+        "LastModifiedTimestamp": str(queue.modified_ms // 1000),
+        "SqsManagedSseEnabled": "false",
+        **{name: str(queue.attributes.number(name)) for name in NUMBERS},
+        **{name: str(getattr(counts, part)) for name, part in _COUNTS.items()},
+        **{name: value for name, value in queue.attributes.given.items() if name == REDRIVE},
+    }
+
+
+async def set_queue_attributes(call: Call, document: Mapping[str, Any]) -> Any:
+    given = text_map(document, "Attributes")
+    if not given:
+        raise InvalidRequest("The request must contain the parameter Attributes.")
+    await call.faces.services.queues.directory.set_attributes(queue_of(call, document), given)
+
+
+async def delete_queue(call: Call, document: Mapping[str, Any]) -> Any:
+    await call.faces.services.queues.delete_queue(queue_of(call, document))
+
+
+async def purge_queue(call: Call, document: Mapping[str, Any]) -> Any:
+    await call.faces.services.queues.purge(queue_of(call, document))
+
+
+async def list_dead_letter_sources(call: Call, document: Mapping[str, Any]) -> Any:
+    arn = queue_of(call, document).arn
+    every = call.faces.services.queues.directory.page(call.tenant)
+    sources = [one for one in every if one.attributes.redrive is not None and one.attributes.redrive.target == arn]
+    return {"queueUrls": [_url(call, queue) for queue in sources]}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "CreateQueue": create_queue,
+    "GetQueueUrl": get_queue_url,
+    "ListQueues": list_queues,
+    "GetQueueAttributes": get_queue_attributes,
+    "SetQueueAttributes": set_queue_attributes,
+    "DeleteQueue": delete_queue,
+    "PurgeQueue": purge_queue,
+    "ListDeadLetterSourceQueues": list_dead_letter_sources,
+    "SendMessage": messages.send_message,
+    "SendMessageBatch": messages.send_message_batch,
+    "ReceiveMessage": messages.receive_message,
+    "DeleteMessage": messages.delete_message,
+    "DeleteMessageBatch": messages.delete_message_batch,
+    "ChangeMessageVisibility": messages.change_visibility,
+    "ChangeMessageVisibilityBatch": messages.change_visibility_batch,
+}
+
+
+async def act(call: Call, **path: str) -> Response:
+    target = call.request.headers.get("x-amz-target", "")
+    operation = OPERATIONS.get(target.removeprefix(TARGET)) if target.startswith(TARGET) else None
+    if operation is None:
+        raise Unsupported(
+            f"There is no operation {target[:80]!r} here.", hint="SQS's JSON protocol is spoken: update the SDK"
+        )
+    found = await operation(call, read_object(call.request))
+    headers = {"Content-Type": CONTENT_TYPE, "x-amzn-RequestId": call.request_id}
+    return Response(200, headers, b"" if found is None else json.dumps(found).encode())
+
+
+ROUTES = (Route("POST", "/", act, SQS, BODY_LIMIT, service="sqs"),)

@@ -1,0 +1,286 @@
+"""Messages: sent, received, hidden, deleted, given up. Each change is on the disk before its caller is told.
+
+A message that is received is hidden for the visibility time-out, under a receipt of its own; it is gone when it is
+deleted by that receipt, and comes again otherwise: at least once. Who polls is woken by what arrives, and by the clock
+for what becomes visible again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import sqlite3
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from alcove.errors import AlcoveError, InvalidRequest, TooLarge
+from alcove.host.clock import now_ms
+from alcove.queues.directory import Queue, QueueDirectory
+from alcove.queues.faults import NoSuchQueue, QueueFull
+from alcove.queues.message import Draft, make_handle, read_handle
+from alcove.sandbox.protocol import TenantId
+from alcove.store import queues as rows
+from alcove.store.database import Database
+
+log = logging.getLogger(__name__)
+
+# Of one tenant.
+MESSAGES_LIMIT = 1_000_000
+BYTES_LIMIT = 1 << 30
+POLLS_LIMIT = 512
+# How long an id that a sender gave is known.
+REMEMBER_S = 2 * 86_400
+RECEIVE_LIMIT = 10
+EXPIRE_EVERY_S = 60.0
+
+
+class QueueService:
+    """``open`` to ``close``. Queues are in ``directory``; methods raise the ``RequestError`` that fits."""
+
+    def __init__(self, database: Database, directory: QueueDirectory, held: dict[str, tuple[int, int]]) -> None:
+        self._database = database
+        self.directory = directory
+        self._messages = Counter({tenant: count for tenant, (count, _) in held.items()})
+        self._bytes = Counter({tenant: size for tenant, (_, size) in held.items()})
+        self._polls: Counter[str] = Counter()
+        self._arrivals: dict[int, asyncio.Event] = {}
+        self._closing = False
+        self._janitor: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path, region: str) -> QueueService:
+        database = await Database.open(path, schema="queues")
+        directory = await QueueDirectory.open(database, region)
+        return cls(database, directory, await database.read(rows.sizes_by_tenant))
+
+    def start(self) -> None:
+        self._janitor = asyncio.create_task(self._expire())
+
+    def wake(self) -> None:
+        """Answer everybody who polls, now and from now on: the end is near."""
+        self._closing = True
+        for queue_id in list(self._arrivals):
+            self._arrived(queue_id)
+
+    async def close(self) -> None:
+        self.wake()
+        if self._janitor is not None:
+            self._janitor.cancel()
+            await asyncio.gather(self._janitor, return_exceptions=True)
+        await self._database.close()
+
+    # Messages
+
+    async def send(self, queue: Queue, drafts: Sequence[Draft], *, max_bytes: int | None = None) -> list[str]:
+        """Accept messages, all or none; return their ids. ``max_bytes``: the most of one, where it is not the queue's.
+
+        Raises ``TooLarge``, ``QueueFull``, ``NoSuchQueue``.
+        """
+        self._check_room(queue, drafts, queue.attributes.max_bytes if max_bytes is None else max_bytes)
+        moment = now_ms()
+        messages = [_row(queue, draft, moment) for draft in drafts]
+        given = {draft.message_id for draft in drafts if draft.message_id}
+        horizon = moment - REMEMBER_S * 1000
+
+        def change(connection: sqlite3.Connection) -> list[int]:
+            fresh = [
+                row
+                for row in messages
+                if row.message_id not in given or rows.remember(connection, row.message_id, moment, horizon)
+            ]
+            for row in fresh:
+                rows.insert_message(connection, row)
+            return [row.size for row in fresh]
+
+        # Before the write, so that what comes at once keeps to the limit together.
+        self._account(queue.tenant, [draft.size for draft in drafts])
+        taken: list[int] = []
+        try:
+            taken = await self._database.write(change)
+        except sqlite3.IntegrityError:
+            raise NoSuchQueue from None
+        finally:
+            self._discount(queue.tenant, [draft.size for draft in drafts])
+            self._account(queue.tenant, taken)
+        self._arrived(queue.id)
+        return [row.message_id for row in messages]
+
+    async def receive(
+        self, queue: Queue, limit: int = 1, *, wait_s: float = 0, visibility_s: int | None = None
+    ) -> list[rows.MessageRow]:
+        """Take at most ``limit`` messages, waiting for the first for at most ``wait_s``."""
+        visibility_s = queue.attributes.visibility_s if visibility_s is None else visibility_s
+        if wait_s and self._polls[queue.tenant] >= POLLS_LIMIT:
+            raise QueueFull("Too many requests of this tenant wait for messages.", hint="try again later")
+        self._polls[queue.tenant] += 1
+        try:
+            return await self._poll(queue, limit, asyncio.get_running_loop().time() + wait_s, visibility_s)
+        finally:
+            self._polls[queue.tenant] -= 1
+
+    async def delete(self, queue: Queue, handles: Iterable[str]) -> None:
+        """Remove messages by their last receipts; what is gone already is no fault. Raises ``BadReceipt``."""
+        receipts = [read_handle(handle) for handle in handles]
+
+        def change(connection: sqlite3.Connection) -> list[int]:
+            found = [rows.delete_message(connection, queue.id, *receipt) for receipt in receipts]
+            return [size for size in found if size is not None]
+
+        self._discount(queue.tenant, await self._database.write(change))
+
+    async def set_visibility(self, queue: Queue, changes: Sequence[tuple[str, float, bool]]) -> list[bool]:
+        """Hide messages for so many seconds from now: (handle, seconds, whether its receive counts); tell which were
+        in flight. Raises ``BadReceipt``.
+        """
+        moment = now_ms()
+        wanted = [(read_handle(handle), moment + int(delay_s * 1000), counts) for handle, delay_s, counts in changes]
+
+        def change(connection: sqlite3.Connection) -> list[bool]:
+            return [
+                rows.set_visible(connection, queue.id, *receipt, visible_ms, moment, 0 if counts else 1)
+                for receipt, visible_ms, counts in wanted
+            ]
+
+        found = await self._database.write(change)
+        self._arrived(queue.id)
+        return found
+
+    async def purge(self, queue: Queue) -> None:
+        sizes = await self._database.write(lambda c: rows.expire_messages(c, queue.id, now_ms() + 1))
+        self._discount(queue.tenant, sizes)
+
+    async def delete_queue(self, queue: Queue) -> None:
+        def change(connection: sqlite3.Connection) -> Sequence[int]:
+            sizes = rows.expire_messages(connection, queue.id, now_ms() + 1)
+            rows.delete_queue(connection, queue.id)
+            return sizes
+
+        self._discount(queue.tenant, await self._database.write(change))
+        self.directory.forget(queue)
+        self._arrived(queue.id)
+
+    async def counts(self, queue: Queue) -> rows.Counts:
+        moment = now_ms()
+        return await self._database.read(lambda c: rows.count_messages(c, queue.id, moment))
+
+    # Inside
+
+    async def _poll(self, queue: Queue, limit: int, deadline: float, visibility_s: int) -> list[rows.MessageRow]:
+        clock = asyncio.get_running_loop().time
+        while True:
+            # Before the look, so that nothing arrives between look and wait.
+            arrival = self._arrivals.setdefault(queue.id, asyncio.Event())
+            queue = self.directory.find(queue.tenant, queue.name)
+            found, next_ms = await self._take(queue, limit, visibility_s)
+            left_s = deadline - clock()
+            if found or left_s <= 0 or self._closing:
+                return found
+            if next_ms is not None:
+                left_s = min(left_s, max(0.001, (next_ms - now_ms()) / 1000))
+            try:
+                async with asyncio.timeout(left_s):
+                    await arrival.wait()
+            except TimeoutError:
+                pass
+
+    async def _take(self, queue: Queue, limit: int, visibility_s: int) -> tuple[list[rows.MessageRow], int | None]:
+        """Return what was taken, and when the next one becomes visible where nothing was."""
+        redrive = queue.attributes.redrive
+        dead: Queue | None = None
+        if redrive is not None:
+            try:
+                dead = self.directory.by_arn(queue.tenant, redrive.target)
+            except NoSuchQueue:
+                pass
+        moment = now_ms()
+        visible_ms = moment + visibility_s * 1000
+
+        def change(connection: sqlite3.Connection) -> tuple[list[rows.MessageRow], Sequence[int], int]:
+            expired = rows.expire_messages(connection, queue.id, moment - queue.attributes.retention_s * 1000)
+            moved = 0
+            taken: list[rows.MessageRow] = []
+            found = rows.visible_messages(connection, queue.id, moment, limit)
+            while found and len(taken) < limit:
+                for row in found:
+                    if dead is not None and redrive is not None and row.received >= redrive.max_receives:
+                        rows.move_message(connection, row.sequence, dead.id, queue.arn, moment)
+                        moved += 1
+                    else:
+                        receipt = secrets.token_hex(16)
+                        taken.append(rows.take_message(connection, row.sequence, receipt, moment, visible_ms))
+                if visibility_s == 0:
+                    break
+                found = rows.visible_messages(connection, queue.id, moment, limit - len(taken))
+            return taken, expired, moved
+
+        taken, expired, moved = await self._database.write(change)
+        self._discount(queue.tenant, expired)
+        if moved and dead is not None:
+            self._arrived(dead.id)
+        if taken:
+            return taken, None
+        return [], await self._database.read(lambda c: rows.next_visible_ms(c, queue.id, moment))
+
+    def _arrived(self, queue_id: int) -> None:
+        arrival = self._arrivals.pop(queue_id, None)
+        if arrival is not None:
+            arrival.set()
+
+    def _check_room(self, queue: Queue, drafts: Sequence[Draft], max_bytes: int) -> None:
+        size = sum(draft.size for draft in drafts)
+        for draft in drafts:
+            if draft.size > max_bytes:
+                raise TooLarge(f"One or more parameters are invalid: a message has at most {max_bytes} bytes.")
+            if draft.delay_s is not None and not 0 <= draft.delay_s <= 900:
+                raise InvalidRequest("Value for parameter DelaySeconds is invalid: it must be 0 to 900.")
+        if (
+            self._messages[queue.tenant] + len(drafts) > MESSAGES_LIMIT
+            or self._bytes[queue.tenant] + size > BYTES_LIMIT
+        ):
+            raise QueueFull("The queues of this tenant are full.", hint="receive and delete messages, or purge a queue")
+
+    def _account(self, tenant: TenantId, sizes: Sequence[int]) -> None:
+        self._messages[tenant] += len(sizes)
+        self._bytes[tenant] += sum(sizes)
+
+    def _discount(self, tenant: TenantId, sizes: Sequence[int]) -> None:
+        self._messages[tenant] -= len(sizes)
+        self._bytes[tenant] -= sum(sizes)
+
+    async def _expire(self) -> None:
+        """Remove what is too old also where nobody receives."""
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY_S)
+            for queue in self.directory.all():
+                await self._expire_in(queue)
+
+    async def _expire_in(self, queue: Queue) -> None:
+        before_ms = now_ms() - queue.attributes.retention_s * 1000
+        try:
+            sizes = await self._database.write(lambda c: rows.expire_messages(c, queue.id, before_ms))
+        except AlcoveError as error:
+            log.warning("messages of %s that are too old cannot be removed: %s", queue.arn, error)
+        else:
+            self._discount(queue.tenant, sizes)
+
+
+def handle_of(message: rows.MessageRow) -> str:
+    return make_handle(message.sequence, message.receipt)
+
+
+def _row(queue: Queue, draft: Draft, moment: int) -> rows.MessageRow:
+    delay_s = queue.attributes.delay_s if draft.delay_s is None else draft.delay_s
+    return rows.MessageRow(
+        sequence=0,
+        queue_id=queue.id,
+        message_id=draft.message_id or str(uuid.uuid4()),
+        body=draft.body,
+        attributes=json.dumps(draft.attributes),
+        size=draft.size,
+        sent_ms=moment,
+        visible_ms=moment + delay_s * 1000,
+    )

@@ -1,0 +1,163 @@
+"""Rows of queues and messages. Each function runs inside ``Database.write`` or ``read``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from sqlite3 import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """Field order is column order."""
+
+    id: int
+    tenant_id: str
+    name: str
+    attributes: str
+    created_ms: int
+    modified_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """Field order is column order. ``attributes`` is a JSON object as text."""
+
+    sequence: int
+    queue_id: int
+    message_id: str
+    body: str
+    attributes: str
+    size: int
+    sent_ms: int
+    visible_ms: int
+    received: int = 0
+    first_ms: int = 0
+    receipt: str = ""
+    dead_letter_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    visible: int
+    in_flight: int
+    delayed: int
+
+
+def all_queues(connection: Connection) -> list[QueueRow]:
+    return [QueueRow(*row) for row in connection.execute("SELECT * FROM queues")]
+
+
+def insert_queue(connection: Connection, row: QueueRow) -> QueueRow:
+    """Return the row with its id. Raises ``sqlite3.IntegrityError`` where the tenant has a queue of that name."""
+    found = connection.execute(
+        "INSERT INTO queues (tenant_id, name, attributes, created_ms, modified_ms) VALUES (?, ?, ?, ?, ?)",
+        (row.tenant_id, row.name, row.attributes, row.created_ms, row.modified_ms),
+    )
+    assert found.lastrowid is not None
+    return QueueRow(found.lastrowid, row.tenant_id, row.name, row.attributes, row.created_ms, row.modified_ms)
+
+
+def set_attributes(connection: Connection, queue_id: int, attributes: str, moment_ms: int) -> None:
+    connection.execute(
+        "UPDATE queues SET attributes = ?, modified_ms = ? WHERE id = ?", (attributes, moment_ms, queue_id)
+    )
+
+
+def delete_queue(connection: Connection, queue_id: int) -> None:
+    """Remove the queue and, by cascade, its messages."""
+    connection.execute("DELETE FROM queues WHERE id = ?", (queue_id,))
+
+
+def insert_message(connection: Connection, row: MessageRow) -> None:
+    connection.execute(
+        "INSERT INTO messages (queue_id, message_id, body, attributes, size, sent_ms, visible_ms) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (row.queue_id, row.message_id, row.body, row.attributes, row.size, row.sent_ms, row.visible_ms),
+    )
+
+
+def remember(connection: Connection, message_id: str, moment_ms: int, forget_before_ms: int) -> bool:
+    """Note a given id; tell whether it is new."""
+    connection.execute("DELETE FROM given WHERE accepted_ms < ?", (forget_before_ms,))
+    return connection.execute("INSERT OR IGNORE INTO given VALUES (?, ?)", (message_id, moment_ms)).rowcount > 0
+
+
+def visible_messages(connection: Connection, queue_id: int, moment_ms: int, limit: int) -> list[MessageRow]:
+    rows = connection.execute(
+        "SELECT * FROM messages WHERE queue_id = ? AND visible_ms <= ? ORDER BY visible_ms, sequence LIMIT ?",
+        (queue_id, moment_ms, limit),
+    )
+    return [MessageRow(*row) for row in rows]
+
+
+def next_visible_ms(connection: Connection, queue_id: int, after_ms: int) -> int | None:
+    row = connection.execute(
+        "SELECT MIN(visible_ms) FROM messages WHERE queue_id = ? AND visible_ms > ?", (queue_id, after_ms)
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def take_message(connection: Connection, sequence: int, receipt: str, moment_ms: int, visible_ms: int) -> MessageRow:
+    """Note that a message is received; return it as it is now."""
+    row = connection.execute(
+        "UPDATE messages SET received = received + 1, receipt = ?, visible_ms = ?, "
+        "first_ms = CASE first_ms WHEN 0 THEN ? ELSE first_ms END WHERE sequence = ? RETURNING *",
+        (receipt, visible_ms, moment_ms, sequence),
+    ).fetchone()
+    return MessageRow(*row)
+
+
+def move_message(connection: Connection, sequence: int, queue_id: int, source_arn: str, moment_ms: int) -> None:
+    """Put a message into a dead-letter queue."""
+    connection.execute(
+        "UPDATE messages SET queue_id = ?, dead_letter_of = ?, visible_ms = ?, received = 0, first_ms = 0, "
+        "receipt = '' WHERE sequence = ?",
+        (queue_id, source_arn, moment_ms, sequence),
+    )
+
+
+def delete_message(connection: Connection, queue_id: int, sequence: int, receipt: str) -> int | None:
+    """Remove a message by its receipt; return its size, None where there is none."""
+    row = connection.execute(
+        "DELETE FROM messages WHERE sequence = ? AND queue_id = ? AND receipt = ? AND receipt <> '' RETURNING size",
+        (sequence, queue_id, receipt),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def set_visible(
+    connection: Connection, queue_id: int, sequence: int, receipt: str, visible_ms: int, moment_ms: int, uncount: int
+) -> bool:
+    """Change when a message in flight is visible again; ``uncount`` receives less. Tell whether it was in flight."""
+    found = connection.execute(
+        "UPDATE messages SET visible_ms = ?, received = MAX(received - ?, 0) "
+        "WHERE sequence = ? AND queue_id = ? AND receipt = ? AND receipt <> '' AND visible_ms > ?",
+        (visible_ms, uncount, sequence, queue_id, receipt, moment_ms),
+    )
+    return found.rowcount > 0
+
+
+def expire_messages(connection: Connection, queue_id: int, sent_before_ms: int) -> Sequence[int]:
+    """Remove what is too old; return the sizes."""
+    rows = connection.execute(
+        "DELETE FROM messages WHERE queue_id = ? AND sent_ms < ? RETURNING size", (queue_id, sent_before_ms)
+    )
+    return [int(row[0]) for row in rows.fetchall()]
+
+
+def count_messages(connection: Connection, queue_id: int, moment_ms: int) -> Counts:
+    row = connection.execute(
+        "SELECT COALESCE(SUM(visible_ms <= :now), 0), COALESCE(SUM(visible_ms > :now AND receipt <> ''), 0), "
+        "COALESCE(SUM(visible_ms > :now AND receipt = ''), 0) FROM messages WHERE queue_id = :queue",
+        {"now": moment_ms, "queue": queue_id},
+    ).fetchone()
+    return Counts(int(row[0]), int(row[1]), int(row[2]))
+
+
+def sizes_by_tenant(connection: Connection) -> dict[str, tuple[int, int]]:
+    """Return each tenant's number of messages and their bytes."""
+    rows = connection.execute(
+        "SELECT q.tenant_id, COUNT(*), SUM(m.size) FROM messages m JOIN queues q ON q.id = m.queue_id GROUP BY 1"
+    )
+    return {row[0]: (int(row[1]), int(row[2])) for row in rows}

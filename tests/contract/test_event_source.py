@@ -1,0 +1,298 @@
+"""What every ``EventSource`` holds to: Alcove's own queues, Redis Streams and RabbitMQ, the latter by real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import aiormq
+import pytest
+from redis.asyncio import Redis
+from tests.brokers import Broker, rabbitmq_server, redis_server
+from tests.crash.sources_driver import count
+
+from alcove.queues.message import Draft
+from alcove.queues.service import QueueService
+from alcove.sandbox.protocol import TenantId
+from alcove.sources.address import AddressRule
+from alcove.sources.queue import QueueSource
+from alcove.sources.rabbitmq import RabbitSource
+from alcove.sources.redis import RedisSource
+from alcove.sources.source import EventSource, Item, SourceUnavailable
+from alcove.sources.spec import SourceKind, SourceSpec
+
+TENANT = TenantId("000000000001")
+LOOPBACK = AddressRule((ip_network("127.0.0.0/8"),))
+NUMBERS = itertools.count()
+
+
+@dataclass
+class Bench:
+    """A source under test: how to put texts into it, read them from an event, make the source anew."""
+
+    put: Callable[..., Awaitable[None]]
+    make: Callable[[], EventSource]
+    texts: Callable[[Any], list[str]]
+    records: Callable[[Any], list[Any]]
+    identifier: str
+    spec: SourceSpec
+    # A failed item comes again by the source's own rules, this much later.
+    again_s: float = 0.0
+
+    async def fetch(self, source: EventSource, limit: int, *, wait_s: float = 10, window_s: float = 0) -> list[Item]:
+        async with asyncio.timeout(30):
+            return await source.fetch(limit, wait_s=wait_s, window_s=window_s)
+
+    async def fetch_all(self, source: EventSource, count: int) -> list[Item]:
+        found: list[Item] = []
+        while len(found) < count:
+            found += await self.fetch(source, count - len(found))
+        return found
+
+    def read(self, source: EventSource, items: Sequence[Item]) -> list[str]:
+        return self.texts(json.loads(source.event(items)))
+
+
+@pytest.fixture(scope="session")
+def redis_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def rabbit_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as broker:
+        yield broker
+
+
+async def queue_bench(folder: Path) -> AsyncIterator[Bench]:
+    queues = await QueueService.open(folder / "queues.db", "r")
+    queue = await queues.directory.create(TENANT, "q", {"VisibilityTimeout": "1"})
+
+    async def put(*texts: str) -> None:
+        await queues.send(queue, [Draft(text) for text in texts])
+
+    yield Bench(
+        put,
+        lambda: QueueSource(queues, TENANT, queue.arn),
+        lambda event: [record["body"] for record in event["Records"]],
+        lambda event: event["Records"],
+        "messageId",
+        SourceSpec(SourceKind.QUEUE, queue.arn),
+        again_s=1.0,
+    )
+    await queues.close()
+
+
+async def redis_bench(broker: Broker) -> AsyncIterator[Bench]:
+    client = Redis(host="127.0.0.1", port=broker.port, password=broker.password)
+    stream = f"stream-{next(NUMBERS)}"
+    spec = SourceSpec(
+        SourceKind.REDIS, stream, broker.endpoint, password=broker.password, start="TRIM_HORIZON", batch_size=100
+    )
+
+    async def put(*texts: str) -> None:
+        for text in texts:
+            await client.xadd(stream, {"text": text})
+
+    yield Bench(
+        put,
+        lambda: RedisSource(stream, spec, LOOPBACK),
+        lambda event: [record["fields"]["text"] for record in event["Records"]],
+        lambda event: event["Records"],
+        "id",
+        spec,
+    )
+    await client.aclose()
+
+
+async def rabbit_bench(broker: Broker) -> AsyncIterator[Bench]:
+    connection = aiormq.Connection(f"amqp://guest:guest@{broker.endpoint}/")
+    await connection.connect()
+    channel = await connection.channel()
+    queue = f"queue-{next(NUMBERS)}"
+    await channel.queue_declare(queue, durable=True)
+    spec = SourceSpec(SourceKind.RABBITMQ, queue, broker.endpoint, username="guest", password="guest", batch_size=100)
+
+    async def put(*texts: str) -> None:
+        for text in texts:
+            await channel.basic_publish(text.encode(), routing_key=queue)
+
+    def records(event: Any) -> list[Any]:
+        return list(event["rmqMessagesByQueue"][f"{queue}::/"])
+
+    yield Bench(
+        put,
+        lambda: RabbitSource(spec, LOOPBACK),
+        lambda event: [base64.b64decode(record["data"]).decode() for record in records(event)],
+        records,
+        "itemIdentifier",
+        spec,
+    )
+    await connection.close()
+
+
+@pytest.fixture(params=["queue", "redis", "rabbitmq"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    if request.param == "queue":
+        made = queue_bench(tmp_path)
+    elif request.param == "redis":
+        made = redis_bench(request.getfixturevalue("redis_broker"))
+    else:
+        made = rabbit_bench(request.getfixturevalue("rabbit_broker"))
+    async for found in made:
+        yield found
+
+
+@pytest.fixture
+async def source(bench: Bench) -> AsyncIterator[EventSource]:
+    source = bench.make()
+    await source.open()
+    yield source
+    await source.close()
+
+
+async def test_what_is_put_is_fetched_in_order(bench: Bench, source: EventSource) -> None:
+    texts = [f"text {number}" for number in range(20)]
+    await bench.put(*texts)
+    items = await bench.fetch_all(source, 20)
+    assert bench.read(source, items) == texts
+    assert len({item.id for item in items}) == 20
+    assert {item.attempts for item in items} == {0}
+
+
+async def test_items_are_named_in_the_event(bench: Bench, source: EventSource) -> None:
+    await bench.put("a", "b")
+    items = await bench.fetch_all(source, 2)
+    records = bench.records(json.loads(source.event(items)))
+    assert [record[bench.identifier] for record in records] == [item.id for item in items]
+
+
+async def test_what_is_done_never_comes_again(bench: Bench, source: EventSource) -> None:
+    await bench.put("a", "b", "c")
+    items = await bench.fetch_all(source, 3)
+    await source.done(items[:2])
+    await source.done([])
+    await source.close()
+    again = bench.make()
+    await again.open()
+    left = await bench.fetch_all(again, 1)
+    assert bench.read(again, left) == ["c"]
+    await again.done(left)
+    assert await bench.fetch(again, 10, wait_s=bench.again_s + 0.3) == []
+    await again.close()
+
+
+async def test_nothing_is_there_and_the_wait_ends(bench: Bench, source: EventSource) -> None:
+    assert await bench.fetch(source, 10, wait_s=0.1) == []
+
+
+async def test_who_waits_is_told(bench: Bench, source: EventSource) -> None:
+    fetch = asyncio.create_task(bench.fetch(source, 10, wait_s=20))
+    await asyncio.sleep(0.1)
+    await bench.put("now")
+    assert bench.read(source, await fetch) == ["now"]
+
+
+async def test_the_window_gathers_more(bench: Bench, source: EventSource) -> None:
+    await bench.put("first")
+    fetch = asyncio.create_task(bench.fetch(source, 3, wait_s=20, window_s=20))
+    await asyncio.sleep(0.2)
+    await bench.put("second", "third")
+    assert bench.read(source, await fetch) == ["first", "second", "third"]
+
+
+async def test_no_more_than_the_limit_is_fetched(bench: Bench, source: EventSource) -> None:
+    await bench.put(*"abcde")
+    first = await bench.fetch_all(source, 2)
+    second = await bench.fetch_all(source, 3)
+    assert bench.read(source, [*first, *second]) == list("abcde")
+
+
+async def test_a_failure_comes_again_and_counts(bench: Bench, source: EventSource) -> None:
+    await bench.put("a", "b")
+    first, second = await bench.fetch_all(source, 2)
+    await source.done([first])
+    await source.again([second], 0, counted=True)
+    (once,) = await bench.fetch(source, 10)
+    assert bench.read(source, [once]) == ["b"]
+    assert once.attempts == 1
+    await source.again([once], 0, counted=True)
+    (twice,) = await bench.fetch(source, 10)
+    assert twice.attempts == 2
+    await source.done([twice])
+    assert await bench.fetch(source, 10, wait_s=bench.again_s + 0.2) == []
+
+
+async def test_what_was_not_tried_comes_again_uncounted(bench: Bench, source: EventSource) -> None:
+    await bench.put("a")
+    items = await bench.fetch_all(source, 1)
+    await source.again(items, 0.2, counted=False)
+    assert await bench.fetch(source, 10, wait_s=0.05) == []
+    (item,) = await bench.fetch(source, 10)
+    assert item.attempts == 0
+
+
+async def test_what_is_not_acknowledged_comes_again_in_the_next_life(bench: Bench, source: EventSource) -> None:
+    await bench.put("a", "b", "c")
+    items = await bench.fetch_all(source, 3)
+    await source.done([items[1]])
+    await source.close()
+    again = bench.make()
+    await again.open()
+    assert bench.read(again, await bench.fetch_all(again, 2)) == ["a", "c"]
+    await again.close()
+
+
+async def test_text_of_any_kind_arrives(bench: Bench, source: EventSource) -> None:
+    texts = ["Grüße 🦆", '{"json": [1]}', "x" * 200_000, " "]
+    await bench.put(*texts)
+    assert bench.read(source, await bench.fetch_all(source, len(texts))) == texts
+
+
+async def test_a_closed_source_says_so(bench: Bench, source: EventSource) -> None:
+    await source.close()
+    if not isinstance(source, QueueSource):
+        with pytest.raises(SourceUnavailable):
+            await bench.fetch(source, 1, wait_s=0.1)
+    await source.close()
+    await source.open()
+    await bench.put("a")
+    assert bench.read(source, await bench.fetch_all(source, 1)) == ["a"]
+
+
+async def test_a_deleted_mapping_leaves_nothing(bench: Bench, source: EventSource) -> None:
+    await source.close()
+    await source.forget()
+    await source.open()
+    await bench.put("a")
+    assert bench.read(source, await bench.fetch_all(source, 1)) == ["a"]
+
+
+@pytest.mark.parametrize("step", ["called", "answered"])
+async def test_no_kill_of_the_poller_loses_an_item(bench: Bench, tmp_path: Path, step: str) -> None:
+    items, seen = 40, tmp_path / "seen"
+    opening = bench.make()
+    await opening.open()
+    await opening.close()
+    await bench.put(*(f"text {number}" for number in range(items)))
+    chance = random.Random(3)
+    spec = replace(bench.spec, batch_size=3, concurrency=2).to_json()
+    ends = []
+    for life in range(5):
+        dies = [step, str(chance.randint(2, 4))] if life < 4 else ["never", "1"]
+        argv = [sys.executable, "-m", "tests.crash.sources_driver", spec, str(tmp_path), str(seen), *dies, str(items)]
+        process = await asyncio.create_subprocess_exec(*argv)
+        ends.append(await asyncio.wait_for(process.wait(), 60))
+    assert ends == [-signal.SIGKILL] * 4 + [0]
+    assert count(str(seen)) == items

@@ -23,10 +23,12 @@ from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.scheduler import Bounds
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
+from alcove.removal import TenantRemoval
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
 from alcove.store.database import Database
 from alcove.tenants.directory import TenantDirectory
+from alcove.tenants.quotas import Quotas
 from alcove.triggers.runs import TimerRuns
 from alcove.triggers.timers import TimerService
 
@@ -48,9 +50,11 @@ class Services:
     delivery: Delivery
     runs: TimerRuns
     timers: TimerService
+    removal: TenantRemoval
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
+        await self.removal.resume()
         stack.push_async_callback(self.dispatcher.close)
         self.dispatcher.start()
         stack.push_async_callback(self.concurrency.close)
@@ -73,7 +77,7 @@ async def open_services(
     state = settings.state
     database = await Database.open(state / "alcove.db")
     stack.push_async_callback(database.close)
-    tenants = await TenantDirectory.open(database)
+    tenants = await TenantDirectory.open(database, _default_quotas(settings))
     code = CodeStore(state / "images" / "code")
     stack.callback(code.close)
     logs = LogStore(state / "logs")
@@ -82,19 +86,23 @@ async def open_services(
         logs,
         pool_sizes=pool_sizes or {},
         bounds=_bounds(settings),
-        limit_of=lambda tenant: settings.concurrency,
+        limit_of=lambda tenant: tenants.quotas(tenant).concurrency,
         memory_reserve_mib=settings.memory_reserve_mib,
     )
-    functions = FunctionService(database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)))
+    functions = FunctionService(
+        database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)), quotas=tenants.quotas
+    )
+    functions.on_deleted = logs.remove
     provisioner = Provisioner(database, functions, dispatcher.admission, dispatcher.scheduler)
     concurrency = ConcurrencyService(
         database, functions, dispatcher.admission, provisioner, minimum=settings.unreserved_concurrency
     )
-    events = await EventQueue.open(state / "events.db")
+    events = await EventQueue.open(state / "events.db", lambda tenant: tenants.quotas(tenant).events)
     stack.push_async_callback(events.close)
     delivery = Delivery(events, functions, dispatcher)
     runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
-    timers = TimerService(database, functions, runs)
+    timers = TimerService(database, functions, runs, limit=lambda tenant: tenants.quotas(tenant).timers)
+    removal = TenantRemoval(tenants, (timers.delete_every, functions.delete_every, events.delete_every))
     return Services(
         database=database,
         tenants=tenants,
@@ -109,6 +117,7 @@ async def open_services(
         delivery=delivery,
         runs=runs,
         timers=timers,
+        removal=removal,
     )
 
 
@@ -120,4 +129,14 @@ def _bounds(settings: Settings) -> Bounds:
         queue_length=settings.queue_length,
         idle_timeout_s=settings.idle_timeout_s,
         prewarm=settings.prewarm,
+    )
+
+
+def _default_quotas(settings: Settings) -> Quotas:
+    return Quotas(
+        functions=settings.tenant_functions,
+        code_bytes=settings.tenant_code_mib << 20,
+        concurrency=settings.concurrency,
+        timers=settings.tenant_timers,
+        events=settings.tenant_events,
     )

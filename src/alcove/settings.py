@@ -119,6 +119,19 @@ class Settings:
         low=0,
         high=100,
     )
+    tenant_functions: int = _row(
+        50_000,
+        "Functions that one tenant may have. This and the next ones are defaults: 'alcove tenant quota' sets others.",
+        low=0,
+        high=10_000_000,
+    )
+    tenant_code_mib: int = _row(
+        76_800, "MiB of code, all versions together, that one tenant may have.", low=0, high=1 << 30
+    )
+    tenant_timers: int = _row(10_000, "Timers that one tenant may have.", low=0, high=1_000_000)
+    tenant_events: int = _row(
+        100_000, "Asynchronous calls of one tenant that may wait; more are answered 429.", low=0, high=100_000_000
+    )
     memory_reserve_mib: int = _row(512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20)
     snapshot_memory_mib: int = _row(
         4096,

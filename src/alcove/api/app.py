@@ -24,6 +24,7 @@ from alcove.api import (
     bce_aliases,
     bce_concurrency,
     native,
+    tenants,
     timers,
 )
 from alcove.api.context import Call, Faces, Host, OpenCall
@@ -50,6 +51,7 @@ FACES = (
     bce_concurrency,
     native,
     timers,
+    tenants,
 )
 
 
@@ -62,8 +64,8 @@ class App:
         self._url_key = secrets.token_bytes(32)
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
-        routes = [route for face in FACES for route in face.ROUTES]
-        self._router = Router([*routes, download])
+        self.routes = (*(route for face in FACES for route in face.ROUTES), download)
+        self._router = Router(self.routes)
 
     def body_limit(self, method: str, path: str) -> int:
         found = self._router.match(method, path)

@@ -203,9 +203,10 @@ async def invoke(call: Call, name: str) -> Response:
 
 async def account_settings(call: Call) -> Response:
     count, size = await call.faces.service.usage(call.tenant)
+    quotas = call.faces.services.tenants.quotas(call.tenant)
     document = {
         "AccountLimit": {
-            "TotalCodeSize": 80530636800,
+            "TotalCodeSize": quotas.code_bytes,
             "CodeSizeUnzipped": 262144000,
             "CodeSizeZipped": 52428800,
             "ConcurrentExecutions": call.faces.dispatcher.admission.limit_of(call.tenant),

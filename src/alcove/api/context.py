@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from alcove.api.dialect import MalformedDocument, PayloadTooLarge
-from alcove.errors import InvalidRequest
+from alcove.errors import AccessDenied, InvalidRequest
 from alcove.events.policy import EVENT_LIMIT
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
@@ -113,6 +113,12 @@ class Call:
             trace_id=trace_id,
             client_context=client_context,
         )
+
+
+def require_operator(call: Call) -> None:
+    """Raises ``AccessDenied`` for a tenant."""
+    if not call.operator:
+        raise AccessDenied("only the operator may do this", code="operator", hint="use the UNIX socket")
 
 
 def answer(document: Any, status: int = 200, request_id: str = "", header: str = "x-amzn-RequestId") -> Response:

@@ -17,12 +17,15 @@ from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
+from alcove.functions.observed import ObservedDispatcher
 from alcove.functions.permissions import PermissionService
 from alcove.functions.provisioning import Provisioner
 from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.scheduler import Bounds
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
+from alcove.metering.bill import Tariff
+from alcove.metering.meter import Meter
 from alcove.removal import TenantRemoval
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
@@ -51,6 +54,8 @@ class Services:
     runs: TimerRuns
     timers: TimerService
     removal: TenantRemoval
+    meter: Meter
+    tariff: Tariff
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
@@ -59,6 +64,7 @@ class Services:
         self.dispatcher.start()
         stack.push_async_callback(self.concurrency.close)
         await self.concurrency.start()
+        self.meter.start()
         stack.push_async_callback(self.delivery.close)
         self.delivery.start()
         stack.push_async_callback(self.runs.close)
@@ -81,7 +87,7 @@ async def open_services(
     code = CodeStore(state / "images" / "code")
     stack.callback(code.close)
     logs = LogStore(state / "logs")
-    dispatcher = Dispatcher(
+    dispatcher = ObservedDispatcher(
         tiers,
         logs,
         pool_sizes=pool_sizes or {},
@@ -89,6 +95,9 @@ async def open_services(
         limit_of=lambda tenant: tenants.quotas(tenant).concurrency,
         memory_reserve_mib=settings.memory_reserve_mib,
     )
+    meter = await Meter.open(state)
+    stack.push_async_callback(meter.close)
+    dispatcher.observers = (meter,)
     functions = FunctionService(
         database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)), quotas=tenants.quotas
     )
@@ -118,6 +127,8 @@ async def open_services(
         runs=runs,
         timers=timers,
         removal=removal,
+        meter=meter,
+        tariff=_tariff(settings),
     )
 
 
@@ -140,3 +151,7 @@ def _default_quotas(settings: Settings) -> Quotas:
         timers=settings.tenant_timers,
         events=settings.tenant_events,
     )
+
+
+def _tariff(settings: Settings) -> Tariff:
+    return Tariff(settings.free_calls, settings.free_gb_s, settings.price_of_a_million_calls, settings.price_of_a_gb_s)

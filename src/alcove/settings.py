@@ -132,6 +132,17 @@ class Settings:
     tenant_events: int = _row(
         100_000, "Asynchronous calls of one tenant that may wait; more are answered 429.", low=0, high=100_000_000
     )
+    free_calls: int = _row(
+        1_000_000, "Calls that are free for each tenant in a month ('alcove usage').", low=0, high=10**15
+    )
+    free_gb_s: int = _row(400_000, "GB-seconds that are free for each tenant in a month.", low=0, high=10**12)
+    price_of_a_million_calls: float = _row(
+        0.0,
+        "Price of a million calls beyond the free ones, for 'alcove usage'; with both prices 0 it shows no cost.",
+        low=0,
+        high=1e9,
+    )
+    price_of_a_gb_s: float = _row(0.0, "Price of a GB-second beyond the free ones.", low=0, high=1e9)
     memory_reserve_mib: int = _row(512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20)
     snapshot_memory_mib: int = _row(
         4096,

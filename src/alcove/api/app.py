@@ -26,6 +26,7 @@ from alcove.api import (
     native,
     tenants,
     timers,
+    usage,
 )
 from alcove.api.context import Call, Faces, Host, OpenCall
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
@@ -52,6 +53,7 @@ FACES = (
     native,
     timers,
     tenants,
+    usage,
 )
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId, Workload
+from alcove.wire.trace import TraceContext
 
 LATEST = "$LATEST"
 # A tag of the function, "true" or "false": whether every request gets a new sandbox.
@@ -133,6 +134,7 @@ class InvokeResult:
     log_tail: bytes
     executed_version: str
     sandbox_id: str
+    trace: TraceContext | None = None
 
 
 class FunctionResolver(Protocol):

@@ -6,6 +6,7 @@ one left. The daemon and the tests compose the same way.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -17,7 +18,7 @@ from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
-from alcove.functions.observed import ObservedDispatcher
+from alcove.functions.observed import ObservedDispatcher, Observer
 from alcove.functions.permissions import PermissionService
 from alcove.functions.provisioning import Provisioner
 from alcove.functions.records import Settings as ServiceSettings
@@ -30,6 +31,8 @@ from alcove.removal import TenantRemoval
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
 from alcove.store.database import Database
+from alcove.telemetry import gauges
+from alcove.telemetry.metrics import Metrics
 from alcove.tenants.directory import TenantDirectory
 from alcove.tenants.quotas import Quotas
 from alcove.triggers.runs import TimerRuns
@@ -56,6 +59,7 @@ class Services:
     removal: TenantRemoval
     meter: Meter
     tariff: Tariff
+    metrics: Metrics
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
@@ -97,7 +101,9 @@ async def open_services(
     )
     meter = await Meter.open(state)
     stack.push_async_callback(meter.close)
-    dispatcher.observers = (meter,)
+    metrics = Metrics()
+    dispatcher.observers = (meter, metrics, *_tracers(stack, settings))
+    dispatcher.sample = settings.otlp_sample if settings.otlp_endpoint else 0.0
     functions = FunctionService(
         database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)), quotas=tenants.quotas
     )
@@ -109,7 +115,21 @@ async def open_services(
     events = await EventQueue.open(state / "events.db", lambda tenant: tenants.quotas(tenant).events)
     stack.push_async_callback(events.close)
     delivery = Delivery(events, functions, dispatcher)
-    runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
+    runs = TimerRuns(
+        database,
+        events,
+        region=region,
+        window_ms=int(settings.timer_window_s * 1000),
+        observe=lambda timer, instant_ms: metrics.timer_handed_in(instant_ms),
+    )
+    metrics.sources = (
+        gauges.pools(dispatcher),
+        gauges.sandboxes(dispatcher),
+        gauges.waiting(dispatcher),
+        gauges.events(events),
+        gauges.timers(runs),
+        gauges.metering(meter),
+    )
     timers = TimerService(database, functions, runs, limit=lambda tenant: tenants.quotas(tenant).timers)
     removal = TenantRemoval(tenants, (timers.delete_every, functions.delete_every, events.delete_every))
     return Services(
@@ -129,6 +149,7 @@ async def open_services(
         removal=removal,
         meter=meter,
         tariff=_tariff(settings),
+        metrics=metrics,
     )
 
 
@@ -151,6 +172,18 @@ def _default_quotas(settings: Settings) -> Quotas:
         timers=settings.tenant_timers,
         events=settings.tenant_events,
     )
+
+
+def _tracers(stack: AsyncExitStack, settings: Settings) -> list[Observer]:
+    """OpenTelemetry is imported where it is asked for: that takes time and memory."""
+    if not settings.otlp_endpoint:
+        return []
+    from alcove.telemetry.tracing import Tracer
+
+    tracer = Tracer(settings.otlp_endpoint)
+    stack.push_async_callback(asyncio.to_thread, tracer.close)
+    tracer.start()
+    return [tracer]
 
 
 def _tariff(settings: Settings) -> Tariff:

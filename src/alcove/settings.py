@@ -174,6 +174,19 @@ class Settings:
         "auto tries hardware virtualisation by booting something; kvm and tcg (emulation) insist.",
         choices=("auto", "kvm", "tcg"),
     )
+    metrics_listen: Address | None = _row(
+        None,
+        "HOST:PORT of GET /metrics for Prometheus over TCP, unsigned; by default it is on the UNIX socket only.",
+    )
+    otlp_endpoint: str = _row(
+        "", "URL of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318; none: no traces go out."
+    )
+    otlp_sample: float = _row(
+        1.0,
+        "Share of the traces that begin here which are exported; others are as their caller decided.",
+        low=0,
+        high=1,
+    )
     log_level: str = _row(
         "info",
         "How much the server logs on stderr.",
@@ -223,6 +236,8 @@ class Setting:
         """Return the value as text, such as ``parse`` takes."""
         if self.row.secret:
             return "(secret)"
+        if value is None:
+            return ""
         return ",".join(map(str, value)) if type(value) is tuple else str(value)
 
     def _check(self, value: Any) -> None:
@@ -330,6 +345,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 _PARSERS: dict[Any, Callable[[Any], Any]] = {
     Path: _path,
     Address: _address,
+    Address | None: lambda value: None if value in ("", None) else _address(value),
     int: _whole,
     float: _number,
     str: _text,

@@ -23,6 +23,7 @@ from alcove.api import (
     bce,
     bce_aliases,
     bce_concurrency,
+    metrics,
     native,
     tenants,
     timers,
@@ -54,6 +55,7 @@ FACES = (
     timers,
     tenants,
     usage,
+    metrics,
 )
 
 

@@ -5,6 +5,7 @@ Observers are told before the answer leaves, on the way of every call: they must
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,15 +40,15 @@ class Observer(Protocol):
 
 
 class ObservedDispatcher(Dispatcher):
-    """``observers`` are told in their order; ``sample`` says whether traces that begin here are recorded."""
+    """``observers`` are told in their order; ``sample`` is the share of traces that begin here to be recorded."""
 
     observers: Sequence[Observer] = ()
-    sample: bool = False
+    sample: float = 0.0
 
     async def invoke(
         self, function: FunctionVersion, event: bytes, *, trace_id: str = "", **options: Any
     ) -> InvokeResult:
-        trace = continue_trace(trace_id, sample=self.sample)
+        trace = continue_trace(trace_id, sample=random.random() < self.sample)
         began_ns, clock = time.time_ns(), time.perf_counter()
         try:
             result = await super().invoke(function, event, trace_id=trace.xray, **options)

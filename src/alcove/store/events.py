@@ -111,5 +111,11 @@ def delete_events(connection: Connection, tenant_id: str) -> int:
     return connection.execute("DELETE FROM events WHERE tenant_id = ?", (tenant_id,)).rowcount
 
 
+def oldest_event_ms(connection: Connection) -> int | None:
+    """Return when the oldest event was accepted, None where there is none."""
+    row = connection.execute("SELECT accepted_ms FROM events ORDER BY sequence LIMIT 1").fetchone()
+    return None if row is None else int(row[0])
+
+
 def waiting_by_tenant(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute("SELECT tenant_id, COUNT(*) FROM events GROUP BY tenant_id")}

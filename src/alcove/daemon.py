@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from alcove.api.app import App
+from alcove.api.metrics import MetricsApp
 from alcove.functions.model import LATEST, FunctionVersion
 from alcove.gateway.http import Server
 from alcove.host.files import private_folder
@@ -100,6 +101,11 @@ class Daemon:
         port = await server.listen_tcp(settings.listen.host, settings.listen.port)
         self.address = Address(settings.listen.host, port)
         log.info("serving on http://%s", self.address)
+        if settings.metrics_listen is not None:
+            monitor = Server(MetricsApp(services.metrics).handle)
+            stack.push_async_callback(monitor.close)
+            await monitor.listen_tcp(settings.metrics_listen.host, settings.metrics_listen.port)
+            log.info("metrics on http://%s/metrics", settings.metrics_listen)
 
     async def _recover(self, tiers: dict[Isolation, Tier], services: Services, network: Network) -> None:
         """Adopt what an earlier daemon left running, reap the rest."""

@@ -9,6 +9,7 @@ AlcoveError
 │   ├── NotFound          the thing named does not exist (or is not the caller's)
 │   ├── Conflict          it exists already, or is in use
 │   ├── TooLarge          a body, package or result over its limit
+│   ├── QuotaExceeded     the tenant has all of something that it may have
 │   └── AccessDenied      the signature, key or date is not accepted
 ├── HostError             this machine lacks something; the hint says what mends it
 └── SandboxError          a sandbox failed
@@ -73,8 +74,18 @@ class TooLarge(RequestError):
     pass
 
 
+class QuotaExceeded(RequestError):
+    """``code`` is the quota's name, by which the dialects tell apart cases."""
+
+    def __init__(self, message: str, *, code: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
 class AccessDenied(RequestError):
-    """``code`` tells the dialects apart cases: ``signature``, ``expired``, ``unknown_key``, ``missing``."""
+    """``code`` tells the dialects apart cases: ``signature``, ``expired``, ``unknown_key``, ``missing``, ``malformed``,
+    ``operator``.
+    """
 
     def __init__(self, message: str, *, code: str = "signature", hint: str = "") -> None:
         super().__init__(message, hint=hint)

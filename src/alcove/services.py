@@ -6,6 +6,7 @@ one left. The daemon and the tests compose the same way.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -19,14 +20,18 @@ from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.logs import LogStore
+from alcove.functions.observed import ObservedDispatcher, Observer
 from alcove.functions.permissions import PermissionService
 from alcove.functions.provisioning import Provisioner
 from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.scheduler import Bounds
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
+from alcove.metering.bill import Tariff
+from alcove.metering.meter import Meter
 from alcove.queues.destination import QueueSink
 from alcove.queues.service import QueueService
+from alcove.removal import TenantRemoval
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.settings import Settings
 from alcove.sources.address import AddressRule
@@ -34,7 +39,10 @@ from alcove.sources.kinds import source_maker
 from alcove.sources.mappings import MappingService
 from alcove.sources.poller import Parts
 from alcove.store.database import Database
+from alcove.telemetry import gauges
+from alcove.telemetry.metrics import Metrics
 from alcove.tenants.directory import TenantDirectory
+from alcove.tenants.quotas import Quotas
 from alcove.triggers import cron_source, http_source
 from alcove.triggers.cron_source import CronSource
 from alcove.triggers.http_source import HttpSource
@@ -73,14 +81,20 @@ class Services:
     relations: RelationService
     http_relations: HttpSource
     stream_limit: int  # bytes of one streamed answer
+    removal: TenantRemoval
+    meter: Meter
+    tariff: Tariff
+    metrics: Metrics
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
+        await self.removal.resume()
         stack.push_async_callback(self.dispatcher.close)
         self.dispatcher.start()
         stack.push_async_callback(self.concurrency.close)
         await self.concurrency.start()
         self.queues.start()
+        self.meter.start()
         stack.push_async_callback(self.delivery.close)
         self.delivery.start()
         stack.push_async_callback(self.mappings.close)
@@ -102,24 +116,32 @@ async def open_services(
     state = settings.state
     database = await Database.open(state / "alcove.db")
     stack.push_async_callback(database.close)
-    tenants = await TenantDirectory.open(database)
+    tenants = await TenantDirectory.open(database, _default_quotas(settings))
     code = CodeStore(state / "images" / "code")
     stack.callback(code.close)
     logs = LogStore(state / "logs")
-    dispatcher = Dispatcher(
+    dispatcher = ObservedDispatcher(
         tiers,
         logs,
         pool_sizes=pool_sizes or {},
         bounds=_bounds(settings),
-        limit_of=lambda tenant: settings.concurrency,
+        limit_of=lambda tenant: tenants.quotas(tenant).concurrency,
         memory_reserve_mib=settings.memory_reserve_mib,
     )
-    functions = FunctionService(database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)))
+    meter = await Meter.open(state)
+    stack.push_async_callback(meter.close)
+    metrics = Metrics()
+    dispatcher.observers = (meter, metrics, *_tracers(stack, settings))
+    dispatcher.sample = settings.otlp_sample if settings.otlp_endpoint else 0.0
+    functions = FunctionService(
+        database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)), quotas=tenants.quotas
+    )
+    functions.on_deleted = logs.remove
     provisioner = Provisioner(database, functions, dispatcher.admission, dispatcher.scheduler)
     concurrency = ConcurrencyService(
         database, functions, dispatcher.admission, provisioner, minimum=settings.unreserved_concurrency
     )
-    events = await EventQueue.open(state / "events.db")
+    events = await EventQueue.open(state / "events.db", lambda tenant: tenants.quotas(tenant).events)
     stack.push_async_callback(events.close)
     queues = await QueueService.open(state / "queues.db", region)
     stack.push_async_callback(queues.close)
@@ -129,8 +151,22 @@ async def open_services(
     rule = AddressRule(settings.source_networks, (settings.network_subnet,))
     parts = Parts(functions, dispatcher, events)
     mappings = MappingService(database, parts, queues, destinations, source_maker(queues, rule))
-    runs = TimerRuns(database, events, region=region, window_ms=int(settings.timer_window_s * 1000))
-    timers = TimerService(database, functions, runs)
+    runs = TimerRuns(
+        database,
+        events,
+        region=region,
+        window_ms=int(settings.timer_window_s * 1000),
+        observe=lambda timer, instant_ms: metrics.timer_handed_in(instant_ms),
+    )
+    metrics.sources = (
+        gauges.pools(dispatcher),
+        gauges.sandboxes(dispatcher),
+        gauges.waiting(dispatcher),
+        gauges.events(events),
+        gauges.timers(runs),
+        gauges.metering(meter),
+    )
+    timers = TimerService(database, functions, runs, limit=lambda tenant: tenants.quotas(tenant).timers)
     urls = UrlService(database, functions)
     routes = await RouteService.open(database, functions, settings.route_domains)
     http_relations = HttpSource()
@@ -145,6 +181,18 @@ async def open_services(
             "duedge": WebhookSource(),
             "cdn": CdnSource(),
         },
+    )
+    removal = TenantRemoval(
+        tenants,
+        (
+            mappings.delete_every,
+            relations.delete_every,
+            timers.delete_every,
+            routes.release_every,
+            functions.delete_every,
+            events.delete_every,
+            queues.delete_every,
+        ),
     )
     return Services(
         database=database,
@@ -169,6 +217,10 @@ async def open_services(
         relations=relations,
         http_relations=http_relations,
         stream_limit=settings.stream_limit_mib << 20,
+        removal=removal,
+        meter=meter,
+        tariff=_tariff(settings),
+        metrics=metrics,
     )
 
 
@@ -181,3 +233,29 @@ def _bounds(settings: Settings) -> Bounds:
         idle_timeout_s=settings.idle_timeout_s,
         prewarm=settings.prewarm,
     )
+
+
+def _default_quotas(settings: Settings) -> Quotas:
+    return Quotas(
+        functions=settings.tenant_functions,
+        code_bytes=settings.tenant_code_mib << 20,
+        concurrency=settings.concurrency,
+        timers=settings.tenant_timers,
+        events=settings.tenant_events,
+    )
+
+
+def _tracers(stack: AsyncExitStack, settings: Settings) -> list[Observer]:
+    """OpenTelemetry is imported where it is asked for: that takes time and memory."""
+    if not settings.otlp_endpoint:
+        return []
+    from alcove.telemetry.tracing import Tracer
+
+    tracer = Tracer(settings.otlp_endpoint)
+    stack.push_async_callback(asyncio.to_thread, tracer.close)
+    tracer.start()
+    return [tracer]
+
+
+def _tariff(settings: Settings) -> Tariff:
+    return Tariff(settings.free_calls, settings.free_gb_s, settings.price_of_a_million_calls, settings.price_of_a_gb_s)

@@ -119,6 +119,30 @@ class Settings:
         low=0,
         high=100,
     )
+    tenant_functions: int = _row(
+        50_000,
+        "Functions that one tenant may have. This and the next ones are defaults: 'alcove tenant quota' sets others.",
+        low=0,
+        high=10_000_000,
+    )
+    tenant_code_mib: int = _row(
+        76_800, "MiB of code, all versions together, that one tenant may have.", low=0, high=1 << 30
+    )
+    tenant_timers: int = _row(10_000, "Timers that one tenant may have.", low=0, high=1_000_000)
+    tenant_events: int = _row(
+        100_000, "Asynchronous calls of one tenant that may wait; more are answered 429.", low=0, high=100_000_000
+    )
+    free_calls: int = _row(
+        1_000_000, "Calls that are free for each tenant in a month ('alcove usage').", low=0, high=10**15
+    )
+    free_gb_s: int = _row(400_000, "GB-seconds that are free for each tenant in a month.", low=0, high=10**12)
+    price_of_a_million_calls: float = _row(
+        0.0,
+        "Price of a million calls beyond the free ones, for 'alcove usage'; with both prices 0 it shows no cost.",
+        low=0,
+        high=1e9,
+    )
+    price_of_a_gb_s: float = _row(0.0, "Price of a GB-second beyond the free ones.", low=0, high=1e9)
     memory_reserve_mib: int = _row(512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20)
     snapshot_memory_mib: int = _row(
         4096,
@@ -161,6 +185,19 @@ class Settings:
         "auto",
         "auto tries hardware virtualisation by booting something; kvm and tcg (emulation) insist.",
         choices=("auto", "kvm", "tcg"),
+    )
+    metrics_listen: Address | None = _row(
+        None,
+        "HOST:PORT of GET /metrics for Prometheus over TCP, unsigned; by default it is on the UNIX socket only.",
+    )
+    otlp_endpoint: str = _row(
+        "", "URL of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318; none: no traces go out."
+    )
+    otlp_sample: float = _row(
+        1.0,
+        "Share of the traces that begin here which are exported; others are as their caller decided.",
+        low=0,
+        high=1,
     )
     log_level: str = _row(
         "info",
@@ -211,6 +248,8 @@ class Setting:
         """Return the value as text, such as ``parse`` takes."""
         if self.row.secret:
             return "(secret)"
+        if value is None:
+            return ""
         return ",".join(map(str, value)) if type(value) is tuple else str(value)
 
     def _check(self, value: Any) -> None:
@@ -318,6 +357,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 _PARSERS: dict[Any, Callable[[Any], Any]] = {
     Path: _path,
     Address: _address,
+    Address | None: lambda value: None if value in ("", None) else _address(value),
     int: _whole,
     float: _number,
     str: _text,

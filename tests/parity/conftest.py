@@ -29,6 +29,7 @@ from botocore.config import Config
 from tests.fakes import FakeTier
 
 from alcove.api.app import App
+from alcove.api.router import Route
 from alcove.gateway.http import Server
 from alcove.sandbox.protocol import Isolation
 from alcove.services import open_services
@@ -59,6 +60,7 @@ class Platform:
     tenant: str
     other_access_key: str
     other_secret: str
+    routes: tuple[Route, ...] = ()
 
     @property
     def url(self) -> str:
@@ -109,6 +111,7 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
             theirs.secret,
         )
         app = App(platform, services)
+        platform.routes = app.routes
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close, 2.0)
         await server.listen_unix(platform.socket)

@@ -191,15 +191,16 @@ async def test_ids_are_forgotten_in_the_end(
     assert known == 0
 
 
-async def test_bounds_are_kept(queue: EventQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bounds_are_kept(tmp_path: Path) -> None:
+    queue = await EventQueue.open(tmp_path / "bounded.db", lambda tenant: 2)
     with pytest.raises(TooLarge):
         await queue.submit(TENANT, "f", bytes(EVENT_LIMIT + 1))
-    monkeypatch.setattr(module, "TENANT_LIMIT", 2)
     for _ in range(2):
         await queue.submit(TENANT, "f", b"1")
     with pytest.raises(ThrottledError):
         await queue.submit(TENANT, "f", b"1")
     await queue.submit(TenantId("other"), "f", b"1")
+    await queue.close()
 
 
 async def test_what_is_being_delivered_at_the_end_stays(tmp_path: Path, functions: Functions) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sinks import FakeSink
 
-from alcove.errors import Conflict, InvalidRequest, NotFound, ThrottledError, TooLarge
+from alcove.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, ThrottledError, TooLarge
 from alcove.sandbox.protocol import TenantId
 from alcove.store.database import Database
 from alcove.store.timers import TimerRow
@@ -49,7 +49,7 @@ class Bench:
     def _make(self) -> None:
         clock: Callable[[], int] = lambda: self.now  # noqa: E731
         self.runs = TimerRuns(self.database, self.sink, region="eu-central-1", window_ms=self.window_ms, clock_ms=clock)
-        self.service = TimerService(self.database, Functions(), self.runs, clock_ms=clock, limit=3)
+        self.service = TimerService(self.database, Functions(), self.runs, clock_ms=clock, limit=lambda tenant: 3)
 
     async def restart(self) -> None:
         await self.runs.close()
@@ -239,7 +239,7 @@ async def test_control_plane(bench: Bench) -> None:
     service, tenant = bench.service, bench.tenant
     for number in range(3):
         await service.create(tenant, f"t{number}", SPEC)
-    with pytest.raises(Conflict, match="at most 3"):
+    with pytest.raises(QuotaExceeded, match="may have 3"):
         await service.create(tenant, "t3", SPEC)
     await service.delete(tenant, "t1")
     with pytest.raises(Conflict, match="exists"):

@@ -25,14 +25,17 @@ from alcove.api import (
     bce_concurrency,
     event_invoke,
     mappings,
+    metrics,
     native,
     openapi,
     relations,
     routes,
     sqs,
     streaming,
+    tenants,
     timers,
     urls,
+    usage,
     webhooks,
 )
 from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall, answer
@@ -77,6 +80,9 @@ FACES = (
     timers,
     routes,
     sqs,
+    tenants,
+    usage,
+    metrics,
 )
 ROUTES: tuple[Route, ...] = (
     *(route for face in FACES for route in face.ROUTES),
@@ -94,7 +100,8 @@ class App:
         self._faces = Faces(host, services, self._code_url)
         download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
         self._web = Web(services, self._signed_by)
-        self._router = Router([*ROUTES, download])
+        self.routes = (*ROUTES, download)
+        self._router = Router(self.routes)
 
     def body_limit(self, head: Request) -> int:
         if self._web.place(head) is not None:

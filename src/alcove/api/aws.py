@@ -7,7 +7,16 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from alcove.api.body import beside, change, field, number, package, read_object, text_map
-from alcove.api.context import INVOKE_BODY, PACKAGE_BODY, Call, answer, check_event, decode_context, start_headers
+from alcove.api.context import (
+    INVOKE_BODY,
+    PACKAGE_BODY,
+    Call,
+    answer,
+    check_event,
+    decode_context,
+    incoming_trace,
+    start_headers,
+)
 from alcove.api.dialect import AWS
 from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
@@ -180,7 +189,7 @@ async def invoke(call: Call, name: str) -> Response:
     context = decode_context(headers.get("x-amz-client-context"))
     if kind == "DryRun":
         return Response(204, {"x-amzn-RequestId": call.request_id})
-    trace_id = headers.get("x-amzn-trace-id", "")
+    trace_id = incoming_trace(call.request)
     if kind == "Event":
         qualifier = names.parse(name, call.request.query.get("Qualifier")).version
         await call.accept(function, event, qualifier, trace_id=trace_id, client_context=context)
@@ -209,9 +218,10 @@ async def invoke(call: Call, name: str) -> Response:
 
 async def account_settings(call: Call) -> Response:
     count, size = await call.faces.service.usage(call.tenant)
+    quotas = call.faces.services.tenants.quotas(call.tenant)
     document = {
         "AccountLimit": {
-            "TotalCodeSize": 80530636800,
+            "TotalCodeSize": quotas.code_bytes,
             "CodeSizeUnzipped": 262144000,
             "CodeSizeZipped": 52428800,
             "ConcurrentExecutions": call.faces.dispatcher.admission.limit_of(call.tenant),

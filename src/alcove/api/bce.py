@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from alcove.api.body import beside, change, field, number, package, read_object, text_map
-from alcove.api.context import INVOKE_BODY, PACKAGE_BODY, Call, answer, check_event, decode_context, start_headers
+from alcove.api.context import (
+    INVOKE_BODY,
+    PACKAGE_BODY,
+    Call,
+    answer,
+    check_event,
+    decode_context,
+    incoming_trace,
+    start_headers,
+)
 from alcove.api.dialect import BCE
 from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
@@ -179,12 +188,15 @@ async def invoke(call: Call, name: str) -> Response:
     context = decode_context(call.request.headers.get("x-bce-client-context"))
     if kind == "DryRun":
         return Response(204, {REQUEST_ID: call.request_id})
+    trace_id = incoming_trace(call.request)
     if kind == "Event":
-        await call.accept(function, event, names.parse(name, qualifier(call)).version, client_context=context)
+        await call.accept(
+            function, event, names.parse(name, qualifier(call)).version, trace_id=trace_id, client_context=context
+        )
         return Response(202, {REQUEST_ID: call.request_id})
     want_log = (query.get("logType") or "None") == "Tail"
     result = await call.faces.dispatcher.invoke(
-        function, event, client_context=context, want_log=want_log, request_id=call.request_id
+        function, event, trace_id=trace_id, client_context=context, want_log=want_log, request_id=call.request_id
     )
     out = {
         "Content-Type": "application/json",

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from alcove.api.dialect import MalformedDocument, PayloadTooLarge
-from alcove.errors import InvalidRequest
+from alcove.errors import AccessDenied, InvalidRequest
 from alcove.events.policy import EVENT_LIMIT
 from alcove.functions import names
 from alcove.functions.dispatcher import Dispatcher
@@ -23,6 +23,7 @@ from alcove.functions.statements import Caller
 from alcove.gateway.message import Request, Response
 from alcove.sandbox.protocol import TenantId
 from alcove.services import Services
+from alcove.wire.trace import TraceContext
 
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
 # A zip of 50 MB, base64-encoded in JSON.
@@ -120,6 +121,12 @@ class Call:
         )
 
 
+def require_operator(call: Call) -> None:
+    """Raises ``AccessDenied`` for a tenant."""
+    if not call.operator:
+        raise AccessDenied("only the operator may do this", code="operator", hint="use the UNIX socket")
+
+
 def answer(document: Any, status: int = 200, request_id: str = "", header: str = "x-amzn-RequestId") -> Response:
     headers = {"Content-Type": "application/json"}
     if request_id:
@@ -161,10 +168,20 @@ def decode_context(header: str | None) -> str:
     return text
 
 
+def incoming_trace(request: Request) -> str:
+    """Return the caller's trace context as it was sent, W3C's where there are both."""
+    return request.headers.get("traceparent") or request.headers.get("x-amzn-trace-id", "")
+
+
+def trace_headers(trace: TraceContext | None) -> dict[str, str]:
+    return {} if trace is None else {"X-Amzn-Trace-Id": trace.xray, "traceparent": trace.traceparent}
+
+
 def start_headers(result: InvokeResult) -> dict[str, str]:
     """Say how the invocation started, why, and where its time went."""
     phases = ",".join(f"{name}={spent:.2f}" for name, spent in result.phases_ms.items())
     return {
+        **trace_headers(result.trace),
         "X-Alcove-Start": f"{result.start}; why={result.why}",
         "X-Alcove-Phases": phases,
         "X-Alcove-Sandbox": result.sandbox_id,

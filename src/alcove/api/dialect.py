@@ -14,6 +14,7 @@ from alcove.errors import (
     HostError,
     InvalidRequest,
     NotFound,
+    QuotaExceeded,
     RequestError,
     ThrottledError,
     TooLarge,
@@ -37,9 +38,7 @@ Render = Callable[[int, str, str, str, str, str], Response]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """``codes`` maps an error's class (and an ``AccessDenied``'s code) to status and code; first
-    match wins.
-    """
+    """``codes`` maps an error's class (and the code that some errors carry) to status and code; first match wins."""
 
     codes: tuple[tuple[type[AlcoveError], str, int, str], ...]
     fallback: tuple[int, str]
@@ -56,9 +55,9 @@ class Dialect:
         return response
 
     def _code(self, error: AlcoveError) -> tuple[int, str]:
-        denied = error.code if isinstance(error, AccessDenied) else ""
+        reason = error.code if isinstance(error, AccessDenied | QuotaExceeded) else ""
         for kind, wanted, status, code in self.codes:
-            if isinstance(error, kind) and wanted in ("", denied):
+            if isinstance(error, kind) and wanted in ("", reason):
                 return status, code
         return self.fallback
 
@@ -99,6 +98,7 @@ def _bce(status: int, code: str, message: str, hint: str, request_id: str, reaso
 # Codes of the AWS Lambda API reference ("Common Errors" and each call's own).
 AWS = Dialect(
     codes=(
+        (AccessDenied, "operator", 403, "AccessDeniedException"),
         (AccessDenied, "missing", 403, "MissingAuthenticationTokenException"),
         (AccessDenied, "malformed", 403, "IncompleteSignatureException"),
         (AccessDenied, "unknown_key", 403, "UnrecognizedClientException"),
@@ -110,6 +110,9 @@ AWS = Dialect(
         (Conflict, "", 409, "ResourceConflictException"),
         (PayloadTooLarge, "", 413, "RequestTooLargeException"),
         (TooLarge, "", 413, "RequestEntityTooLargeException"),
+        (QuotaExceeded, "code_bytes", 400, "CodeStorageExceededException"),
+        (QuotaExceeded, "functions", 400, "TooManyFunctionsException"),
+        (QuotaExceeded, "", 400, "LimitExceededException"),
         (MalformedDocument, "", 400, "InvalidRequestContentException"),
         (PolicyTooLong, "", 400, "PolicyLengthExceededException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
@@ -140,11 +143,15 @@ BCE = Dialect(
         (AccessDenied, "unknown_key", 403, "InvalidAccessKeyId"),
         (AccessDenied, "expired", 403, "RequestExpired"),
         (AccessDenied, "missing", 403, "AccessDenied"),
+        (AccessDenied, "operator", 403, "AccessDenied"),
         (AccessDenied, "malformed", 400, "InvalidHTTPAuthHeader"),
         (AccessDenied, "", 403, "SignatureDoesNotMatch"),
         (NotFound, "", 404, "ResourceNotFoundException"),
         (Conflict, "", 409, "ResourceConflictException"),
         (TooLarge, "", 413, "RequestTooLargeException"),
+        (QuotaExceeded, "code_bytes", 400, "CodeStorageExceededException"),
+        (QuotaExceeded, "functions", 400, "TooManyFunctionsException"),
+        (QuotaExceeded, "", 400, "LimitExceededException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
         (ThrottledError, "", 429, "TooManyRequestsException"),
         (CapacityError, "", 502, "InsufficientCapacity"),

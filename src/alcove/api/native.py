@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from alcove.api.body import number
-from alcove.api.context import Call, answer
+from alcove.api.context import Call, answer, require_operator
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
 from alcove.api.schema import Detail
-from alcove.errors import AccessDenied
 from alcove.gateway.message import Response
 
 
@@ -31,8 +30,7 @@ async def environment(call: Call) -> Response:
     """What points SDKs here, with the tenant's first key: for the operator alone, since it holds a
     secret.
     """
-    if not call.operator:
-        raise AccessDenied("only the operator may read keys", code="missing", hint="use the UNIX socket")
+    require_operator(call)
     key = call.faces.services.tenants.keys_of(call.tenant)[0]
     url = call.faces.host.endpoint()
     region = call.faces.service.settings.region

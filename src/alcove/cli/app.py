@@ -22,6 +22,8 @@ COMMANDS = {
     "permission": ("alcove.cli.permission", "group", "Say who else may call a function."),
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
     "route": ("alcove.cli.route", "group", "Have functions answer a host and path."),
+    "tenant": ("alcove.cli.tenant", "group", "Say who may use this server, and how much."),
+    "usage": ("alcove.cli.usage", "usage", "Print what was used, and the bill."),
     "bench": ("alcove.bench.cli", "group", "Measure start-up times, density and bursts."),
     "settings": ("alcove.cli.reference", "settings_command", "Print the server's settings."),
     "completion": ("alcove.cli.completion", "completion", "Print a shell's completion script."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from alcove.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
+    QuotaExceeded,
     ThrottledError,
     TooLarge,
 )
@@ -38,6 +40,7 @@ _ERRORS: dict[int, type[AlcoveError]] = {
     503: CapacityError,
     507: CapacityError,
 }
+_QUOTAS = ("CodeStorageExceededException", "TooManyFunctionsException", "LimitExceededException")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,15 @@ class _Upload(io.BytesIO):
 
 
 class Client:
-    """Talks to the server whose ``api.sock`` is in ``run``, by a connection for each request."""
+    """Talks to the server whose ``api.sock`` is in ``run``, by a connection for each request.
+
+    The variable ALCOVE_TENANT names the tenant that it acts for.
+    """
 
     def __init__(self, run: Path) -> None:
         self.socket = run / "api.sock"
+        tenant = os.environ.get("ALCOVE_TENANT")
+        self._tenant = {"X-Alcove-Tenant": tenant} if tenant else {}
 
     def request(
         self,
@@ -95,7 +103,7 @@ class Client:
         connection = _Connection(self.socket, TIMEOUT_S)
         upload = _Upload(body)
         upload.sent = sent or (lambda _: None)
-        every = {"Content-Length": str(len(body)), **(headers or {})}
+        every = {"Content-Length": str(len(body)), **self._tenant, **(headers or {})}
         try:
             connection.request(method, path, upload if body else None, every)
             response = connection.getresponse()
@@ -146,5 +154,8 @@ def _error(answer: Answer) -> AlcoveError:
         {key.lower(): value for key, value in document.items()} if isinstance(document, dict) else {},
     )
     message = fields.get("message") or f"the server answered with status {answer.status}"
+    code = answer.headers.get("x-amzn-errortype", "")
+    if code in _QUOTAS:
+        return QuotaExceeded(str(message), code=code, hint=str(fields.get("hint") or ""))
     kind = _ERRORS.get(answer.status, InvalidRequest if answer.status < 500 else AlcoveError)
     return kind(str(message), hint=str(fields.get("hint") or ""))

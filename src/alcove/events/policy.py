@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 # What Lambda and CFC accept of an asynchronous event.
 EVENT_LIMIT = 256 * 1024
-# Events of one tenant that may wait.
-TENANT_LIMIT = 100_000
 # How long the id of a finished event is known: longer than any trigger makes up for what was missed (a day).
 REMEMBER_S = 2 * 86_400
 

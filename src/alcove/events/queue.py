@@ -14,27 +14,33 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alcove.errors import ThrottledError, TooLarge
-from alcove.events.policy import EVENT_LIMIT, REMEMBER_S, TENANT_LIMIT
+from alcove.events.policy import EVENT_LIMIT, REMEMBER_S
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import events as rows
 from alcove.store.database import Database
+from alcove.tenants.quotas import Quotas
 
 
 class EventQueue:
     """An ``EventSink`` over a file of its own. ``accepted`` is called when there is something to deliver."""
 
-    def __init__(self, database: Database, waiting: dict[str, int]) -> None:
+    def __init__(self, database: Database, waiting: dict[str, int], limit: Callable[[TenantId], int]) -> None:
         self.accepted: Callable[[], None] = lambda: None
+        self._limit = limit
         self.database = database
         self._waiting = Counter(waiting)
         self._arriving: list[tuple[rows.EventRow, asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, path: Path) -> EventQueue:
+    async def open(cls, path: Path, limit: Callable[[TenantId], int] = lambda tenant: Quotas().events) -> EventQueue:
+        """``limit`` says how many events of a tenant may wait."""
         database = await Database.open(path, schema="events")
-        return cls(database, await database.read(rows.waiting_by_tenant))
+        return cls(database, await database.read(rows.waiting_by_tenant), limit)
+
+    def depth(self, tenant: TenantId) -> int:
+        return self._waiting[tenant]
 
     def __len__(self) -> int:
         return self._waiting.total()
@@ -54,7 +60,7 @@ class EventQueue:
         """Accept an event; return its request id. Raises ``TooLarge``, ``ThrottledError``, ``CapacityError``."""
         if len(event) > EVENT_LIMIT:
             raise TooLarge(f"{len(event)} bytes exceed the {EVENT_LIMIT} bytes of an asynchronous event")
-        if self._waiting[tenant] >= TENANT_LIMIT:
+        if self._waiting[tenant] >= self._limit(tenant):
             raise ThrottledError("Rate Exceeded.", hint="too many asynchronous invocations wait; try again later")
         request_id = request_id or str(uuid.uuid4())
         moment = now_ms()
@@ -103,11 +109,11 @@ class EventQueue:
         horizon = moment - REMEMBER_S * 1000
 
         def change(connection: sqlite3.Connection) -> int:
-            rows.finish_event(connection, row, moment, horizon)
-            return rows.insert_events(connection, following)
+            removed = rows.finish_event(connection, row, moment, horizon)
+            return rows.insert_events(connection, following) - removed
 
-        inserted = await self.database.write(change)
-        self._waiting[row.tenant_id] += inserted - 1
+        more = await self.database.write(change)
+        self._waiting[row.tenant_id] += more
         if following:
             self.accepted()
 
@@ -117,6 +123,10 @@ class EventQueue:
         await self.database.write(
             lambda connection: rows.postpone_event(connection, row.sequence, due_ms, failures, refusals)
         )
+
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Remove all events of a tenant; what is being delivered is not cut short."""
+        self._waiting[tenant] -= await self.database.write(lambda connection: rows.delete_events(connection, tenant))
 
     async def close(self) -> None:
         if self._committer is not None:

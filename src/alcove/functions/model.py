@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from alcove.sandbox.protocol import AnswerSink, CodeImage, Isolation, Runtime, TenantId, Workload
+from alcove.wire.trace import TraceContext
 
 LATEST = "$LATEST"
 # A tag of the function, "true" or "false": whether every request gets a new sandbox.
@@ -136,6 +137,7 @@ class InvokeResult:
     executed_version: str
     sandbox_id: str
     content_type: str = ""  # of an answer that the function streams
+    trace: TraceContext | None = None
 
 
 class FunctionResolver(Protocol):

@@ -9,6 +9,7 @@ there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import sqlite3
@@ -16,7 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from alcove.errors import AlcoveError, Conflict, InvalidRequest
+from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
 from alcove.functions.publishing import publish_latest
@@ -28,12 +29,14 @@ from alcove.functions.records import (
     to_row,
 )
 from alcove.functions.routing import Routing, check_unused, read_routing
+from alcove.functions.usage import UsageGuard
 from alcove.host.clock import now_ms
 from alcove.images.code import BuiltCode, CodeStore
 from alcove.sandbox.protocol import InitError, Runtime, TenantId
 from alcove.store import functions as rows
 from alcove.store import permissions
 from alcove.store.database import Database
+from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +62,13 @@ class FunctionService:
         settings: Settings | None = None,
         *,
         chance: Callable[[], float] = random.random,
+        quotas: Callable[[TenantId], Quotas] = lambda tenant: Quotas(),
     ) -> None:
         self.settings = settings or Settings()
         self._chance = chance
+        self._guard = UsageGuard(database, quotas)
+        # Told the id of each function that is deleted.
+        self.on_deleted: Callable[[str], None] = lambda function_id: None
         self.records = Records(self.settings, code)
         self._database = database
         self.code = code
@@ -162,6 +169,7 @@ class FunctionService:
         # Before the package is built, and again when it is written: building may take long.
         if await self._database.read(lambda c: rows.find_function(c, tenant, name)):
             raise Conflict(f"Function already exist: {name}")
+        await self._guard.require_room(tenant, functions=1, code_bytes=len(package))
         with self.code.pinned(package):
             built = await self._build(package, draft)
             created = self.records.with_code(draft, built)
@@ -173,7 +181,7 @@ class FunctionService:
                 rows.put_version(connection, to_row(created))
 
             try:
-                await self._database.write(change)
+                await self._guard.write(tenant, change)
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"Function already exist: {name}") from error
         self.drop(tenant, name)
@@ -191,6 +199,7 @@ class FunctionService:
     ) -> FunctionVersion:
         with self.code.pinned(package):
             current = await self.get(tenant, name)
+            await self._guard.require_room(tenant, code_bytes=len(package) - current.package_bytes)
             built = await self._build(package, current)
             if dry_run:
                 return self.records.with_code(current, built)
@@ -238,10 +247,11 @@ class FunctionService:
         on AWS, with a snapshot where it had lost its own. A snapshot that fails is logged; the version
         then starts without one.
         """
-        published = await self._database.write(
+        published = await self._guard.write(
+            tenant,
             lambda connection: publish_latest(
                 connection, self.records, tenant, name, description, code_sha256, revision_id
-            )
+            ),
         )
         try:
             await self._dispatcher.snapshot(published)
@@ -251,6 +261,18 @@ class FunctionService:
 
     async def delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
         """Delete the function, or one published version; its instances are drained."""
+        await self._delete(tenant, name, version)
+        await self._collect()
+
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Delete all functions of the tenant, one by one, so that a crash leaves less to do."""
+        while found := (await self.list(tenant)).items:
+            for function in found:
+                with contextlib.suppress(NotFound):
+                    await self._delete(tenant, function.name)
+        await self._collect()
+
+    async def _delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
         if version == LATEST:
             raise InvalidRequest("$LATEST version cannot be deleted without deleting the function.")
 
@@ -270,7 +292,8 @@ class FunctionService:
         self.drop(tenant, name)
         await self._dispatcher.forget(deleted[0].function_arn, version)
         await self._dispatcher.remove(deleted)
-        await self._collect()
+        if version is None:
+            self.on_deleted(deleted[0].function_id)
 
     async def set_tags(self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]) -> None:
         """Let ``change`` edit the function's tags."""
@@ -299,7 +322,7 @@ class FunctionService:
             rows.put_version(connection, to_row(updated))
             return updated
 
-        updated = await self._database.write(change)
+        updated = await self._guard.write(tenant, change)
         self.drop(tenant, name)
         await self._dispatcher.forget(updated.function_arn, LATEST)
         return updated

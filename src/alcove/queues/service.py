@@ -163,6 +163,12 @@ class QueueService:
         self.directory.forget(queue)
         self._arrived(queue.id)
 
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Delete all queues of the tenant, with their messages."""
+        while queues := self.directory.page(tenant):
+            for queue in queues:
+                await self.delete_queue(queue)
+
     async def counts(self, queue: Queue) -> rows.Counts:
         moment = now_ms()
         return await self._database.read(lambda c: rows.count_messages(c, queue.id, moment))

@@ -155,6 +155,13 @@ class MappingService:
         self._change(uuid, "Deleting")
         return self._describe(row)
 
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Delete all mappings of the tenant; return when none polls any more."""
+        own = [row for row in await self._database.read(rows.all_mappings) if row.tenant_id == tenant]
+        for row in own:
+            await self.delete(tenant, row.uuid)
+        await asyncio.gather(*self._changes, return_exceptions=True)
+
     # Inside
 
     async def _check(self, tenant: TenantId, reference: Reference, spec: SourceSpec) -> FunctionVersion:

@@ -96,12 +96,26 @@ def postpone_event(connection: Connection, sequence: int, due_ms: int, failures:
     )
 
 
-def finish_event(connection: Connection, row: EventRow, now_ms: int, forget_before_ms: int) -> None:
-    """Remove an event; an id that its caller gave is kept, and those that are old are forgotten."""
-    connection.execute("DELETE FROM events WHERE sequence = ?", (row.sequence,))
+def finish_event(connection: Connection, row: EventRow, now_ms: int, forget_before_ms: int) -> int:
+    """Remove an event, if it is there, and return how many that were; an id that its caller gave is kept, and those
+    that are old are forgotten.
+    """
+    removed = connection.execute("DELETE FROM events WHERE sequence = ?", (row.sequence,)).rowcount
     if row.source != "invoke":
         connection.execute("INSERT OR IGNORE INTO finished VALUES (?, ?)", (row.request_id, now_ms))
         connection.execute("DELETE FROM finished WHERE finished_ms < ?", (forget_before_ms,))
+    return removed
+
+
+def delete_events(connection: Connection, tenant_id: str) -> int:
+    """Remove all events of the tenant; return how many there were."""
+    return connection.execute("DELETE FROM events WHERE tenant_id = ?", (tenant_id,)).rowcount
+
+
+def oldest_event_ms(connection: Connection) -> int | None:
+    """Return when the oldest event was accepted, None where there is none."""
+    row = connection.execute("SELECT accepted_ms FROM events ORDER BY sequence LIMIT 1").fetchone()
+    return None if row is None else int(row[0])
 
 
 def waiting_by_tenant(connection: Connection) -> dict[str, int]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from sqlite3 import Connection
 
@@ -13,6 +14,7 @@ class TenantRow:
     id: str
     name: str
     created_ms: int
+    removing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,21 @@ def delete_access_key(connection: Connection, access_key: str) -> None:
     connection.execute("DELETE FROM access_keys WHERE access_key = ?", (access_key,))
 
 
+def delete_access_keys(connection: Connection, tenant_id: str) -> None:
+    connection.execute("DELETE FROM access_keys WHERE tenant_id = ?", (tenant_id,))
+
+
+def mark_removing(connection: Connection, tenant_id: str) -> None:
+    connection.execute("UPDATE tenants SET removing = 1 WHERE id = ?", (tenant_id,))
+
+
+def delete_tenant(connection: Connection, tenant_id: str) -> None:
+    """Raises ``sqlite3.IntegrityError`` while it has anything that does not go by cascade."""
+    connection.execute("DELETE FROM tenants WHERE id = ?", (tenant_id,))
+
+
 def all_tenants(connection: Connection) -> list[TenantRow]:
-    rows = connection.execute("SELECT id, name, created_ms FROM tenants ORDER BY created_ms, id")
+    rows = connection.execute("SELECT id, name, created_ms, removing FROM tenants ORDER BY created_ms, id")
     return [TenantRow(*row) for row in rows]
 
 
@@ -55,6 +70,22 @@ def all_access_keys(connection: Connection) -> list[AccessKeyRow]:
         "SELECT access_key, secret, tenant_id, created_ms FROM access_keys ORDER BY created_ms, access_key"
     )
     return [AccessKeyRow(*row) for row in rows]
+
+
+def all_quotas(connection: Connection) -> dict[str, dict[str, int | None]]:
+    """Return the quotas of each tenant that has some of its own; None where it has not."""
+    cursor = connection.execute("SELECT tenant_id, functions, code_bytes, concurrency, timers, events FROM quotas")
+    names = [column[0] for column in cursor.description[1:]]
+    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in cursor}
+
+
+def put_quotas(connection: Connection, tenant_id: str, quotas: Mapping[str, int | None]) -> None:
+    columns = ("functions", "code_bytes", "concurrency", "timers", "events")
+    connection.execute(
+        "INSERT OR REPLACE INTO quotas (tenant_id, functions, code_bytes, concurrency, timers, events) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (tenant_id, *(quotas.get(column) for column in columns)),
+    )
 
 
 def setting(connection: Connection, key: str) -> str | None:

@@ -69,6 +69,13 @@ def delete_timer(connection: Connection, timer_id: str) -> None:
     connection.execute("DELETE FROM timers WHERE id = ?", (timer_id,))
 
 
+def delete_timers(connection: Connection, tenant_id: str) -> list[TimerRow]:
+    """Remove and return all timers of the tenant."""
+    found = list_timers(connection, tenant_id, "", -1)
+    connection.execute("DELETE FROM timers WHERE tenant_id = ?", (tenant_id,))
+    return found
+
+
 def set_handled(connection: Connection, handled: Iterable[tuple[str, int, str]]) -> None:
     """Note (timer, instant, error) of runs; an instant never moves back."""
     connection.executemany(

@@ -1,18 +1,24 @@
-"""Who is who: every tenant and key, in memory, written to the store before it counts.
+"""Who is who: every tenant, key and quota, in memory, written to the store before it counts.
 
 Signature checks are on the path of every request, so look-ups are dictionary look-ups. There is one
 daemon for a state file, so memory is never behind the store.
+
+A tenant that is being removed has no key and no quota any more: it is not found, and nothing new comes into being
+for it. Its row stays until all that it had is gone, so that a crash in between is carried on from.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
 
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import tenants as rows
 from alcove.store.database import Database
+from alcove.store.functions import usage
 from alcove.tenants.model import (
     DEFAULT_TENANT_NAME,
     AccessKey,
@@ -20,26 +26,42 @@ from alcove.tenants.model import (
     generate_access_key,
     generate_tenant_id,
 )
+from alcove.tenants.quotas import NOTHING, Quotas, check_quota
+
+# More than anybody needs to change keys without a gap.
+KEY_LIMIT = 10
 
 
 class TenantDirectory:
     """Open with ``await TenantDirectory.open(database)``; the default tenant and its key exist from
-    then on.
+    then on. ``defaults`` are the quotas of a tenant that has none of its own.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, defaults: Quotas | None = None) -> None:
         self._database = database
+        self._defaults = defaults or Quotas()
         self._tenants: dict[TenantId, Tenant] = {}
         self._by_name: dict[str, Tenant] = {}
         self._keys: dict[str, AccessKey] = {}
+        self._own_quotas: dict[TenantId, dict[str, int | None]] = {}
+        self._quotas: dict[TenantId, Quotas] = {}
+        self._removing: dict[TenantId, Tenant] = {}
 
     @classmethod
-    async def open(cls, database: Database) -> TenantDirectory:
-        directory = cls(database)
-        for tenant in await database.read(rows.all_tenants):
-            directory._remember(Tenant(TenantId(tenant.id), tenant.name, tenant.created_ms))
+    async def open(cls, database: Database, defaults: Quotas | None = None) -> TenantDirectory:
+        directory = cls(database, defaults)
+        quotas = await database.read(rows.all_quotas)
+        for row in await database.read(rows.all_tenants):
+            tenant = Tenant(TenantId(row.id), row.name, row.created_ms)
+            if row.removing:
+                directory._removing[tenant.id] = tenant
+            else:
+                directory._remember(tenant, quotas.get(row.id, {}))
         for key in await database.read(rows.all_access_keys):
-            directory._keys[key.access_key] = AccessKey(key.access_key, key.secret, TenantId(key.tenant_id))
+            if key.tenant_id in directory._tenants:
+                directory._keys[key.access_key] = AccessKey(
+                    key.access_key, key.secret, TenantId(key.tenant_id), key.created_ms
+                )
         if DEFAULT_TENANT_NAME not in directory._by_name:
             await directory.create(DEFAULT_TENANT_NAME)
         return directory
@@ -64,7 +86,7 @@ class TenantDirectory:
         """Return the tenant of that id or name. Raises ``NotFound``."""
         tenant = self._tenants.get(TenantId(name_or_id)) or self._by_name.get(name_or_id)
         if tenant is None:
-            raise NotFound(f"no tenant {name_or_id!r}", hint="`alcove tenant list` shows them")
+            raise NotFound(f"no tenant {name_or_id[:80]!r}", hint="`alcove tenant list` shows them")
         return tenant
 
     def all(self) -> list[Tenant]:
@@ -74,32 +96,72 @@ class TenantDirectory:
         """The tenant's keys, oldest first."""
         return [key for key in self._keys.values() if key.tenant_id == tenant_id]
 
-    async def create(self, name: str) -> Tenant:
+    # Quotas
+
+    def quotas(self, tenant_id: TenantId) -> Quotas:
+        """What the tenant may have; ``NOTHING`` where there is no such tenant, or no more."""
+        return self._quotas.get(tenant_id, NOTHING)
+
+    def own_quotas(self, tenant_id: TenantId) -> Mapping[str, int | None]:
+        """Those that the operator set for this tenant."""
+        return self._own_quotas.get(tenant_id, {})
+
+    async def set_quotas(self, tenant_id: TenantId, changes: Mapping[str, object]) -> Quotas:
+        """Change some; None goes back to the default. What a tenant has above a quota it keeps."""
+        checked = {name: check_quota(name, value) for name, value in changes.items()}
+        tenant = self.find(tenant_id)
+        own = {**self._own_quotas[tenant.id], **checked}
+        await self._database.write(lambda connection: rows.put_quotas(connection, tenant.id, own))
+        self.find(tenant.id)
+        self._set_quotas(tenant.id, own)
+        return self.quotas(tenant.id)
+
+    def _set_quotas(self, tenant_id: TenantId, own: dict[str, int | None]) -> None:
+        self._own_quotas[tenant_id] = own
+        known = {name: value for name, value in own.items() if value is not None}
+        self._quotas[tenant_id] = replace(self._defaults, **known)
+
+    # Changes
+
+    async def create(self, name: str, quotas: Mapping[str, object] | None = None) -> Tenant:
         """Create a tenant with a first key. Raises ``Conflict`` where the name is taken."""
-        if not name or len(name) > 64 or not name.isprintable():
-            raise InvalidRequest("a tenant's name has 1 to 64 printable characters")
+        # An id and a name must not be taken for one another.
+        if not name or len(name) > 64 or not name.isprintable() or name != name.strip() or name.isdigit():
+            raise InvalidRequest("a tenant's name has 1 to 64 printable characters, not all of them digits")
+        own = {key: check_quota(key, value) for key, value in (quotas or {}).items()}
         tenant = Tenant(generate_tenant_id(), name, now_ms())
         key = generate_access_key(tenant.id)
 
         def change(connection: sqlite3.Connection) -> None:
             rows.insert_tenant(connection, rows.TenantRow(tenant.id, tenant.name, tenant.created_ms))
-            rows.insert_access_key(
-                connection, rows.AccessKeyRow(key.access_key, key.secret, tenant.id, tenant.created_ms)
-            )
+            rows.insert_access_key(connection, _row(key))
+            if own:
+                rows.put_quotas(connection, tenant.id, own)
 
         try:
             await self._database.write(change)
         except sqlite3.IntegrityError as error:
-            raise Conflict(f"a tenant named {name!r} exists") from error
-        self._remember(tenant)
+            raise Conflict(f"a tenant named {name!r} exists, or is being removed") from error
+        self._remember(tenant, own)
         self._keys[key.access_key] = key
         return tenant
 
-    async def create_key(self, tenant_id: TenantId) -> AccessKey:
-        """Generate another key for the tenant."""
-        key = generate_access_key(self.find(tenant_id).id)
-        row = rows.AccessKeyRow(key.access_key, key.secret, key.tenant_id, now_ms())
-        await self._database.write(lambda connection: rows.insert_access_key(connection, row))
+    async def create_key(self, tenant_id: TenantId, *, keep: bool = True) -> AccessKey:
+        """Generate another key for the tenant; without ``keep`` all its others are revoked, at the same moment."""
+        tenant = self.find(tenant_id)
+        if keep and len(self.keys_of(tenant.id)) >= KEY_LIMIT:
+            raise Conflict(f"a tenant has at most {KEY_LIMIT} keys", hint="revoke one that is not used")
+        key = generate_access_key(tenant.id)
+
+        def change(connection: sqlite3.Connection) -> None:
+            if not keep:
+                rows.delete_access_keys(connection, tenant.id)
+            rows.insert_access_key(connection, _row(key))
+
+        await self._database.write(change)
+        self.find(tenant.id)  # it may be gone meanwhile
+        if not keep:
+            self._forget_keys(tenant.id)
         self._keys[key.access_key] = key
         return key
 
@@ -110,6 +172,68 @@ class TenantDirectory:
         await self._database.write(lambda connection: rows.delete_access_key(connection, access_key))
         self._keys.pop(access_key, None)
 
-    def _remember(self, tenant: Tenant) -> None:
+    # Removal, in two steps; ``alcove.removal`` does what is between
+
+    async def begin_removal(self, name_or_id: str, *, force: bool = False) -> TenantId:
+        """Shut the tenant out, for good. Raises ``Conflict`` where it has functions, unless ``force``."""
+        for tenant in self._removing.values():
+            if name_or_id in (tenant.id, tenant.name):
+                return tenant.id
+        tenant = self.find(name_or_id)
+        if tenant is self.default:
+            raise Conflict("the default tenant can't be removed")
+
+        def change(connection: sqlite3.Connection) -> int:
+            functions, _ = usage(connection, tenant.id)
+            if not functions or force:
+                rows.delete_access_keys(connection, tenant.id)
+                rows.mark_removing(connection, tenant.id)
+            return functions
+
+        functions = await self._database.write(change)
+        if functions and not force:
+            raise Conflict(
+                f"the tenant {tenant.name!r} has {functions} functions",
+                hint="--force deletes them, and everything else that it has",
+            )
+        self._shut_out(tenant)
+        return tenant.id
+
+    def removing(self) -> list[Tenant]:
+        """Tenants whose removal has begun and has not ended."""
+        return list(self._removing.values())
+
+    async def end_removal(self, tenant_id: TenantId) -> None:
+        """Forget the tenant. Raises ``Conflict`` while it has anything."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            # One that was made while the removal began.
+            rows.delete_access_keys(connection, tenant_id)
+            rows.delete_tenant(connection, tenant_id)
+
+        try:
+            await self._database.write(change)
+        except sqlite3.IntegrityError as error:
+            raise Conflict("the tenant still has something", hint="remove it again") from error
+        self._removing.pop(tenant_id, None)
+
+    def _shut_out(self, tenant: Tenant) -> None:
+        self._removing[tenant.id] = tenant
+        self._forget_keys(tenant.id)
+        self._tenants.pop(tenant.id, None)
+        self._by_name.pop(tenant.name, None)
+        self._quotas.pop(tenant.id, None)
+        self._own_quotas.pop(tenant.id, None)
+
+    def _forget_keys(self, tenant_id: TenantId) -> None:
+        for key in self.keys_of(tenant_id):
+            del self._keys[key.access_key]
+
+    def _remember(self, tenant: Tenant, own: dict[str, int | None]) -> None:
         self._tenants[tenant.id] = tenant
         self._by_name[tenant.name] = tenant
+        self._set_quotas(tenant.id, own)
+
+
+def _row(key: AccessKey) -> rows.AccessKeyRow:
+    return rows.AccessKeyRow(key.access_key, key.secret, key.tenant_id, key.created_ms)

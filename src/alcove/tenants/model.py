@@ -6,6 +6,7 @@ import secrets
 import string
 from dataclasses import dataclass, field
 
+from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 
 DEFAULT_TENANT_NAME = "default"
@@ -29,6 +30,7 @@ class AccessKey:
     access_key: str
     secret: str = field(repr=False)
     tenant_id: TenantId = field()
+    created_ms: int = 0
 
 
 def generate_tenant_id() -> TenantId:
@@ -40,4 +42,4 @@ def generate_access_key(tenant_id: TenantId) -> AccessKey:
     """``AKAL`` and 16 characters; a secret of 40 letters and digits (238 bits)."""
     access_key = "AKAL" + "".join(secrets.choice(_ALPHABET) for _ in range(16))
     secret = "".join(secrets.choice(_SECRET_ALPHABET) for _ in range(40))
-    return AccessKey(access_key, secret, tenant_id)
+    return AccessKey(access_key, secret, tenant_id, now_ms())

@@ -148,6 +148,12 @@ class RelationService:
             await self.source(known.row.source).detach(known)
             await self._database.write(lambda connection: rows.delete_relation(connection, tenant, relation_id))
 
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Delete all relations of the tenant."""
+        for row in await self._database.read(rows.all_relations):
+            if row.tenant_id == tenant:
+                await self.delete(tenant, row.id)
+
     async def _find(self, tenant: TenantId, relation_id: str) -> Relation:
         row = await self._database.read(lambda connection: rows.find_relation(connection, tenant, relation_id))
         if row is None:

@@ -141,6 +141,11 @@ class RouteService:
         for row, _ in await self._database.write(change):
             self.table.drop(row.host, row.path)
 
+    async def release_every(self, tenant: TenantId) -> None:
+        """Give up all hosts of the tenant, with their routes."""
+        for host in await self.hosts(tenant):
+            await self.release(tenant, host.name)
+
 
 def _write(connection: sqlite3.Connection, tenant: TenantId, row: rows.RouteRow) -> rows.RouteRow:
     """Write a route under the host that the tenant holds, which is taken where nobody does."""

@@ -67,6 +67,9 @@ class TimerRuns:
         self._handled: dict[TimerId, tuple[int, str]] = {}
         self._writing: asyncio.Task[None] | None = None
 
+    def __len__(self) -> int:
+        return len(self._armed)
+
     async def start(self) -> None:
         """Load every enabled timer; what was missed runs as the wheel turns."""
         for row in await self._database.read(rows.enabled_timers):

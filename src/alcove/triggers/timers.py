@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from alcove.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from alcove.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, TooLarge
 from alcove.functions.model import LATEST, FunctionResolver
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import timers as rows
 from alcove.store.database import Database
+from alcove.tenants.quotas import Quotas
 from alcove.triggers.runs import TimerRuns
 from alcove.triggers.schedule import parse_schedule
 from alcove.triggers.timer import Shape, Timer
@@ -22,7 +23,6 @@ from alcove.triggers.timer import Shape, Timer
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Amazon EventBridge: "Input" of a target, 8,192 characters.
 INPUT_LIMIT = 8192
-TIMER_LIMIT = 10_000
 PAGE_LIMIT = 100
 
 
@@ -51,7 +51,7 @@ class TimerService:
         runs: TimerRuns,
         *,
         clock_ms: Callable[[], int] = now_ms,
-        limit: int = TIMER_LIMIT,
+        limit: Callable[[TenantId], int] = lambda tenant: Quotas().timers,
     ) -> None:
         self._database = database
         self._functions = functions
@@ -66,8 +66,11 @@ class TimerService:
         row = await self._row(tenant, name, spec)
 
         def change(connection: sqlite3.Connection) -> None:
-            if rows.count_timers(connection, tenant) >= self._limit:
-                raise Conflict(f"A tenant has at most {self._limit} timers.", hint="remove one that is not needed")
+            limit = self._limit(tenant)
+            if rows.count_timers(connection, tenant) >= limit:
+                raise QuotaExceeded(
+                    f"This tenant may have {limit} timers.", code="timers", hint="remove one that is not needed"
+                )
             rows.insert_timer(connection, row)
 
         try:
@@ -115,6 +118,14 @@ class TimerService:
             return row
 
         self.runs.drop(Timer(await self._database.write(change)).id)
+
+    async def count(self, tenant: TenantId) -> int:
+        return await self._database.read(lambda connection: rows.count_timers(connection, tenant))
+
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Delete all timers of the tenant."""
+        for row in await self._database.write(lambda connection: rows.delete_timers(connection, tenant)):
+            self.runs.drop(Timer(row).id)
 
     async def _row(self, tenant: TenantId, name: str, spec: TimerSpec) -> rows.TimerRow:
         moment = self._clock_ms()

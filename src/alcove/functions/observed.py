@@ -1,0 +1,64 @@
+"""Invocations, watched: whoever counts, bills or traces them is told of each at one place.
+
+Observers are told before the answer leaves, on the way of every call: they must return at once and never raise.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from alcove.errors import AlcoveError
+from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.wire.trace import TraceContext, continue_trace
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One invocation that was answered. ``began_ns`` is Unix time; ``duration_s`` is all that the platform took."""
+
+    function: FunctionVersion
+    result: InvokeResult
+    trace: TraceContext
+    began_ns: int
+    duration_s: float
+    streamed_bytes: int = 0
+
+
+class Observer(Protocol):
+    def answered(self, seen: Observation) -> None:
+        """The answer, of the function or of its failure, is about to leave."""
+        ...
+
+    def refused(self, function: FunctionVersion, error: AlcoveError) -> None:
+        """It was not run."""
+        ...
+
+
+class ObservedDispatcher(Dispatcher):
+    """``observers`` are told in their order; ``sample`` is the share of traces that begin here to be recorded."""
+
+    observers: Sequence[Observer] = ()
+    sample: float = 0.0
+
+    async def invoke(
+        self, function: FunctionVersion, event: bytes, *, trace_id: str = "", **options: Any
+    ) -> InvokeResult:
+        trace = continue_trace(trace_id, sample=random.random() < self.sample)
+        began_ns, clock = time.time_ns(), time.perf_counter()
+        try:
+            result = await super().invoke(function, event, trace_id=trace.xray, **options)
+        except AlcoveError as error:
+            for observer in self.observers:
+                observer.refused(function, error)
+            raise
+        result = replace(result, trace=trace)
+        streamed = getattr(options.get("sink"), "size", 0)
+        seen = Observation(function, result, trace, began_ns, time.perf_counter() - clock, streamed)
+        for observer in self.observers:
+            observer.answered(seen)
+        return result

@@ -47,6 +47,7 @@ def configuration(function: FunctionVersion, *, qualified: bool = False, snapsho
         "Isolation": str(function.isolation),
         "Network": function.network,
         "FreshVm": function.fresh_vm,
+        "InstanceConcurrency": function.instance_concurrency,
     }
 
 

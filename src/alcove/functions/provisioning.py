@@ -102,7 +102,7 @@ class Provisioner:
         kept.row, kept.function = row, function
         if function is None:
             return 0
-        count = min(most, -(-row.calls // self._scheduler.capacity_of(function)))
+        count = min(most, -(-row.calls // function.instance_concurrency))
         self._admission.provision(function.tenant, function.function_id, function.version, row.calls)
         kept.line = self._scheduler.provide(function, count)
         return count
@@ -155,6 +155,6 @@ class Provisioner:
     def _failure(self, line: Line, requested: int, allocated: int) -> str:
         if allocated == requested:
             return ""
-        if line.provisioned * self._scheduler.capacity_of(line.function) < requested:
+        if line.provisioned * line.function.instance_concurrency < requested:
             return f"There is room for {self.most} provisioned sandboxes here, for all functions together."
         return line.failure if not line.starting else ""

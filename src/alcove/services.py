@@ -91,6 +91,7 @@ async def open_services(
     code = CodeStore(state / "images" / "code")
     stack.callback(code.close)
     logs = LogStore(state / "logs")
+    stack.callback(logs.close)
     dispatcher = Dispatcher(
         tiers,
         logs,

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alcove.errors import HostError, SandboxGone
+from alcove.errors import HostError, SandboxError, SandboxGone
 from alcove.sandbox.collector import Collector
 from alcove.sandbox.protocol import (
     Adopts,
@@ -48,6 +48,8 @@ class FakeSandbox:
         self.phases_ms: dict[str, float] = {"start": 0.1}
         self.workload: Workload | None = None
         self.ended = False
+        self.inside = 0
+        self.highest = 0
         self._tier = tier
         self._log: LogSink = lambda stream, data: None
         self._exit: ExitSink = lambda reason: None
@@ -70,9 +72,19 @@ class FakeSandbox:
     async def invoke(self, invocation: Invocation) -> Outcome:
         if self.ended or self.workload is None:
             raise SandboxGone("ended")
+        if self.inside and not invocation.shared:
+            raise SandboxError("a request is in flight")
+        self.inside += 1
+        self.highest = max(self.highest, self.inside)
+        try:
+            return await self._answer(self.workload.handler, invocation)
+        finally:
+            self.inside -= 1
+
+    async def _answer(self, handler: str, invocation: Invocation) -> Outcome:
         event = json.loads(invocation.event or b"null")
         outcome = Outcome(invocation.event)
-        match self.workload.handler:
+        match handler:
             case "raise":
                 outcome = Outcome(b"", b'{"errorType":"ValueError","errorMessage":"no","stackTrace":[]}')
             case "exit":

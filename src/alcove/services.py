@@ -120,6 +120,7 @@ async def open_services(
     code = CodeStore(state / "images" / "code")
     stack.callback(code.close)
     logs = LogStore(state / "logs")
+    stack.callback(logs.close)
     dispatcher = ObservedDispatcher(
         tiers,
         logs,

@@ -50,6 +50,8 @@ def channels():
         if target.startswith(("socket:", "host:")) or "vport" in target or "virtio" in target:
             yield fd
 
+MET = []
+
 def handler(event, context):
     do = event.get("do", "echo")
     if do == "echo":
@@ -57,6 +59,12 @@ def handler(event, context):
         return {"echo": event, "function": context.function_name, "user": os.getuid()}
     if do == "stream":
         return (b"x" * 65536 for _ in range(event["parts"]))
+    if do == "meet":
+        # Answered only where all are inside at once.
+        MET.append(do)
+        while len(MET) < event["parties"]:
+            time.sleep(0.01)
+        return "met"
     if do == "raise":
         raise ValueError("as asked")
     if do == "exit":

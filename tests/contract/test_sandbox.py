@@ -82,6 +82,15 @@ async def test_a_streamed_answer_waits_for_who_reads_it(load: Load) -> None:
     assert (await sandbox.invoke(invocation(b"{}", "request-4"))).error is None
 
 
+async def test_shared_requests_are_inside_together(bench: Bench, load: Load) -> None:
+    sandbox = await load()
+    shared = [replace(invocation(b'{"do": "meet", "parties": 3}', f"request-{n}"), shared=True) for n in range(3)]
+    async with asyncio.timeout(30):
+        outcomes = await asyncio.gather(*(sandbox.invoke(one) for one in shared))
+    assert [json.loads(outcome.payload) for outcome in outcomes] == ["met", "met", "met"]
+    assert (await sandbox.invoke(invocation(b"{}", "request-4"))).error is None
+
+
 async def test_init_code_that_fails_is_the_tenants_error(bench: Bench) -> None:
     sandbox = await bench.start()
     try:
@@ -187,6 +196,7 @@ async def test_a_cancelled_start_leaves_nothing(bench: Bench) -> None:
 _KILLED = """
 import asyncio, os, sys
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId, Workload

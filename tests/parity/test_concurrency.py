@@ -177,6 +177,21 @@ def test_reserved_concurrency_in_cfc(platform: Platform, cfc: Any, function: str
     assert client.call("GET", path) == {}
 
 
+def test_several_requests_in_one_sandbox(platform: Platform, aws: Any) -> None:
+    name = make(aws, "shared")
+    arn = aws.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+    aws.tag_resource(Resource=arn, Tags={"alcove:concurrency": "8"})
+    client = platform.aws(max_pool_connections=16)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.invoke(FunctionName=name, Payload=b"0.3"), range(8)))
+    assert len({one["ResponseMetadata"]["HTTPHeaders"]["x-alcove-sandbox"] for one in answers}) == 1
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="one request at a time"):
+        aws.update_function_configuration(FunctionName=name, Runtime="provided")
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="1 to 100"):
+        aws.tag_resource(Resource=arn, Tags={"alcove:concurrency": "1000"})
+    aws.delete_function(FunctionName=name)
+
+
 def test_instances_and_queues_are_a_tenants_own(platform: Platform, aws: Any, function: str) -> None:
     aws.invoke(FunctionName=function, Payload=b"1")
     found = Client(platform.socket.parent).call("GET", "/alcove/v1/instances")

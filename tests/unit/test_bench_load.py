@@ -7,7 +7,7 @@ from alcove.bench import gateway_cpu, overload
 
 def test_calls_of_both_kinds_are_counted() -> None:
     found = gateway_cpu.measure(connections=4, seconds=1.0, progress=lambda line: None)
-    assert [one.way for one in found] == ["unsigned", "signed"]
+    assert [one.way for one in found] == ["unsigned", "function URL", "signed"]
     assert all(one.calls > 0 and one.cpu_s > 0 for one in found)
 
 

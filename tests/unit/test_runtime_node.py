@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime_process import ARN, RuntimeProcess, eventually, node_runtime
+from tests.runtime_process import ARN, RuntimeProcess, eventually, invoke_payload, node_runtime
 
 from alcove.wire.frame import Kind
 
@@ -428,3 +428,48 @@ def test_ends_with_the_host(tmp_path: Path) -> None:
 def test_refuses_an_unknown_frame(runtime: RuntimeProcess) -> None:
     runtime.socket.sendall(b"\0\0\0\0\x63\0\0\0\1")
     assert eventually(lambda: runtime.process.poll() == 65)
+
+
+def test_shared_requests_run_side_by_side_and_are_answered_as_they_end(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    source = """
+    const waiting = [];
+    exports.handler = async (event, context) => {
+      if (event === 'go') waiting.splice(0).forEach((wake) => wake());
+      else await new Promise((wake) => waiting.push(wake));
+      if (event === 'raise') throw new RangeError(context.awsRequestId);
+      return [event, context.awsRequestId];
+    };
+    """
+    runtime.loaded(write(tmp_path, source))
+    ids = {}
+    for event in ("a", "b", "raise", "go"):
+        payload = invoke_payload(json.dumps(event).encode(), request_id=f"r-{event}", shared=True)
+        ids[runtime.send(Kind.INVOKE, payload)] = event
+    assert ids[(first := runtime.receive()).id] == "go"
+    assert json.loads(first.payload) == ["go", "r-go"]
+    for _ in range(3):
+        frame = runtime.receive()
+        event = ids[frame.id]
+        document = json.loads(frame.payload)
+        if event == "raise":
+            assert (document["errorType"], document["errorMessage"]) == ("RangeError", "r-raise")
+        else:
+            assert document == [event, f"r-{event}"]
+        assert runtime.marked(f"r-{event}")
+    assert runtime.result("go", request_id="r-last") == ["go", "r-last"]
+
+
+def test_an_end_is_told_to_all_that_share_the_runtime(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    source = """
+    exports.handler = async (event) => {
+      if (event === 'exit') process.exit(3);
+      await new Promise((wake) => setTimeout(wake, 60000));
+    };
+    """
+    runtime.loaded(write(tmp_path, source))
+    for event in ("a", "b", "exit"):
+        runtime.send(Kind.INVOKE, invoke_payload(json.dumps(event).encode(), request_id=f"r-{event}", shared=True))
+    found = [runtime.receive() for _ in range(3)]
+    assert {frame.kind for frame in found} == {Kind.FAILURE}
+    assert {json.loads(frame.payload)["errorType"] for frame in found} == {"Runtime.ExitError"}
+    assert runtime.process.wait(10) == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime_process import ARN, SOURCES, RuntimeProcess, python_runtime
+from tests.runtime_process import ARN, SOURCES, RuntimeProcess, invoke_payload, python_runtime
 
 from alcove.wire.frame import Kind
 
@@ -351,3 +351,42 @@ def test_ends_with_the_host() -> None:
     with python_runtime() as runtime:
         runtime.socket.close()
         assert runtime.process.wait(5) == 0
+
+
+def test_shared_requests_run_side_by_side_and_are_answered_as_they_end(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    source = """
+import threading
+BARRIER = threading.Barrier(3)
+LATER = threading.Event()
+
+def handler(event, context):
+    if event == "later":
+        LATER.wait(20)
+    elif event == "now":
+        LATER.set()
+    else:
+        BARRIER.wait(20)
+        if event == "raise":
+            raise ValueError(context.aws_request_id)
+    return [event, context.aws_request_id]
+"""
+    runtime.loaded(write(tmp_path, source))
+    # Three that wait for one another: they are inside at once.
+    ids = {}
+    for event in ("a", "b", "raise"):
+        payload = invoke_payload(json.dumps(event).encode(), request_id=f"r-{event}", shared=True)
+        ids[runtime.send(Kind.INVOKE, payload)] = event
+    for _ in ids.copy():
+        frame = runtime.receive()
+        event = ids.pop(frame.id)
+        if event == "raise":
+            assert frame.kind is Kind.FAILURE
+            assert json.loads(frame.payload)["errorMessage"] == "r-raise"
+        else:
+            assert json.loads(frame.payload) == [event, f"r-{event}"]
+        assert runtime.marked(f"r-{event}")
+    later = runtime.send(Kind.INVOKE, invoke_payload(b'"later"', request_id="r-later", shared=True))
+    now = runtime.send(Kind.INVOKE, invoke_payload(b'"now"', request_id="r-now", shared=True))
+    assert {runtime.receive().id, runtime.receive().id} == {later, now}
+    # And one alone again.
+    assert runtime.result("now", request_id="r-last") == ["now", "r-last"]

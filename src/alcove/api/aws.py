@@ -58,6 +58,7 @@ def configuration(function: FunctionVersion, *, qualified: bool = False, snapsho
         "Network": function.network,
         "FreshVm": function.fresh_vm,
         **dead_letter,
+        "InstanceConcurrency": function.instance_concurrency,
     }
 
 

@@ -9,6 +9,7 @@ from alcove.api.body import field, number, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import NUMBER, Detail, object_of
 from alcove.errors import InvalidRequest
 from alcove.functions.concurrency import NoProvisionedConcurrency
 from alcove.functions.provisioning import Allocation
@@ -92,11 +93,17 @@ async def delete_provisioned(call: Call, name: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_RESERVED = object_of("ReservedConcurrentExecutions", ReservedConcurrentExecutions=NUMBER)
+_PROVISIONED = object_of("ProvisionedConcurrentExecutions", ProvisionedConcurrentExecutions=NUMBER)
+_QUALIFIER = ("Qualifier",)
+_PATH = "/2019-09-30/functions/{name}/provisioned-concurrency"
+_PAGE = ("Qualifier", "List", "Marker", "MaxItems")
+
 ROUTES = (
-    Route("PUT", "/2017-10-31/functions/{name}/concurrency", put_reserved, AWS),
+    Route("PUT", "/2017-10-31/functions/{name}/concurrency", put_reserved, AWS, detail=Detail(_RESERVED)),
     Route("GET", "/2019-09-30/functions/{name}/concurrency", get_reserved, AWS),
-    Route("DELETE", "/2017-10-31/functions/{name}/concurrency", delete_reserved, AWS),
-    Route("PUT", "/2019-09-30/functions/{name}/provisioned-concurrency", put_provisioned, AWS),
-    Route("GET", "/2019-09-30/functions/{name}/provisioned-concurrency", get_provisioned, AWS),
-    Route("DELETE", "/2019-09-30/functions/{name}/provisioned-concurrency", delete_provisioned, AWS),
+    Route("DELETE", "/2017-10-31/functions/{name}/concurrency", delete_reserved, AWS, detail=Detail(status=204)),
+    Route("PUT", _PATH, put_provisioned, AWS, detail=Detail(_PROVISIONED, _QUALIFIER, status=202)),
+    Route("GET", _PATH, get_provisioned, AWS, detail=Detail(query=_PAGE)),
+    Route("DELETE", _PATH, delete_provisioned, AWS, detail=Detail(query=_QUALIFIER, status=204)),
 )

@@ -52,6 +52,7 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
         "Uid": function.tenant,
         "Isolation": str(function.isolation),
         "FreshVm": function.fresh_vm,
+        "InstanceConcurrency": function.instance_concurrency,
     }
 
 

@@ -9,6 +9,7 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
+from alcove.api.schema import NUMBER, Detail, object_of
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
 
@@ -32,8 +33,10 @@ async def delete_reserved(call: Call, name: str) -> Response:
     return Response(204, {REQUEST_ID: call.request_id})
 
 
+_RESERVED = object_of("ReservedConcurrentExecutions", ReservedConcurrentExecutions=NUMBER)
+
 ROUTES = (
-    Route("PUT", "/v1/functions/{name}/concurrency", put_reserved, BCE),
+    Route("PUT", "/v1/functions/{name}/concurrency", put_reserved, BCE, detail=Detail(_RESERVED)),
     Route("GET", "/v1/functions/{name}/concurrency", get_reserved, BCE),
-    Route("DELETE", "/v1/functions/{name}/concurrency", delete_reserved, BCE),
+    Route("DELETE", "/v1/functions/{name}/concurrency", delete_reserved, BCE, detail=Detail(status=204)),
 )

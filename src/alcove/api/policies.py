@@ -1,7 +1,7 @@
 """How a function's sandboxes are used: its own policies, which the clouds' APIs lack.
 
-They are tags of the function, so that stock clients can set them (``alcove:fresh-vm``); the operator may send them as
-fields of a configuration too, which become the tags.
+They are tags of the function, so that stock clients can set them (``alcove:fresh-vm``, ``alcove:concurrency``); the
+operator may send them as fields of a configuration too, which become the tags.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from typing import Any
 
 from alcove.api.body import field
 from alcove.api.context import Call
-from alcove.functions.model import FRESH_VM_TAG
+from alcove.functions.model import CONCURRENCY_TAG, FRESH_VM_TAG
 
 
 def policy_tags(document: Mapping[str, Any], *, operator: bool) -> dict[str, str]:
     """Return the tags that the document's fields stand for."""
-    fresh = field(document, "FreshVm", bool) if operator else None
-    return {} if fresh is None else {FRESH_VM_TAG: str(fresh).lower()}
+    if not operator:
+        return {}
+    fresh, calls = field(document, "FreshVm", bool), field(document, "InstanceConcurrency", int)
+    tags = {} if fresh is None else {FRESH_VM_TAG: str(fresh).lower()}
+    return tags if calls is None else tags | {CONCURRENCY_TAG: str(calls)}
 
 
 async def put_policies(call: Call, name: str, document: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from alcove.bench import burst as burst_bench
 from alcove.bench import density as density_bench
+from alcove.bench import fresh_vm as fresh_bench
 from alcove.bench import gateway as gateway_bench
 from alcove.bench import gateway_cpu as cpu_bench
 from alcove.bench import overload as overload_bench
@@ -31,6 +32,7 @@ BURST_LEAST = 0.8
 GATEWAY_LIMIT_MS = 3.0
 CALLS_PER_CPU_S = 12_000.0
 OVERLOAD_LIMIT = 2.0
+FRESH_LIMIT = 1.5
 
 
 # What a shell shows for a program that SIGTERM has ended.
@@ -71,6 +73,7 @@ def group() -> None:
       alcove bench density --machines 100
       alcove bench burst
       alcove bench gateway
+      alcove bench fresh-vm
       alcove bench gateway-cpu
       alcove bench overload --seconds 60
     """
@@ -241,4 +244,22 @@ def overload(report: Path | None, capacity: int, handler_ms: int, seconds: float
         ratios.append(Ratio(f"{one.kind}: p99 of accepted / alone", slower, OVERLOAD_LIMIT))
         ratios.append(Ratio(f"{one.kind}: caps exceeded, calls left", float(one.exceeded + one.left), 0))
     figures.print(console, "Overload")
+    _conclude(console, figures, ratios, report)
+
+
+@group.command("fresh-vm")
+@_state
+@_json
+@click.option("--calls", default=30, show_default=True, help="Of each kind.")
+def fresh_vm(state: Path, report: Path | None, calls: int) -> None:
+    """A new machine for every request: its price, warm and against a bare restore."""
+    console = Console()
+    with console.status("starting") as status:
+        figures = fresh_bench.measure(state.resolve() / "gateway", calls=calls, progress=status.update)
+    figures.print(console, "Calls of a published version")
+    restore = figures.p50("vm", "restore", "hello")
+    ratios = [
+        Ratio(f"{mode} / a snapshot's restore, p50", figures.p50("vm", mode, "hello") / restore, FRESH_LIMIT)
+        for mode in ("fresh, with pauses", "fresh, one after the other")
+    ]
     _conclude(console, figures, ratios, report)

@@ -34,7 +34,7 @@ class CpuFigure:
 
 async def _run(server: StandInServer, way: str, connections: int, seconds: float) -> CpuFigure:
     unix = way == "unsigned"
-    request = server.request(NAME, b"{}", signed=not unix)
+    request = server.url_request(NAME) if way == "function URL" else server.request(NAME, b"{}", signed=not unix)
     made = [await connect(server, unix=unix) for _ in range(connections)]
     figure, failed = CpuFigure(way), []
 
@@ -61,14 +61,14 @@ async def _run(server: StandInServer, way: str, connections: int, seconds: float
 
 
 def measure(*, connections: int, seconds: float, progress: Callable[[str], None]) -> list[CpuFigure]:
-    """Call unsigned (over the operator's socket) and signed (over TCP), each for ``seconds``."""
+    """Call unsigned (over the operator's socket), by a function URL and signed (over TCP), each for ``seconds``."""
     import uvloop
 
     progress("starting a server")
     figures = []
     with stand_in_server(max_sandboxes=connections, starts_at_once=connections) as server:
         server.deploy(NAME)
-        for way in ("unsigned", "signed"):
+        for way in ("unsigned", "function URL", "signed"):
             progress(f"{way} calls")
             figures.append(uvloop.run(_run(server, way, connections, seconds)))
     return figures

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
+from urllib.parse import urlsplit
 
 from alcove.bench.gateway import sign
 from alcove.bench.stand_in import REGION
@@ -47,6 +48,14 @@ class StandInServer:
         code = base64.b64encode(zip_of({"app.py": "def handler(event, context): pass\n"})).decode()
         document = {"FunctionName": name, "Runtime": "python3.11", "Handler": "app.handler", "Code": {"ZipFile": code}}
         self.client.call("POST", FUNCTIONS, {**document, "Role": "arn:aws:iam::000000000000:role/bench", "Timeout": 60})
+
+    def url_request(self, name: str) -> bytes:
+        """Give the function a URL that is open to all; return a request to it as it goes over the wire."""
+        config = {"AuthType": "NONE"}
+        url = self.client.call("POST", f"/2021-10-31/functions/{name}/url", config)["FunctionUrl"]
+        leave = {"StatementId": "bench", "Action": "lambda:InvokeFunctionUrl", "Principal": "*"}
+        self.client.call("POST", f"{FUNCTIONS}/{name}/policy", leave | {"FunctionUrlAuthType": "NONE"})
+        return f"POST / HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\ncontent-length: 2\r\n\r\n{{}}".encode()
 
     def request(self, name: str, event: bytes, *, signed: bool = True) -> bytes:
         """Return an invocation as it goes over the wire; unsigned ones are for the operator's socket."""

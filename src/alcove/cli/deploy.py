@@ -33,6 +33,7 @@ _POLL_S = 0.2
 @click.option("--isolation", help="vm (the default), gvisor or process.")
 @click.option("--network/--no-network", default=None, help="A network, or none. With one by default.")
 @click.option("--fresh-vm/--no-fresh-vm", default=None, help="A new machine for every call, or not (the default).")
+@click.option("--instance-concurrency", type=int, metavar="N", help="Calls in one machine at once, 1 to 100.")
 @click.option(
     "--reserved-concurrency", metavar="N|none", help="Calls set aside for it, and its limit; 0 lets none run."
 )
@@ -91,6 +92,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
         "isolation": "Isolation",
         "network": "Network",
         "fresh_vm": "FreshVm",
+        "instance_concurrency": "InstanceConcurrency",
         "description": "Description",
     }
     fields = {key: given[option] for option, key in names.items() if given[option] is not None}

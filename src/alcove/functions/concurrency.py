@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from alcove.errors import InvalidRequest, NotFound
 from alcove.functions.admission import Admission
-from alcove.functions.model import LATEST, FunctionResolver, FunctionVersion
+from alcove.functions.model import LATEST, FunctionVersion
 from alcove.functions.provisioning import Allocation, Provisioner
+from alcove.functions.service import FunctionService
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import concurrency as rows
@@ -29,7 +30,7 @@ class ConcurrencyService:
     def __init__(
         self,
         database: Database,
-        functions: FunctionResolver,
+        functions: FunctionService,
         admission: Admission,
         provisioner: Provisioner,
         *,
@@ -99,7 +100,7 @@ class ConcurrencyService:
                 hint="publish a version and name it, or an alias, as the qualifier",
             )
         async with self._turn:
-            function = await self._functions.resolve(tenant, name, qualifier)
+            function = await self._functions.get(tenant, name, qualifier)
             self._check_provisioned(function, qualifier, calls)
             await self._write(
                 function,

@@ -140,7 +140,14 @@ class Dispatcher:
                 return self._caller.init_failed(function, request_id, error, spent_ms)
             deadline_ms = int(time.time() * 1000 + function.timeout_s * 1000)
             invocation = Invocation(
-                request_id, event, deadline_ms, function.invoked_arn, trace_id, client_context, sink
+                request_id,
+                event,
+                deadline_ms,
+                function.invoked_arn,
+                trace_id,
+                client_context,
+                sink,
+                shared=instance.capacity > 1,
             )
             try:
                 outcome, duration_ms = await self._caller.call(instance, invocation)

@@ -58,6 +58,7 @@ class Instance:
             "runtime": str(self.sandbox.runtime),
             "start": str(self.sandbox.start),
             "state": "busy" if busy else "idle",
+            "requests": self.active,
             "served": self.served,
             "idle_s": 0.0 if busy else round(time.monotonic() - self.idle_since, 1),
         }

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from alcove.errors import InvalidRequest
-from alcove.functions.model import FRESH_VM_TAG
+from alcove.functions.model import CONCURRENCY_TAG, FRESH_VM_TAG
 from alcove.sandbox.protocol import Isolation, Runtime
 
 MEMORY_MIB = range(128, 3008 + 1)
@@ -20,6 +20,8 @@ ENVIRONMENT_LIMIT = 4096
 DESCRIPTION_LIMIT = 256
 HANDLER_LIMIT = 128
 TAG_LIMIT = 50
+# Runtimes that take several requests at once: Python in threads, Node.js on its event loop.
+SHARING_RUNTIMES = frozenset({Runtime.PYTHON, Runtime.NODE})
 _VARIABLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]+")
 # "Defined runtime environment variables" of AWS Lambda, those marked reserved, and our own.
 RESERVED_VARIABLES = frozenset(
@@ -87,7 +89,19 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
             raise InvalidRequest(f"Tag {key[:80]!r} is not valid.")
     if tags.get(FRESH_VM_TAG, "true") not in ("true", "false"):
         raise InvalidRequest(f"Tag {FRESH_VM_TAG!r} must be 'true' or 'false'.")
+    if not re.fullmatch(r"[1-9][0-9]?|100", tags.get(CONCURRENCY_TAG, "1")):
+        raise InvalidRequest(f"Tag {CONCURRENCY_TAG!r} must be a number, 1 to 100.")
     return dict(tags)
+
+
+def check_shared(tags: Mapping[str, str], runtime: Runtime) -> None:
+    """Raises ``InvalidRequest`` where several requests are to share a sandbox whose runtime takes one at a time."""
+    if tags.get(CONCURRENCY_TAG, "1") != "1" and runtime not in SHARING_RUNTIMES:
+        names = ", ".join(sorted(SHARING_RUNTIMES))
+        raise InvalidRequest(
+            f"A sandbox of the runtime {runtime.value} serves one request at a time ({CONCURRENCY_TAG}).",
+            hint=f"several requests in one sandbox: {names}",
+        )
 
 
 def check_isolation(name: str, allowed: frozenset[Isolation]) -> Isolation:

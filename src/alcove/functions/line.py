@@ -67,7 +67,12 @@ class Line:
     @property
     def uncovered(self) -> int:
         """How many waiting calls no start is under way for."""
-        return len(self.waiters) - self.starting
+        return len(self.waiters) - self.coming
+
+    @property
+    def coming(self) -> int:
+        """How many calls the starts under way will have room for."""
+        return self.starting * self.function.instance_concurrency
 
     @property
     def holding(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from alcove.functions.log_files import LogFiles
 from alcove.host.files import private_folder
 
 REQUEST_BYTES = 256 * 1024
@@ -128,8 +128,9 @@ class LogLine:
 class FunctionLog:
     """The log of one function."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: LogFiles) -> None:
         self._path = path
+        self._files = files
         self._lines: deque[LogLine] = deque(maxlen=RING_LINES)
         self._next = 1
         self._size = path.stat().st_size if path.exists() else 0
@@ -155,14 +156,10 @@ class FunctionLog:
         self._lines.extend(lines)
         data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
         if self._size + len(data) > FILE_BYTES and self._path.exists():
+            self._files.forget(self._path)
             self._path.replace(self._path.with_suffix(".old"))
             self._size = 0
-        # Of the calls that a request costs this is the most expensive: a file object would double it.
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            self._size += os.write(descriptor, data)
-        finally:
-            os.close(descriptor)
+        self._size += self._files.append(self._path, data)
 
     def lines(self, *, after: int = 0, tail: int | None = None) -> list[LogLine]:
         """Return the lines numbered above ``after``, at most the last ``tail``."""
@@ -171,20 +168,25 @@ class FunctionLog:
 
 
 class LogStore:
-    """The logs of all functions, a file for each under ``folder``; ``key`` is the function's id."""
+    """The logs of all functions, a file for each under ``folder``; ``key`` is the function's id. ``close`` ends it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = private_folder(folder)
+        self._files = LogFiles()
         self._logs: dict[str, FunctionLog] = {}
 
     def of(self, key: str) -> FunctionLog:
         log = self._logs.get(key)
         if log is None:
-            log = self._logs[key] = FunctionLog(self._folder / f"{_file_name(key)}.jsonl")
+            log = self._logs[key] = FunctionLog(self._folder / f"{_file_name(key)}.jsonl", self._files)
         return log
+
+    def close(self) -> None:
+        self._files.close()
 
     def remove(self, key: str) -> None:
         self._logs.pop(key, None)
+        self._files.forget(self._folder / f"{_file_name(key)}.jsonl")
         for suffix in (".jsonl", ".old"):
             (self._folder / _file_name(key)).with_suffix(suffix).unlink(missing_ok=True)
 

@@ -14,6 +14,8 @@ from alcove.wire.trace import TraceContext
 LATEST = "$LATEST"
 # A tag of the function, "true" or "false": whether every request gets a new sandbox.
 FRESH_VM_TAG = "alcove:fresh-vm"
+# A tag of the function, 1 to 100: how many requests may be in one sandbox at once.
+CONCURRENCY_TAG = "alcove:concurrency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ class FunctionVersion:
     def fresh_vm(self) -> bool:
         """Whether every request gets a new sandbox, closed after its answer."""
         return self.tags.get(FRESH_VM_TAG) == "true"
+
+    @property
+    def instance_concurrency(self) -> int:
+        """How many requests may be in one sandbox at once; one, where each gets a sandbox of its own."""
+        return 1 if self.fresh_vm else int(self.tags.get(CONCURRENCY_TAG, "1"))
 
     @property
     def revision(self) -> str:

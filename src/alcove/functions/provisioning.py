@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from alcove.errors import AlcoveError, NotFound
 from alcove.functions.admission import Admission
 from alcove.functions.line import Line
-from alcove.functions.model import FunctionResolver, FunctionVersion
+from alcove.functions.model import FunctionVersion
 from alcove.functions.scheduler import Scheduler
+from alcove.functions.service import FunctionService
 from alcove.sandbox.protocol import TenantId
 from alcove.store import concurrency as rows
 from alcove.store.database import Database
@@ -51,7 +52,7 @@ class Provisioner:
     """``start`` to ``close``; ``look`` after a change."""
 
     def __init__(
-        self, database: Database, functions: FunctionResolver, admission: Admission, scheduler: Scheduler
+        self, database: Database, functions: FunctionService, admission: Admission, scheduler: Scheduler
     ) -> None:
         self._database = database
         self._functions = functions
@@ -101,7 +102,7 @@ class Provisioner:
         kept.row, kept.function = row, function
         if function is None:
             return 0
-        count = min(most, -(-row.calls // self._scheduler.capacity_of(function)))
+        count = min(most, -(-row.calls // function.instance_concurrency))
         self._admission.provision(function.tenant, function.function_id, function.version, row.calls)
         kept.line = self._scheduler.provide(function, count)
         return count
@@ -113,7 +114,7 @@ class Provisioner:
 
     async def _resolve(self, row: rows.ProvisionedRow) -> FunctionVersion | None:
         try:
-            return await self._functions.resolve(TenantId(row.tenant_id), row.name, row.qualifier)
+            return await self._functions.get(TenantId(row.tenant_id), row.name, row.qualifier)
         except NotFound:
             return None
 
@@ -154,6 +155,6 @@ class Provisioner:
     def _failure(self, line: Line, requested: int, allocated: int) -> str:
         if allocated == requested:
             return ""
-        if line.provisioned * self._scheduler.capacity_of(line.function) < requested:
+        if line.provisioned * line.function.instance_concurrency < requested:
             return f"There is room for {self.most} provisioned sandboxes here, for all functions together."
         return line.failure if not line.starting else ""

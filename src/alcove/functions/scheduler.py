@@ -58,12 +58,10 @@ class Scheduler:
         starter: Starter,
         bounds: Bounds,
         *,
-        capacity_of: Callable[[FunctionVersion], int] = lambda function: 1,
         on_reap: Callable[[], None] = lambda: None,
     ) -> None:
         self.bounds = bounds
         self._starter = starter
-        self.capacity_of = capacity_of
         self._on_reap = on_reap
         self._lines: dict[str, Line] = {}
         self._eager: dict[Line, None] = {}
@@ -148,7 +146,7 @@ class Scheduler:
         """Whether a start is under way for the call, or room is being made for one."""
         if waiter.future.done() or len(self._queue) - self._starting <= self._room.ending:
             return True
-        return waiter in islice(waiter.line.waiters, waiter.line.starting)
+        return waiter in islice(waiter.line.waiters, waiter.line.coming)
 
     def _bound(self, waiter: Waiter) -> None:
         """Refuse the call where it would wait too long: where nothing more can be started, those may wait that are
@@ -174,7 +172,7 @@ class Scheduler:
         self._join(self.line(function), instance)
 
     def _join(self, line: Line, instance: Instance) -> None:
-        instance.capacity = self.capacity_of(instance.function)
+        instance.capacity = instance.function.instance_concurrency
         instance.sandbox.listen(log=instance.log.write, exit=lambda reason: self._ended(instance, reason))
         line.instances.add(instance)
         self._settle(instance, new=True)

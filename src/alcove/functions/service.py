@@ -302,6 +302,7 @@ class FunctionService:
             function = find_function(connection, tenant, name)
             tags = dict(function.tags)
             change(tags)
+            limits.check_shared(tags, self.records.find(connection, function, LATEST).runtime)
             rows.set_tags(connection, function.id, limits.check_tags(tags))
 
         await self._database.write(write)

@@ -1,7 +1,8 @@
-"""The host's side of the invocation channel: one request at a time to a language runtime.
+"""The host's side of the invocation channel: requests to a language runtime, one at a time; invocations that are
+``shared`` may be on their way together.
 
 It is the same in every tier: a UNIX socket that leads to a virtio-serial port or to a container's descriptor 0. The
-other end runs tenant code and may be hostile: whatever is not the one answer that is due ends the channel with
+other end runs tenant code and may be hostile: whatever is not an answer that is due ends the channel with
 ``ProtocolError``.
 """
 
@@ -18,20 +19,14 @@ import msgspec
 
 from alcove.errors import ProtocolError, SandboxError, SandboxGone, TooLarge
 from alcove.sandbox.collector import Collector
+from alcove.sandbox.exchange import Exchange
 from alcove.sandbox.protocol import AnswerSink, InitError, Invocation, Outcome, Workload
-from alcove.wire.frame import MAX_CHUNK, MAX_PAYLOAD, Decoder, Frame, FrameError, Kind, encode
+from alcove.wire.frame import MAX_PAYLOAD, Decoder, Frame, FrameError, Kind, encode
 
-ANSWERS = {
-    Kind.LOAD: (Kind.LOADED, Kind.FAILURE),
-    Kind.INVOKE: (Kind.RESULT, Kind.FAILURE, Kind.END),
-    Kind.HOOK: (Kind.DONE, Kind.FAILURE),
-    Kind.UNLOAD: (Kind.DONE,),
-    Kind.PING: (Kind.PONG,),
-}
-_STREAMED = (Kind.STREAM, Kind.CHUNK, Kind.END)
-_TYPE_LIMIT = 256
 _LENGTH = struct.Struct(">H")
 _MAX_ID = 0xFFFF_FFFF
+# Shared invocations on their way at once. One that nobody waits for any more counts until it is answered.
+MOST_SHARED = 100
 
 
 class InvocationChannel(asyncio.Protocol):
@@ -42,11 +37,10 @@ class InvocationChannel(asyncio.Protocol):
         self._decoder = Decoder()
         self._failure: SandboxError | None = None
         self._number = 0
-        self._kind: Kind | None = None
-        self._answer: asyncio.Future[Frame] | None = None
+        self._exchanges: dict[int, Exchange] = {}
+        # Those whose sinks have no room: while there is one, nothing is read.
+        self._stalled: set[int] = set()
         self._ready: asyncio.Event = asyncio.Event()
-        self._sink: AnswerSink | None = None
-        self._content_type: str | None = None  # of the answer that is being streamed
 
     @classmethod
     async def connect(cls, address: Path | socket.socket) -> InvocationChannel:
@@ -67,17 +61,27 @@ class InvocationChannel(asyncio.Protocol):
 
     def send(self, kind: Kind, payload: bytes) -> asyncio.Future[Frame]:
         """Send a request; return the future of its answer. One request at a time."""
+        return self._begin(kind, payload).answer
+
+    def _begin(self, kind: Kind, payload: bytes, *, shared: bool = False, sink: AnswerSink | None = None) -> Exchange:
+        """Send a request; several that are all shared may be on their way."""
         if self._failure is not None:
             raise self._failure
-        if self._answer is not None and not self._answer.done():
-            raise SandboxError("a request is in flight on this channel")
+        if self._exchanges:
+            self._check_shared(shared)
         assert self._transport is not None
-        self._number = self._number % _MAX_ID + 1
-        self._kind = kind
-        self._sink = self._content_type = None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(encode(kind, self._number, payload))
-        return self._answer
+        number = self._number = self._number % _MAX_ID + 1
+        exchange = self._exchanges[number] = Exchange(kind, shared=shared, sink=sink)
+        if sink is not None:
+            sink.on_room = lambda: self._has_room(number)
+        self._transport.write(encode(kind, number, payload))
+        return exchange
+
+    def _check_shared(self, shared: bool) -> None:
+        if not shared or not next(iter(self._exchanges.values())).shared:
+            raise SandboxError("a request is in flight on this channel")
+        if len(self._exchanges) >= MOST_SHARED:
+            raise SandboxError(f"{MOST_SHARED} requests are in flight on this channel")
 
     async def request(self, kind: Kind, payload: bytes, *, timeout_s: float) -> Frame:
         """Send a request and wait for its answer. Raises ``TimeoutError``; the channel is then of no use."""
@@ -97,14 +101,14 @@ class InvocationChannel(asyncio.Protocol):
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Send one invocation and wait, without a limit: whoever calls keeps the time."""
         collector = Collector() if invocation.sink is None else None
-        payload = invoke_payload(invocation)
-        answer = self.send(Kind.INVOKE, payload)
-        sink = self._sink = collector or invocation.sink
+        sink = collector or invocation.sink
         assert sink is not None
-        sink.on_room = self._resume
+        exchange = self._begin(Kind.INVOKE, invoke_payload(invocation), shared=invocation.shared, sink=sink)
         try:
-            frame = await answer
+            frame = await exchange.answer
         finally:
+            # Once an answer is over, its reader has no say about the next.
+            sink.on_room()
             sink.on_room = _nothing
         if frame.kind is Kind.RESULT:
             return Outcome(frame.payload)
@@ -112,7 +116,7 @@ class InvocationChannel(asyncio.Protocol):
             return Outcome(b"", frame.payload)
         error = frame.payload or sink.problem()
         whole = b"" if collector is None or error is not None else collector.payload()
-        return Outcome(whole, error, self._content_type or "")
+        return Outcome(whole, error, exchange.content_type or "")
 
     def fail(self, failure: SandboxError) -> SandboxError:
         """End the channel: what is in flight and all that follows raises ``failure``."""
@@ -121,10 +125,9 @@ class InvocationChannel(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._ready.set()
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(self._failure)
-            # Nobody may be waiting any more.
-            self._answer.exception()
+        for exchange in self._exchanges.values():
+            exchange.fail(self._failure)
+        self._exchanges.clear()
         return self._failure
 
     def close(self) -> None:
@@ -149,47 +152,27 @@ class InvocationChannel(asyncio.Protocol):
         if frame.kind is Kind.READY and frame.id == 0:
             self._ready.set()
             return
-        answer = self._answer
-        if answer is None or answer.done() or self._kind is None or frame.id != self._number:
+        exchange = self._exchanges.get(frame.id)
+        if exchange is None:
             raise FrameError(f"{frame.kind.name} {frame.id} answers nothing")
-        if self._sink is not None and (frame.kind in _STREAMED or self._content_type is not None):
-            self._receive_part(frame, self._sink)
-            if frame.kind is not Kind.END:
-                return
-        elif frame.kind not in ANSWERS[self._kind]:
-            raise FrameError(f"{frame.kind.name} is no answer to {self._kind.name}")
-        answer.set_result(frame)
-
-    def _receive_part(self, frame: Frame, sink: AnswerSink) -> None:
-        """STREAM, CHUNKs, END: in this order, within the limits."""
-        if (frame.kind is Kind.STREAM) is not (self._content_type is None) or frame.kind not in _STREAMED:
-            raise FrameError(f"{frame.kind.name} does not come at this point of an answer")
-        if frame.kind is Kind.STREAM:
-            self._content_type = _content_type(frame.payload)
-            sink.begin(self._content_type)
-        elif frame.kind is Kind.END:
-            # What is left of this answer is with the sink; the next one must not wait for it.
-            self._resume()
-        elif len(frame.payload) > MAX_CHUNK:
-            raise FrameError(f"a part of {len(frame.payload)} bytes is over the limit of {MAX_CHUNK}")
-        elif not sink.write(frame.payload) and self._transport is not None:
+        if exchange.receive(frame):
+            del self._exchanges[frame.id]
+            # What is left of this answer is with the sink; others must not wait for it.
+            self._has_room(frame.id)
+        elif not exchange.room and self._transport is not None:
+            self._stalled.add(frame.id)
             self._transport.pause_reading()
 
-    def _resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+    def _has_room(self, number: int) -> None:
+        """The reader of this answer takes more, or is gone."""
+        if number in self._stalled:
+            self._stalled.discard(number)
+            if not self._stalled and self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
 
 
 def _nothing() -> None:
-    """Once an answer is over, its reader has no say about the next."""
-
-
-def _content_type(payload: bytes) -> str:
-    """Read STREAM. What is no header's value would harm whoever hands it on."""
-    text = payload.decode("ascii", "replace")
-    if not 0 < len(text) <= _TYPE_LIMIT or not text.isprintable():
-        raise FrameError("a streamed answer's type is malformed")
-    return text
+    return None
 
 
 def load_payload(workload: Workload) -> bytes:
@@ -219,6 +202,7 @@ def invoke_payload(invocation: Invocation) -> bytes:
             "arn": invocation.arn,
             "trace_id": invocation.trace_id,
             "client_context": invocation.client_context,
+            **({"shared": True} if invocation.shared else {}),
         }
     )
     if len(metadata) > 0xFFFF or _LENGTH.size + len(metadata) + len(invocation.event) > MAX_PAYLOAD:

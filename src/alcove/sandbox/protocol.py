@@ -1,7 +1,8 @@
 """What a sandbox is, whichever tier it belongs to.
 
-A ``Tier`` starts sandboxes; a ``Sandbox`` is loaded with one workload, once, and then answers invocations one
-at a time until it is closed. Every tier passes ``tests/contract/test_sandbox.py``.
+A ``Tier`` starts sandboxes; a ``Sandbox`` is loaded with one workload, once, and then answers invocations, one
+at a time or, where they are ``shared``, several at once, until it is closed. Every tier passes
+``tests/contract/test_sandbox.py``.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class AnswerSink(Protocol):
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """One request. ``deadline_ms`` is Unix time in milliseconds. A function that streams its answer streams it to
-    ``sink``; where there is none, its parts are put together.
+    ``sink``; where there is none, its parts are put together. ``shared``: others may be in the sandbox with it.
     """
 
     request_id: str
@@ -113,6 +114,7 @@ class Invocation:
     trace_id: str = ""
     client_context: str = ""
     sink: AnswerSink | None = field(default=None, compare=False)
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,12 @@ import os
 import select
 import stat
 import time
+from typing import TYPE_CHECKING
 
 from alcove.wire.frame import HEADER, Frame, Kind, encode, parse_header
+
+if TYPE_CHECKING:
+    import threading
 
 _AWAY_S = 0.02
 _READ = 1 << 20
@@ -26,6 +30,8 @@ class Channel:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        # Where several threads send, what keeps their frames whole.
+        self.lock: threading.Lock | None = None
         self._port = stat.S_ISCHR(os.fstat(fd).st_mode)
 
     def _read(self, count: int) -> bytes:
@@ -58,6 +64,13 @@ class Channel:
 
     def send(self, kind: Kind, id: int, payload: bytes) -> None:
         data = encode(kind, id, payload)
+        if self.lock is None:
+            self._write(data)
+        else:
+            with self.lock:
+                self._write(data)
+
+    def _write(self, data: bytes) -> None:
         written = os.write(self.fd, data)
         view = memoryview(data)
         while written < len(data):

@@ -1,4 +1,5 @@
-// The Node.js runtime: loads a handler, calls it, answers, one request at a time.
+// The Node.js runtime: loads a handler, calls it, answers, one request at a time unless requests are
+// said to be shared: those run side by side on the event loop.
 //
 // The counterpart of python.py: the same frames, the same order of things. While a request is
 // handled nothing of ours keeps the event loop alive, so an empty loop ("beforeExit") means that
@@ -35,6 +36,7 @@ let load = null;
 let handler = null;
 let saved = null; // what a rehearsal will have changed
 let current = null; // the frame that is being answered: { kind, id, requestId, streaming }
+const shared = new Map(); // shared requests that are under way: by the ids of their frames
 let onDrained = null; // called when the event loop has nothing left to do
 
 // Loading
@@ -184,14 +186,62 @@ function run(call, event) {
   });
 }
 
-async function stream(call, event) {
-  const answerStream = new streams.ResponseStream(channel, current);
+function whenDrained(callback) {
+  onDrained = callback;
+}
+
+// `asked` is what is answered: an entry of `shared`, or `current`.
+async function stream(call, event, asked, drained) {
+  const answerStream = new streams.ResponseStream(channel, asked);
   const context = contextOf(call, () => {});
-  const drained = (callback) => {
-    onDrained = callback;
-  };
   const outcome = await streams.runStreaming(handler, event, answerStream, context, drained);
   return 'error' in outcome ? [KIND.FAILURE, failure(outcome.error)] : [KIND.END, NOTHING];
+}
+
+// Call the handler while others are under way. The event loop is never empty then, so an answer does
+// not wait for that: a handler returns a promise, or calls back.
+function runShared(call, event) {
+  return new Promise((resolve) => {
+    const settle = (error, value) => {
+      resolve(error === null || error === undefined ? { value } : { error });
+    };
+    const context = contextOf(call, settle);
+    context.callbackWaitsForEmptyEventLoop = false;
+    let returned;
+    try {
+      returned = handler(event, context, settle);
+    } catch (error) {
+      resolve({ error });
+      return;
+    }
+    if (returned && typeof returned.then === 'function') {
+      returned.then((value) => resolve({ value }), (error) => resolve({ error }));
+    } else if (handler.length < 2) {
+      resolve({ value: returned });
+    }
+  });
+}
+
+async function callShared(call, data, asked) {
+  try {
+    if (!handler) throw new RuntimeError('Runtime.NotLoaded', 'no handler is loaded');
+    const event = parseEvent(data);
+    if (handler[streams.STREAMING] === 'response') {
+      return await stream(call, event, asked, () => {});
+    }
+    const outcome = await runShared(call, event);
+    if ('error' in outcome) return [KIND.FAILURE, failure(outcome.error)];
+    return [KIND.RESULT, serialise(outcome.value)];
+  } catch (error) {
+    return [KIND.FAILURE, failure(error)];
+  }
+}
+
+async function serveShared(id, call, data) {
+  const asked = { id, requestId: call.request_id, streaming: false };
+  shared.set(id, asked);
+  const [kind, payload] = await callShared(call, data, asked);
+  answerShared(asked, kind, payload);
 }
 
 function parseEvent(bytes) {
@@ -220,16 +270,20 @@ function serialise(value) {
   return answer;
 }
 
+function split(payload) {
+  const end = 2 + payload.readUInt16BE(0);
+  return { call: JSON.parse(payload.subarray(2, end)), data: payload.subarray(end) };
+}
+
 async function onInvoke(payload) {
-  const split = 2 + payload.readUInt16BE(0);
-  const call = JSON.parse(payload.subarray(2, split));
+  const { call, data } = split(payload);
   current.requestId = call.request_id;
   if (call.trace_id) process.env._X_AMZN_TRACE_ID = call.trace_id;
   else delete process.env._X_AMZN_TRACE_ID;
   try {
     if (!handler) throw new RuntimeError('Runtime.NotLoaded', 'no handler is loaded');
-    const event = parseEvent(payload.subarray(split));
-    if (handler[streams.STREAMING] === 'response') return await stream(call, event);
+    const event = parseEvent(data);
+    if (handler[streams.STREAMING] === 'response') return await stream(call, event, current, whenDrained);
     const outcome = await run(call, event);
     if ('error' in outcome) return [KIND.FAILURE, failure(outcome.error)];
     return [KIND.RESULT, serialise(outcome.value)];
@@ -246,7 +300,10 @@ function answer(kind, payload) {
   onDrained = null;
   // An answer that has begun ends, well or with an error.
   channel.send(streaming ? KIND.END : kind, id, payload);
-  if (asked !== KIND.INVOKE) return;
+  if (asked === KIND.INVOKE) mark(requestId);
+}
+
+function mark(requestId) {
   try {
     fs.writeSync(2, `\0alcove:end:${requestId}\0`);
   } catch {
@@ -254,10 +311,19 @@ function answer(kind, payload) {
   }
 }
 
+function answerShared(asked, kind, payload) {
+  // It may have been told of an end already.
+  if (!shared.delete(asked.id)) return;
+  channel.send(asked.streaming ? KIND.END : kind, asked.id, payload);
+  mark(asked.requestId);
+}
+
 // What nobody caught ends the process, as on AWS, but not before the caller has been told.
 function onStray(error, code) {
+  const told = [...shared.values()];
+  for (const asked of told) answerShared(asked, KIND.FAILURE, failure(error));
   if (current) answer(KIND.FAILURE, failure(error));
-  else fs.writeSync(2, `${isError(error) ? error.stack : String(error)}\n`);
+  else if (told.length === 0) fs.writeSync(2, `${isError(error) ? error.stack : String(error)}\n`);
   process.exit(code);
 }
 
@@ -267,11 +333,17 @@ function onRejection(reason) {
   onStray(new RuntimeError('Runtime.UnhandledPromiseRejection', text, cause), EXIT_REJECTION);
 }
 
-function onExit(code) {
-  if (!current) return;
-  const request = current.requestId ? `RequestId: ${current.requestId} ` : '';
+function exited(requestId, code) {
+  const request = requestId ? `RequestId: ${requestId} ` : '';
   const message = `${request}Error: Runtime exited with error: exit status ${code}`;
-  answer(KIND.FAILURE, failure({ name: 'Runtime.ExitError', message, stack: '' }));
+  return failure({ name: 'Runtime.ExitError', message, stack: '' });
+}
+
+function onExit(code) {
+  for (const asked of [...shared.values()]) {
+    answerShared(asked, KIND.FAILURE, exited(asked.requestId, code));
+  }
+  if (current) answer(KIND.FAILURE, exited(current.requestId, code));
 }
 
 function onBeforeExit() {
@@ -329,6 +401,11 @@ async function main() {
     if (frame === null) process.exit(0);
     const act = answers[frame.kind];
     if (!act) process.exit(EXIT_PROTOCOL);
+    const invocation = frame.kind === KIND.INVOKE ? split(frame.payload) : null;
+    if (invocation?.call.shared) {
+      serveShared(frame.id, invocation.call, invocation.data);
+      continue;
+    }
     current = { kind: frame.kind, id: frame.id, requestId: '', streaming: false };
     const [kind, payload] = await act(frame.payload);
     answer(kind, payload);

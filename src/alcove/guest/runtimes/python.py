@@ -1,4 +1,4 @@
-"""The Python runtime: loads a handler, calls it, answers, one request at a time.
+"""The Python runtime: loads a handler, calls it, answers, one request at a time unless requests are said to be shared.
 
 Errors have the shapes that AWS's runtime gives them (awslambdaric/bootstrap.py): errorMessage, errorType, stackTrace.
 What runs before the first answer runs with cold translated code after a restore, so the path from LOAD to RESULT is
@@ -21,12 +21,15 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from alcove.guest.runtimes.channel import Channel, ChannelClosed
 from alcove.guest.runtimes.hooks import Hooks
 from alcove.guest.runtimes.streaming import AnswerWriter
 from alcove.wire.frame import Frame, Kind, document
+
+if TYPE_CHECKING:
+    from alcove.guest.runtimes.threads import Threads
 
 MAX_RESULT = 6 * 1024 * 1024
 _DEFAULTS = {
@@ -98,13 +101,13 @@ class PythonRuntime:
         self._load: dict[str, Any] = {}
         self._before: tuple[set[str], list[str], set[str]] | None = None
         self._hooks = Hooks()
+        self._threads: Threads | None = None
         _reset_environment()
 
     def run(self) -> NoReturn:
         self._channel.send(Kind.READY, 0, b'{"runtime": "python3.11", "protocol": 1}')
         answers: dict[Kind, Callable[[Frame], tuple[Kind, bytes]]] = {
             Kind.LOAD: self._on_load,
-            Kind.INVOKE: self._on_invoke,
             Kind.HOOK: self._on_hook,
             Kind.UNLOAD: self._on_unload,
             Kind.PING: lambda frame: (Kind.PONG, frame.payload),
@@ -114,10 +117,11 @@ class PythonRuntime:
                 frame = self._channel.receive()
             except ChannelClosed:
                 os._exit(0)
+            if frame.kind is Kind.INVOKE:
+                self._on_invoke(frame)
+                continue
             kind, payload = answers[frame.kind](frame)
             self._channel.send(kind, frame.id, payload)
-            if frame.kind is Kind.INVOKE:
-                self._mark()
 
     # Loading
 
@@ -172,29 +176,49 @@ class PythonRuntime:
 
     # Calls
 
-    def _on_invoke(self, frame: Frame) -> tuple[Kind, bytes]:
+    def _on_invoke(self, frame: Frame) -> None:
         payload = frame.payload
         split = 2 + int.from_bytes(payload[:2], "big")
         call = document(payload[2:split])
-        self._request_id = call["request_id"]
+        if call.get("shared"):
+            self._share(frame.id, call, payload[split:])
+            return
         if call["trace_id"]:
             os.environ["_X_AMZN_TRACE_ID"] = call["trace_id"]
         else:
             os.environ.pop("_X_AMZN_TRACE_ID", None)
+        self._answer(frame.id, call, payload[split:])
+
+    def _share(self, id: int, call: dict[str, Any], data: bytes) -> None:
+        """Answer in a thread: others may be under way, and more may come."""
+        if self._threads is None:
+            # Most functions never need it; importing it is time.
+            from alcove.guest.runtimes.threads import Threads, new_lock
+
+            self._threads, self._channel.lock = Threads(), new_lock()
+        self._threads.submit(lambda: self._answer(id, call, data))
+
+    def _answer(self, id: int, call: dict[str, Any], data: bytes) -> None:
+        kind, payload = self._call(id, call, data)
+        self._channel.send(kind, id, payload)
+        self._mark(call["request_id"])
+
+    def _call(self, id: int, call: dict[str, Any], data: bytes) -> tuple[Kind, bytes]:
         if self._handler is None:
             return Kind.FAILURE, _failure("Runtime.NotLoaded", "no handler is loaded", [])
         try:
-            event = json.loads(payload[split:] or b"null")
+            event = json.loads(data or b"null")
         except ValueError as error:
             return Kind.FAILURE, _failure("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}", [])
-        writer = AnswerWriter(self._channel, frame.id)
+        writer = AnswerWriter(self._channel, id)
         try:
             result = self._handler(event, Context(self._load, call))
             if hasattr(type(result), "__next__"):
                 writer.send_all(result)
                 return Kind.END, b""
         except SystemExit as error:
-            message = f"RequestId: {self._request_id} Error: Runtime exited with error: exit status {error.code or 0}"
+            status = f"Runtime exited with error: exit status {error.code or 0}"
+            message = f"RequestId: {call['request_id']} Error: {status}"
             return writer.failed, _failure("Runtime.ExitError", message, [])
         except BaseException as error:
             return writer.failed, _failure(type(error).__name__, _message(error), _stack(error))
@@ -208,7 +232,7 @@ class PythonRuntime:
             return Kind.FAILURE, _failure("Function.ResponseSizeTooLarge", message, [])
         return Kind.RESULT, answer
 
-    def _mark(self) -> None:
+    def _mark(self, request_id: str) -> None:
         """Tell the host where this request's output ends. The tenant may have closed or replaced what we write to."""
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -216,7 +240,7 @@ class PythonRuntime:
             except (OSError, ValueError, AttributeError):
                 pass
         try:
-            os.write(2, b"\0alcove:end:%s\0" % self._request_id.encode())
+            os.write(2, b"\0alcove:end:%s\0" % request_id.encode())
         except OSError:
             pass
 

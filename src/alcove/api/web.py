@@ -21,6 +21,7 @@ from alcove.api.web_event import Caller, make_event
 from alcove.api.web_stream import make_streamed, make_whole
 from alcove.errors import AccessDenied, AlcoveError, CapacityError, InvalidRequest, NotFound, ThrottledError, TooLarge
 from alcove.functions.model import LATEST, FunctionVersion, InvokeResult
+from alcove.functions.statements import Caller as PolicyCaller
 from alcove.functions.streaming import AnswerStream, StreamedCall
 from alcove.gateway.message import Request, Response
 from alcove.services import Services
@@ -32,6 +33,7 @@ _DOMAIN = ".lambda-url."
 _PREFIX = "/urls/"
 _CFC_DOMAIN = ".cfc-execute."
 _CFC_PREFIX = "/cfc-execute/"
+_INVOKE_URL = "lambda:InvokeFunctionUrl"
 # Who called is known from the signature, where one is asked for.
 MakeEvent = Callable[[Caller | None], bytes]
 _ERRORS: tuple[tuple[type[AlcoveError], int, str], ...] = (
@@ -145,11 +147,14 @@ class Web:
         return await make_streamed(streamed) if await streamed.begun() else _whole(await streamed.result())
 
     async def _caller(self, endpoint: Endpoint, request: Request) -> Caller:
-        """Only who signs as the endpoint's tenant may call."""
+        """The endpoint's tenant may call, and others that the function's policy lets in."""
         access_key = await self._sign(request)
         tenant = self._services.tenants.owner_of(access_key).id
         if tenant != endpoint.tenant:
-            raise AccessDenied("The endpoint is another tenant's.")
+            asking = PolicyCaller(tenant, _INVOKE_URL, {"url_auth_type": endpoint.auth, "via_url": "true"})
+            permissions = self._services.permissions
+            if not await permissions.may(endpoint.tenant, endpoint.function, endpoint.qualifier, asking):
+                raise AccessDenied("The endpoint is another tenant's.")
         return Caller(access_key, tenant)
 
     async def _function(self, endpoint: Endpoint) -> FunctionVersion:

@@ -13,7 +13,10 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from click.testing import CliRunner
 from tests.parity.conftest import HELLO, ROLE, Platform
+
+from alcove.cli.app import root
 
 
 class Answer:
@@ -362,3 +365,18 @@ def test_cors(platform: Platform, make: Any) -> None:
     assert answer.headers.get_all("access-control-allow-origin") == ["*"]
     assert answer.headers["access-control-expose-headers"] == "x-a"
     assert answer.headers["vary"] == "x-b, Origin"
+
+
+def test_the_commands(platform: Platform, function: str) -> None:
+    def alcove(*arguments: str) -> str:
+        result = CliRunner().invoke(root, ["url", *arguments], env={"ALCOVE_RUN": str(platform.socket.parent)})
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    url = alcove("add", function, "--origin", "*", "--stream").strip()
+    assert call(platform, url, headers={"Origin": "https://a.example"}).headers["access-control-allow-origin"] == "*"
+    listed = json.loads(alcove("list", function, "--json"))
+    assert [(one["FunctionUrl"], one["InvokeMode"]) for one in listed] == [(url, "RESPONSE_STREAM")]
+    assert url in alcove("list", function)
+    alcove("remove", function)
+    assert call(platform, url).status == 404

@@ -71,17 +71,17 @@ class Web:
     def place(self, request: Request) -> Place | None:
         host = host_name(request.headers.get("host", ""))
         path = request.raw_path
-        for domain, key in ((_DOMAIN, "url_id"), (_CFC_DOMAIN, "cfc")):
-            label, found, _ = host.partition(domain)
-            if found:
-                return Place(host, path, **{key: label})
+        if _DOMAIN in host:
+            return Place(host, path, url_id=host.partition(_DOMAIN)[0])
+        if _CFC_DOMAIN in host:
+            return Place(host, path, cfc=host.partition(_CFC_DOMAIN)[0])
         if self._services.routes.table.holds(host):
             return Place(host, path)
-        for prefix, key in ((_PREFIX, "url_id"), (_CFC_PREFIX, "cfc")):
-            if path.startswith(prefix):
-                label, _, rest = path.removeprefix(prefix).partition("/")
-                # An empty label is no place of a route's either.
-                return Place("", f"/{rest}", **{key: label or "-"})
+        if path.startswith((_PREFIX, _CFC_PREFIX)):
+            _, kind, label, *rest = path.split("/", 3)
+            # An empty label is no place of a route's either.
+            key = "cfc" if kind == "cfc-execute" else "url_id"
+            return Place("", f"/{rest[0] if rest else ''}", **{key: label or "-"})
         return None
 
     async def answer(self, place: Place, request: Request, request_id: str) -> Response:

@@ -21,6 +21,7 @@ COMMANDS = {
     "alias": ("alcove.cli.alias", "group", "Name versions, and share calls between two."),
     "permission": ("alcove.cli.permission", "group", "Say who else may call a function."),
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
+    "url": ("alcove.cli.url", "group", "Give functions URLs of their own."),
     "route": ("alcove.cli.route", "group", "Have functions answer a host and path."),
     "bench": ("alcove.bench.cli", "group", "Measure start-up times, density and bursts."),
     "settings": ("alcove.cli.reference", "settings_command", "Print the server's settings."),

@@ -136,6 +136,7 @@ class InvokeResult:
     executed_version: str
     sandbox_id: str
     content_type: str = ""  # of an answer that the function streams
+    streamed_bytes: int = 0
 
 
 class FunctionResolver(Protocol):

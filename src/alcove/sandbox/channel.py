@@ -47,6 +47,7 @@ class InvocationChannel(asyncio.Protocol):
         self._ready: asyncio.Event = asyncio.Event()
         self._sink: AnswerSink | None = None
         self._content_type: str | None = None  # of the answer that is being streamed
+        self._streamed = 0
 
     @classmethod
     async def connect(cls, address: Path | socket.socket) -> InvocationChannel:
@@ -75,6 +76,7 @@ class InvocationChannel(asyncio.Protocol):
         self._number = self._number % _MAX_ID + 1
         self._kind = kind
         self._sink = self._content_type = None
+        self._streamed = 0
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(encode(kind, self._number, payload))
         return self._answer
@@ -112,7 +114,7 @@ class InvocationChannel(asyncio.Protocol):
             return Outcome(b"", frame.payload)
         error = frame.payload or sink.problem()
         whole = b"" if collector is None or error is not None else collector.payload()
-        return Outcome(whole, error, self._content_type or "")
+        return Outcome(whole, error, self._content_type or "", self._streamed)
 
     def fail(self, failure: SandboxError) -> SandboxError:
         """End the channel: what is in flight and all that follows raises ``failure``."""
@@ -172,8 +174,10 @@ class InvocationChannel(asyncio.Protocol):
             self._resume()
         elif len(frame.payload) > MAX_CHUNK:
             raise FrameError(f"a part of {len(frame.payload)} bytes is over the limit of {MAX_CHUNK}")
-        elif not sink.write(frame.payload) and self._transport is not None:
-            self._transport.pause_reading()
+        else:
+            self._streamed += len(frame.payload)
+            if not sink.write(frame.payload) and self._transport is not None:
+                self._transport.pause_reading()
 
     def _resume(self) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -13,7 +13,10 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from click.testing import CliRunner
 from tests.parity.conftest import HELLO, ROLE, Platform
+
+from alcove.cli.app import root
 
 
 class Answer:
@@ -277,6 +280,42 @@ def test_signed_urls(platform: Platform, make: Any) -> None:
         assert (refused.status, refused.json()) == (403, {"Message": "Forbidden"})
 
 
+def test_a_policy_lets_another_tenant_call(aws: Any, platform: Platform, make: Any) -> None:
+    name, url = make(auth="AWS_IAM")
+    other = platform.aws(platform.other_access_key, platform.other_secret)
+    # Its account is in what is said of its functions.
+    other.create_function(FunctionName=name, Runtime="python3.11", Role=ROLE, Handler="echo", Code={"ZipFile": HELLO})
+    account = other.get_function_configuration(FunctionName=name)["FunctionArn"].split(":")[4]
+    other.delete_function(FunctionName=name)
+
+    def status() -> int:
+        headers = signed(url, "GET", "", platform.other_access_key, platform.other_secret)
+        return call(platform, url, headers=headers).status
+
+    def allow(statement_id: str, action: str, **conditions: str) -> None:
+        aws.add_permission(FunctionName=name, StatementId=statement_id, Action=action, Principal=account, **conditions)
+
+    assert status() == 403
+    allow("none", "lambda:InvokeFunctionUrl", FunctionUrlAuthType="NONE")
+    allow("call", "lambda:InvokeFunction")
+    assert status() == 403
+    allow("iam", "lambda:InvokeFunctionUrl", FunctionUrlAuthType="AWS_IAM")
+    assert status() == 200
+    aws.remove_permission(FunctionName=name, StatementId="iam")
+    assert status() == 403
+
+
+def test_a_url_of_an_alias_follows_it(aws: Any, platform: Platform, function: str) -> None:
+    aws.publish_version(FunctionName=function)
+    aws.update_function_configuration(FunctionName=function, Handler="raise")
+    aws.publish_version(FunctionName=function)
+    aws.create_alias(FunctionName=function, Name="live", FunctionVersion="1")
+    url = aws.create_function_url_config(FunctionName=function, AuthType="NONE", Qualifier="live")["FunctionUrl"]
+    assert call(platform, url).status == 200
+    aws.update_alias(FunctionName=function, Name="live", FunctionVersion="2")
+    assert call(platform, url).status == 502
+
+
 def test_a_url_goes_with_its_function(aws: Any, platform: Platform, make: Any) -> None:
     """A function that takes the name later is never reached by the old URL."""
     name, url = make()
@@ -326,3 +365,18 @@ def test_cors(platform: Platform, make: Any) -> None:
     assert answer.headers.get_all("access-control-allow-origin") == ["*"]
     assert answer.headers["access-control-expose-headers"] == "x-a"
     assert answer.headers["vary"] == "x-b, Origin"
+
+
+def test_the_commands(platform: Platform, function: str) -> None:
+    def alcove(*arguments: str) -> str:
+        result = CliRunner().invoke(root, ["url", *arguments], env={"ALCOVE_RUN": str(platform.socket.parent)})
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    url = alcove("add", function, "--origin", "*", "--stream").strip()
+    assert call(platform, url, headers={"Origin": "https://a.example"}).headers["access-control-allow-origin"] == "*"
+    listed = json.loads(alcove("list", function, "--json"))
+    assert [(one["FunctionUrl"], one["InvokeMode"]) for one in listed] == [(url, "RESPONSE_STREAM")]
+    assert url in alcove("list", function)
+    alcove("remove", function)
+    assert call(platform, url).status == 404

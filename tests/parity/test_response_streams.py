@@ -43,7 +43,7 @@ def stream(aws: Any, name: str, event: Any, **options: Any) -> tuple[bytes, dict
 
 @pytest.fixture(scope="module")
 def streams(aws: Any) -> Any:
-    yield create(aws, "streams", "stream", Timeout=2)
+    yield create(aws, "streams", "stream", Timeout=60)
     aws.delete_function(FunctionName="streams")
 
 
@@ -103,7 +103,7 @@ def test_a_streaming_function_invoked_as_a_whole(aws: Any, streams: str) -> None
     assert (answer["Payload"].read(), "FunctionError" in answer) == (b"onetwo", False)
 
 
-def test_refusals(aws: Any, platform: Platform) -> None:
+def test_refusals(aws: Any, platform: Platform, streams: str) -> None:
     for arguments, status in (
         ({"FunctionName": "nobody"}, 404),
         ({"FunctionName": "streams", "Payload": "{"}, 400),
@@ -183,7 +183,7 @@ def test_a_slow_client_stalls_the_function_until_its_time_out(platform: Platform
 
 
 def test_a_client_that_goes_away_leaves_the_function_alone(aws: Any, platform: Platform, make: Any) -> None:
-    name, url = make("stream", timeout=5, InvokeMode="RESPONSE_STREAM")
+    name, url = make("stream", timeout=60, InvokeMode="RESPONSE_STREAM")
     body = json.dumps({"type": "a/b", "parts": ["z" * 65_536], "times": 300})
     with socket.socket() as client:
         client.connect(("127.0.0.1", platform.port))

@@ -52,6 +52,7 @@ async def test_without_a_sink_the_parts_are_put_together() -> None:
     )
     outcome = await call
     assert (outcome.payload, outcome.error, outcome.content_type) == (b"ab", None, "text/css")
+    assert outcome.streamed_bytes == 2
     call = asyncio.ensure_future(channel.invoke(Invocation("r", b"{}", 0)))
     await asyncio.sleep(0)
     await send(peer, (Kind.RESULT, b"1"), number=2)

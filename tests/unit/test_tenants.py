@@ -181,7 +181,7 @@ async def test_what_is_counted_is_what_there_is(tmp_path: Path, steps: list[tupl
                 name = "$LATEST" if step == "latest" else str(at)
                 rows.put_version(
                     connection,
-                    rows.VersionRow(function_id=function_id, version=name, package_bytes=10**at, **version),
+                    rows.VersionRow(function_id=function_id, version=name, package_bytes=2**at, **version),
                 )
 
         await database.write(change)

@@ -28,7 +28,7 @@ async def invoke_with_response_stream(call: Call, name: str) -> Response:
     kind = headers.get("x-amz-invocation-type", "RequestResponse")
     if kind not in ("RequestResponse", "DryRun"):
         raise InvalidRequest(f"Invocation type {kind[:40]!r} is not one of RequestResponse, DryRun.")
-    function = await call.function(name, call.request.query.get("Qualifier"))
+    function = await call.invoked(name, call.request.query.get("Qualifier"))
     event = check_event(call.request.body, asynchronous=False)
     context = decode_context(headers.get("x-amz-client-context"))
     if kind == "DryRun":

@@ -21,6 +21,7 @@ from alcove.api.web_event import Caller, make_event
 from alcove.api.web_stream import make_streamed, make_whole
 from alcove.errors import AccessDenied, AlcoveError, CapacityError, InvalidRequest, NotFound, ThrottledError, TooLarge
 from alcove.functions.model import LATEST, FunctionVersion, InvokeResult
+from alcove.functions.statements import Caller as PolicyCaller
 from alcove.functions.streaming import AnswerStream, StreamedCall
 from alcove.gateway.message import Request, Response
 from alcove.services import Services
@@ -32,6 +33,7 @@ _DOMAIN = ".lambda-url."
 _PREFIX = "/urls/"
 _CFC_DOMAIN = ".cfc-execute."
 _CFC_PREFIX = "/cfc-execute/"
+_INVOKE_URL = "lambda:InvokeFunctionUrl"
 # Who called is known from the signature, where one is asked for.
 MakeEvent = Callable[[Caller | None], bytes]
 _ERRORS: tuple[tuple[type[AlcoveError], int, str], ...] = (
@@ -69,17 +71,17 @@ class Web:
     def place(self, request: Request) -> Place | None:
         host = host_name(request.headers.get("host", ""))
         path = request.raw_path
-        for domain, key in ((_DOMAIN, "url_id"), (_CFC_DOMAIN, "cfc")):
-            label, found, _ = host.partition(domain)
-            if found:
-                return Place(host, path, **{key: label})
+        if _DOMAIN in host:
+            return Place(host, path, url_id=host.partition(_DOMAIN)[0])
+        if _CFC_DOMAIN in host:
+            return Place(host, path, cfc=host.partition(_CFC_DOMAIN)[0])
         if self._services.routes.table.holds(host):
             return Place(host, path)
-        for prefix, key in ((_PREFIX, "url_id"), (_CFC_PREFIX, "cfc")):
-            if path.startswith(prefix):
-                label, _, rest = path.removeprefix(prefix).partition("/")
-                # An empty label is no place of a route's either.
-                return Place("", f"/{rest}", **{key: label or "-"})
+        if path.startswith((_PREFIX, _CFC_PREFIX)):
+            _, kind, label, *rest = path.split("/", 3)
+            # An empty label is no place of a route's either.
+            key = "cfc" if kind == "cfc-execute" else "url_id"
+            return Place("", f"/{rest[0] if rest else ''}", **{key: label or "-"})
         return None
 
     async def answer(self, place: Place, request: Request, request_id: str) -> Response:
@@ -145,11 +147,14 @@ class Web:
         return await make_streamed(streamed) if await streamed.begun() else _whole(await streamed.result())
 
     async def _caller(self, endpoint: Endpoint, request: Request) -> Caller:
-        """Only who signs as the endpoint's tenant may call."""
+        """The endpoint's tenant may call, and others that the function's policy lets in."""
         access_key = await self._sign(request)
         tenant = self._services.tenants.owner_of(access_key).id
         if tenant != endpoint.tenant:
-            raise AccessDenied("The endpoint is another tenant's.")
+            asking = PolicyCaller(tenant, _INVOKE_URL, {"url_auth_type": endpoint.auth, "via_url": "true"})
+            permissions = self._services.permissions
+            if not await permissions.may(endpoint.tenant, endpoint.function, endpoint.qualifier, asking):
+                raise AccessDenied("The endpoint is another tenant's.")
         return Caller(access_key, tenant)
 
     async def _function(self, endpoint: Endpoint) -> FunctionVersion:

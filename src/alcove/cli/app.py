@@ -21,6 +21,7 @@ COMMANDS = {
     "alias": ("alcove.cli.alias", "group", "Name versions, and share calls between two."),
     "permission": ("alcove.cli.permission", "group", "Say who else may call a function."),
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
+    "url": ("alcove.cli.url", "group", "Give functions URLs of their own."),
     "route": ("alcove.cli.route", "group", "Have functions answer a host and path."),
     "tenant": ("alcove.cli.tenant", "group", "Say who may use this server, and how much."),
     "usage": ("alcove.cli.usage", "usage", "Print what was used, and the bill."),

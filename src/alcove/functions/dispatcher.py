@@ -170,6 +170,7 @@ class Dispatcher:
             executed_version=function.version,
             sandbox_id=instance.sandbox.id,
             content_type=outcome.content_type,
+            streamed_bytes=outcome.streamed_bytes,
         )
 
     async def _find(self, function: FunctionVersion) -> tuple[Instance, str, str, dict[str, float]]:

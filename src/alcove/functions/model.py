@@ -145,6 +145,7 @@ class InvokeResult:
     sandbox_id: str
     content_type: str = ""  # of an answer that the function streams
     trace: TraceContext | None = None
+    streamed_bytes: int = 0
 
 
 class FunctionResolver(Protocol):

@@ -57,8 +57,8 @@ class ObservedDispatcher(Dispatcher):
                 observer.refused(function, error)
             raise
         result = replace(result, trace=trace)
-        streamed = getattr(options.get("sink"), "size", 0)
-        seen = Observation(function, result, trace, began_ns, time.perf_counter() - clock, streamed)
+        spent_s = time.perf_counter() - clock
+        seen = Observation(function, result, trace, began_ns, spent_s, result.streamed_bytes)
         for observer in self.observers:
             observer.answered(seen)
         return result

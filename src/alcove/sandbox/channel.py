@@ -116,7 +116,7 @@ class InvocationChannel(asyncio.Protocol):
             return Outcome(b"", frame.payload)
         error = frame.payload or sink.problem()
         whole = b"" if collector is None or error is not None else collector.payload()
-        return Outcome(whole, error, exchange.content_type or "")
+        return Outcome(whole, error, exchange.content_type or "", exchange.streamed)
 
     def fail(self, failure: SandboxError) -> SandboxError:
         """End the channel: what is in flight and all that follows raises ``failure``."""

@@ -23,7 +23,7 @@ class Exchange:
     says whether its sink takes more.
     """
 
-    __slots__ = ("answer", "content_type", "kind", "room", "shared", "sink")
+    __slots__ = ("answer", "content_type", "kind", "room", "shared", "sink", "streamed")
 
     def __init__(self, kind: Kind, *, shared: bool, sink: AnswerSink | None) -> None:
         self.kind = kind
@@ -31,6 +31,7 @@ class Exchange:
         self.sink = sink
         self.content_type: str | None = None
         self.room = True
+        self.streamed = 0  # bytes of the answer so far
         self.answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
 
     def receive(self, frame: Frame) -> bool:
@@ -56,6 +57,7 @@ class Exchange:
         elif frame.kind is Kind.CHUNK:
             if len(frame.payload) > MAX_CHUNK:
                 raise FrameError(f"a part of {len(frame.payload)} bytes is over the limit of {MAX_CHUNK}")
+            self.streamed += len(frame.payload)
             self.room = self.answer.done() or sink.write(frame.payload)
 
     def fail(self, failure: Exception) -> None:

@@ -122,12 +122,13 @@ class Outcome:
     """The answer: ``error`` is None, or the FAILURE document (errorMessage, errorType, stackTrace) as JSON bytes.
 
     ``content_type`` is what a function that streams says of its answer, else empty; with a sink, ``payload`` is then
-    empty.
+    empty. ``streamed_bytes`` counts what was streamed.
     """
 
     payload: bytes
     error: bytes | None = None
     content_type: str = ""
+    streamed_bytes: int = 0
 
 
 # Called with (stream 1 or 2, bytes) for what the workload prints; markers of the runtime included.

@@ -8,6 +8,7 @@ request the one with the longest host wins (a name before a pattern), then the o
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -167,10 +168,11 @@ def _write(connection: sqlite3.Connection, tenant: TenantId, row: rows.RouteRow)
     return written
 
 
-def patterns(host: str) -> list[str]:
+@functools.lru_cache(maxsize=4096)
+def patterns(host: str) -> tuple[str, ...]:
     """Return the patterns that a host matches, longest first."""
     labels = host.split(".")
-    return [host, *(f"*.{'.'.join(labels[at:])}" for at in range(1, min(len(labels), 10)))]
+    return (host, *(f"*.{'.'.join(labels[at:])}" for at in range(1, min(len(labels), 10))))
 
 
 def check_host(text: str) -> str:

@@ -260,7 +260,7 @@ def test_tags_and_account(aws: Any, function: str) -> None:
 
 
 def test_unknown_paths_and_bodies(platform: Platform, aws: Any) -> None:
-    assert refused(aws.list_layers)[1] == 404
+    assert refused(aws.list_code_signing_configs)[1] == 404
     assert refused(aws.get_function, FunctionName="no-such")[:2] == (
         "ResourceNotFoundException",
         404,

@@ -29,7 +29,9 @@ from alcove.gateway.message import Response
 def configuration(function: FunctionVersion, *, qualified: bool = False, snapshot: bool = False) -> dict[str, Any]:
     """Return FunctionConfiguration; ``snapshot`` says whether the version starts from one."""
     dead_letter = {"DeadLetterConfig": {"TargetArn": function.dead_letter}} if function.dead_letter else {}
+    layers = [{"Arn": layer.arn, "CodeSize": layer.package_bytes} for layer in function.layers]
     return {
+        **({"Layers": layers} if layers else {}),
         "FunctionName": function.name,
         "FunctionArn": function.arn if qualified else function.invoked_arn,
         "Runtime": function.runtime_name,
@@ -94,7 +96,7 @@ async def get_function(call: Call, name: str) -> Response:
     function = await call.shown(name, call.request.query.get("Qualifier"))
     document: dict[str, Any] = {
         "Configuration": _described(call, function),
-        "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function)},
+        "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function.package_sha256)},
         "Tags": dict(function.tags),
     }
     reserved = call.faces.dispatcher.admission.reserved(function.function_id)

@@ -12,7 +12,7 @@ LATEST = "$LATEST"
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """One row of ``versions``; ``environment`` is a JSON object as text. Field order is column
+    """One row of ``versions``; ``environment`` is a JSON object as text, ``layers`` an array. Field order is column
     order.
     """
 
@@ -33,6 +33,7 @@ class VersionRow:
     package_bytes: int
     image_digest: str
     dead_letter: str = ""
+    layers: str = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,9 @@ def put_version(connection: Connection, row: VersionRow) -> None:
     """Insert; replace where it is ``$LATEST``. A published version can't be written twice."""
     if row.version == LATEST:
         delete_version(connection, row.function_id, LATEST)
+    names = ", ".join(field.name for field in fields(VersionRow))
     marks = ", ".join("?" * len(fields(VersionRow)))
-    connection.execute(f"INSERT INTO versions VALUES ({marks})", astuple(row))  # noqa: S608
+    connection.execute(f"INSERT INTO versions ({names}) VALUES ({marks})", astuple(row))  # noqa: S608
 
 
 def find_version(connection: Connection, function_id: str, version: str) -> VersionRow | None:
@@ -132,7 +134,7 @@ def code_in_use(connection: Connection) -> set[tuple[str, str]]:
 
 
 def usage(connection: Connection, tenant_id: str) -> tuple[int, int]:
-    """Return the tenant's number of functions and the bytes of the packages of all its versions."""
+    """Return the tenant's number of functions and the bytes of the packages of all its versions and layers."""
     row = connection.execute("SELECT functions, code_bytes FROM usage WHERE tenant_id = ?", (tenant_id,)).fetchone()
     return (0, 0) if row is None else (int(row[0]), int(row[1]))
 

@@ -169,7 +169,7 @@ async def list_versions(call: Call, name: str) -> Response:
     page = await call.faces.service.list_versions(
         call.tenant,
         call.reference(name).name,
-        query.get("Marker", ""),
+        marker(call),
         number(query, "MaxItems", 50),
     )
     document = {

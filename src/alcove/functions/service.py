@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 PAGE_LIMIT = 50
 # How often updates look for code that they have replaced: to look costs by all that there is.
 COLLECT_EVERY_S = 10.0
+# How long code that an update has replaced stays: calls that were accepted before may still start with it.
+REPLACED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class FunctionService:
         # Told the id of each function that is deleted.
         self.on_deleted: Callable[[str], None] = lambda function_id: None
         self._collected = 0.0
+        self._replaced: dict[tuple[str, str], float] = {}
         self.records = Records(self.settings, code)
         self._database = database
         self.code = code
@@ -119,20 +122,33 @@ class FunctionService:
         return Page(items[:limit], items[limit - 1].name if len(items) > limit else None)
 
     async def list_versions(self, tenant: TenantId, name: str, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
-        """``$LATEST``, then the published versions, oldest first."""
-        limit = page_limit(limit)
-        if marker and not (marker.isascii() and marker.isdigit()):
-            raise InvalidRequest("The marker is not one that was given out.")
-        start = int(marker[:9] or 0)
+        """``$LATEST``, then the published versions, oldest first. A marker is the number that comes next."""
+        limit, start = page_limit(limit), _number(marker)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
             function = find_function(connection, tenant, name)
-            found = rows.list_versions(connection, function.id)
+            found = rows.page_versions(connection, function.id, start, limit + 1)
             return [self.records.from_row(function, row) for row in found]
 
         items = await self._database.read(query)
-        more = len(items) > start + limit
-        return Page(items[start : start + limit], str(start + limit) if more else None)
+        return Page(items[:limit], items[limit].version if len(items) > limit else None)
+
+    async def list_all(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
+        """All versions of all functions, by name, then as ``list_versions``."""
+        limit = page_limit(limit)
+        name, _, number = marker.partition(":")
+        start = _number(number)
+
+        def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
+            found = rows.page_all_versions(connection, tenant, name, start, limit + 1)
+            return [self.records.from_row(*row) for row in found]
+
+        items = await self._database.read(query)
+        if len(items) <= limit:
+            return Page(items)
+        following = items[limit]
+        number = "0" if following.version == LATEST else following.version
+        return Page(items[:limit], f"{following.name}:{number}")
 
     async def every_version(self, tenant: TenantId) -> AsyncIterator[FunctionVersion]:
         """All versions of all functions of the tenant, a page at a time."""
@@ -328,15 +344,17 @@ class FunctionService:
         edit: Callable[[FunctionVersion], FunctionVersion],
         revision_id: str | None,
     ) -> FunctionVersion:
-        def change(connection: sqlite3.Connection) -> FunctionVersion:
+        def change(connection: sqlite3.Connection) -> tuple[FunctionVersion, FunctionVersion]:
             function = find_function(connection, tenant, name)
             latest = self.records.find(connection, function, LATEST)
             check_revision(latest, revision_id)
             updated = replace(edit(latest), revision_id=str(uuid.uuid4()), modified_ms=now_ms(), version=LATEST)
             rows.put_version(connection, to_row(updated))
-            return updated
+            return latest, updated
 
-        updated = await self.guard.write(tenant, change)
+        before, updated = await self.guard.write(tenant, change)
+        if before.code != updated.code:
+            self._replaced[before.package_sha256, before.code.digest] = time.monotonic()
         self.drop(tenant, name)
         await self._dispatcher.forget(updated.function_arn, LATEST)
         if time.monotonic() - self._collected > COLLECT_EVERY_S:
@@ -361,12 +379,14 @@ class FunctionService:
 
     async def collect(self) -> None:
         """Remove the code that nothing refers to any more."""
-        self._collected = time.monotonic()
+        now = self._collected = time.monotonic()
+        self._replaced = {code: since for code, since in self._replaced.items() if now - since < REPLACED_S}
+        replaced = set(self._replaced)
 
         def query(connection: sqlite3.Connection) -> set[tuple[str, str]]:
             return rows.code_in_use(connection) | {(sha256, "") for sha256 in layers.packages_in_use(connection)}
 
-        await self.code.collect(await self._database.read(query))
+        await self.code.collect(await self._database.read(query) | replaced)
 
     def drop(self, tenant: TenantId, name: str) -> None:
         """Forget what invocations of the function run: it has changed."""
@@ -381,6 +401,13 @@ def check_built_for(latest: FunctionVersion, built_for: FunctionVersion) -> None
     """Raises ``Conflict`` where code was built for another runtime or other layers than ``latest`` has."""
     if (latest.runtime, latest.layers) != (built_for.runtime, built_for.layers):
         raise Conflict("The configuration was changed at the same time.", hint="try again")
+
+
+def _number(marker: str) -> int:
+    """Return the number in a marker, 0 in none. Raises ``InvalidRequest``."""
+    if marker and not (marker.isascii() and marker.isdigit() and len(marker) < 10):
+        raise InvalidRequest("The marker is not one that was given out.")
+    return int(marker or 0)
 
 
 def page_limit(limit: int) -> int:

@@ -117,6 +117,32 @@ def list_versions(connection: Connection, function_id: str) -> list[VersionRow]:
     return [VersionRow(*row) for row in rows]
 
 
+_NUMBER = "CAST(v.version AS INTEGER)"  # 0 for $LATEST
+
+
+def page_versions(connection: Connection, function_id: str, start: int, limit: int) -> list[VersionRow]:
+    """At most ``limit`` versions with numbers from ``start`` on, 0 for ``$LATEST``."""
+    rows = connection.execute(
+        f"SELECT {_VERSION_COLUMNS} FROM versions v WHERE v.function_id = ? AND {_NUMBER} >= ? "  # noqa: S608
+        f"ORDER BY {_NUMBER} LIMIT ?",
+        (function_id, start, limit),
+    )
+    return [VersionRow(*row) for row in rows]
+
+
+def page_all_versions(
+    connection: Connection, tenant_id: str, name: str, start: int, limit: int
+) -> list[tuple[FunctionRow, VersionRow]]:
+    """All versions of all functions of the tenant, by name and number, from version ``start`` of ``name`` on."""
+    rows = connection.execute(
+        f"SELECT {_FUNCTION_COLUMNS}, {_VERSION_COLUMNS} FROM functions f "  # noqa: S608
+        "JOIN versions v ON v.function_id = f.id WHERE f.tenant_id = :tenant AND f.name >= :name "
+        f"AND (f.name > :name OR {_NUMBER} >= :start) ORDER BY f.name, {_NUMBER} LIMIT :limit",
+        {"tenant": tenant_id, "name": name, "start": start, "limit": limit},
+    )
+    return [(_function(row), VersionRow(*row[len(fields(FunctionRow)) :])) for row in rows]
+
+
 def list_functions(connection: Connection, tenant_id: str, after: str, limit: int) -> list[FunctionRow]:
     """At most ``limit`` functions of the tenant with names greater than ``after``, by name."""
     rows = connection.execute(

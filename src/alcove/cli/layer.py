@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import click
 
@@ -24,17 +23,6 @@ def group() -> None:
 
 def _versions(name: str) -> str:
     return f"{LAYERS}/{quote(name, safe='')}/versions"
-
-
-def _pages(client: Client, path: str, key: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    marker = ""
-    while True:
-        page = client.call("GET", f"{path}?{urlencode({'Marker': marker} if marker else {})}")
-        found += page[key]
-        marker = page.get("NextMarker") or ""
-        if not marker:
-            return found
 
 
 @group.command(no_args_is_help=True)
@@ -84,9 +72,9 @@ def list_command(name: str | None, run: Path, as_json: bool) -> None:
     """
     client = Client(run)
     if name is None:
-        found = [one["LatestMatchingVersion"] for one in _pages(client, LAYERS, "Layers")]
+        found = [one["LatestMatchingVersion"] for one in client.pages(LAYERS, "Layers")]
     else:
-        found = _pages(client, _versions(name), "LayerVersions")
+        found = client.pages(_versions(name), "LayerVersions")
     if as_json:
         output.print_json(found)
         return

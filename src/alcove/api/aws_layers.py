@@ -59,18 +59,18 @@ def named(call: Call, name: str, version: str) -> LayerName:
     return parse_layer(name, call.tenant, version)
 
 
-async def publish(call: Call, name: str) -> Response:
+async def publish(call: Call, layer: str) -> Response:
     document = await beside(read_object, call.request)
     zipped = await beside(package, field(document, "Content", dict) or {})
-    layer = await call.faces.services.layers.publish(
-        call.tenant, parse_layer(name, call.tenant), zipped, read_facts(document)
+    found = await call.faces.services.layers.publish(
+        call.tenant, parse_layer(layer, call.tenant), zipped, read_facts(document)
     )
-    return answer(_describe(call, layer), 201, call.request_id)
+    return answer(_describe(call, found), 201, call.request_id)
 
 
-async def get_version(call: Call, name: str, version: str) -> Response:
-    layer = await call.faces.services.layers.get(call.tenant, named(call, name, version))
-    return answer(_describe(call, layer), 200, call.request_id)
+async def get_version(call: Call, layer: str, version: str) -> Response:
+    found = await call.faces.services.layers.get(call.tenant, named(call, layer, version))
+    return answer(_describe(call, found), 200, call.request_id)
 
 
 async def list_layers(call: Call) -> Response:
@@ -93,11 +93,11 @@ async def list_layers(call: Call) -> Response:
     return answer({"Layers": items, **_next(page.marker)}, 200, call.request_id)
 
 
-async def list_versions(call: Call, name: str) -> Response:
+async def list_versions(call: Call, layer: str) -> Response:
     query = call.request.query
     page = await call.faces.services.layers.list_versions(
         call.tenant,
-        parse_layer(name, call.tenant),
+        parse_layer(layer, call.tenant),
         query.get("Marker", ""),
         number(query, "MaxItems", 50),
         runtime=query.get("CompatibleRuntime", ""),
@@ -106,32 +106,32 @@ async def list_versions(call: Call, name: str) -> Response:
     return answer({"LayerVersions": [_item(one) for one in page.items], **_next(page.marker)}, 200, call.request_id)
 
 
-async def delete_version(call: Call, name: str, version: str) -> Response:
+async def delete_version(call: Call, layer: str, version: str) -> Response:
     """Of a version that is not there, the end is the one that was asked for: AWS says nothing."""
-    await call.faces.services.layers.delete(call.tenant, named(call, name, version))
+    await call.faces.services.layers.delete(call.tenant, named(call, layer, version))
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
-async def add_permission(call: Call, name: str, version: str) -> Response:
+async def add_permission(call: Call, layer: str, version: str) -> Response:
     document = read_object(call.request)
     statement = Statement(
         required(document, "StatementId"), required(document, "Principal"), required(document, "Action")
     )
-    layer, text = await call.faces.services.layers.allow(
-        call.tenant, named(call, name, version), statement, revision_id=call.request.query.get("RevisionId")
+    found, text = await call.faces.services.layers.allow(
+        call.tenant, named(call, layer, version), statement, revision_id=call.request.query.get("RevisionId")
     )
-    shown = json.dumps(statement.document(layer.arn), separators=(",", ":"))
+    shown = json.dumps(statement.document(found.arn), separators=(",", ":"))
     return answer({"Statement": shown, "RevisionId": policy_revision(text)}, 201, call.request_id)
 
 
-async def get_policy(call: Call, name: str, version: str) -> Response:
-    text = await call.faces.services.layers.policy(call.tenant, named(call, name, version))
+async def get_policy(call: Call, layer: str, version: str) -> Response:
+    text = await call.faces.services.layers.policy(call.tenant, named(call, layer, version))
     return answer({"Policy": text, "RevisionId": policy_revision(text)}, 200, call.request_id)
 
 
-async def remove_permission(call: Call, name: str, version: str, statement: str) -> Response:
+async def remove_permission(call: Call, layer: str, version: str, statement: str) -> Response:
     await call.faces.services.layers.disallow(
-        call.tenant, named(call, name, version), statement, revision_id=call.request.query.get("RevisionId")
+        call.tenant, named(call, layer, version), statement, revision_id=call.request.query.get("RevisionId")
     )
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
@@ -140,7 +140,7 @@ def _next(marker: str | None) -> dict[str, str]:
     return {} if marker is None else {"NextMarker": marker}
 
 
-_VERSIONS = "/2018-10-31/layers/{name}/versions"
+_VERSIONS = "/2018-10-31/layers/{layer}/versions"
 ROUTES = (
     Route("POST", _VERSIONS, publish, AWS, PACKAGE_BODY),
     Route("GET", _VERSIONS, list_versions, AWS),

@@ -33,22 +33,22 @@ def _describe(call: Call, layer: LayerVersion) -> dict[str, Any]:
     return {"Content": content(call, layer), "LayerBrn": to_brn(layer.layer_arn), **_item(layer)}
 
 
-async def publish(call: Call, name: str) -> Response:
+async def publish(call: Call, layer: str) -> Response:
     document = await beside(read_object, call.request)
     zipped = await beside(package, field(document, "Content", dict) or {})
-    layer = await call.faces.services.layers.publish(
-        call.tenant, parse_layer(name, call.tenant), zipped, read_facts(document)
+    found = await call.faces.services.layers.publish(
+        call.tenant, parse_layer(layer, call.tenant), zipped, read_facts(document)
     )
-    return answer(_describe(call, layer), 201, call.request_id, REQUEST_ID)
+    return answer(_describe(call, found), 201, call.request_id, REQUEST_ID)
 
 
-async def get_version(call: Call, name: str, version: str) -> Response:
+async def get_version(call: Call, layer: str, version: str) -> Response:
     """The Go client's GetLayerVersionByBrn asks here too, with ``find`` and ``Brn``."""
     query = call.request.query
     by_brn = query.get("find") == "LayerVersion"
-    wanted = parse_layer_version(query.get("Brn", "")) if by_brn else named(call, name, version)
-    layer = await call.faces.services.layers.get(call.tenant, wanted)
-    return answer(_describe(call, layer), 200, call.request_id, REQUEST_ID)
+    wanted = parse_layer_version(query.get("Brn", "")) if by_brn else named(call, layer, version)
+    found = await call.faces.services.layers.get(call.tenant, wanted)
+    return answer(_describe(call, found), 200, call.request_id, REQUEST_ID)
 
 
 async def list_layers(call: Call) -> Response:
@@ -66,11 +66,11 @@ async def list_layers(call: Call) -> Response:
     return answer({"Layers": items, "NextMarker": page.marker or ""}, 200, call.request_id, REQUEST_ID)
 
 
-async def list_versions(call: Call, name: str) -> Response:
+async def list_versions(call: Call, layer: str) -> Response:
     query = call.request.query
     page = await call.faces.services.layers.list_versions(
         call.tenant,
-        parse_layer(name, call.tenant),
+        parse_layer(layer, call.tenant),
         marker(call),
         number(query, "MaxItems", 50) or 50,
         runtime=query.get("CompatibleRuntime", ""),
@@ -79,25 +79,25 @@ async def list_versions(call: Call, name: str) -> Response:
     return answer(document, 200, call.request_id, REQUEST_ID)
 
 
-async def delete_version(call: Call, name: str, version: str) -> Response:
-    if not await call.faces.services.layers.delete(call.tenant, named(call, name, version)):
+async def delete_version(call: Call, layer: str, version: str) -> Response:
+    if not await call.faces.services.layers.delete(call.tenant, named(call, layer, version)):
         raise NotFound("There is no such layer version.")
     return Response(204, {REQUEST_ID: call.request_id})
 
 
-async def delete_layer(call: Call, name: str) -> Response:
+async def delete_layer(call: Call, layer: str) -> Response:
     """Delete all versions of a layer; AWS has no such call."""
-    if not await call.faces.services.layers.delete_all(call.tenant, parse_layer(name, call.tenant)):
+    if not await call.faces.services.layers.delete_all(call.tenant, parse_layer(layer, call.tenant)):
         raise NotFound("There is no such layer.")
     return Response(204, {REQUEST_ID: call.request_id})
 
 
-_VERSIONS = "/v1/layers/{name}/versions"
+_VERSIONS = "/v1/layers/{layer}/versions"
 ROUTES = (
     Route("POST", _VERSIONS, publish, BCE, PACKAGE_BODY),
     Route("GET", _VERSIONS, list_versions, BCE),
     Route("GET", _VERSIONS + "/{version}", get_version, BCE),
     Route("DELETE", _VERSIONS + "/{version}", delete_version, BCE),
     Route("GET", "/v1/layers", list_layers, BCE),
-    Route("DELETE", "/v1/layers/{name}", delete_layer, BCE),
+    Route("DELETE", "/v1/layers/{layer}", delete_layer, BCE),
 )

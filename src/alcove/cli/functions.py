@@ -122,4 +122,6 @@ def _all(client: Client) -> list[dict[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={_text(one)}" for key, one in value.items()) or "-"
+    if isinstance(value, list):
+        return "; ".join(map(_text, value)) or "-"
     return "-" if value in ("", None) else str(value)

@@ -23,7 +23,8 @@ from alcove.sandbox.protocol import TenantId
 from alcove.store import layers as rows
 from alcove.store.database import Database
 
-NAME_LIMIT, VERSION_LIMIT = 1000, 10_000
+# Names are counted as long as their numbers are remembered: for ever.
+NAME_LIMIT, VERSION_LIMIT = 10_000, 10_000
 MAX_VERSION = 10**9
 # PublishLayerVersion in the AWS Lambda API reference.
 LICENSE_LIMIT, RUNTIME_LIMIT = 512, 15
@@ -209,7 +210,9 @@ class LayerService:
         names, versions = rows.count_layers(connection, tenant)
         layer = rows.find_layer(connection, tenant, name)
         if versions >= VERSION_LIMIT or (layer is None and names >= NAME_LIMIT):
-            raise Conflict(f"A tenant has at most {NAME_LIMIT} layers, and {VERSION_LIMIT} versions of them.")
+            raise Conflict(
+                f"A tenant has at most {NAME_LIMIT} layers, deleted ones too, and {VERSION_LIMIT} versions of them."
+            )
         if layer is None:
             layer = rows.LayerRow(uuid.uuid4().hex, tenant, name, 1)
             rows.insert_layer(connection, layer)

@@ -185,6 +185,7 @@ async def open_services(
             "cdn": CdnSource(),
         },
     )
+    layers = LayerService(database, functions)
     removal = TenantRemoval(
         tenants,
         (
@@ -193,6 +194,7 @@ async def open_services(
             timers.delete_every,
             routes.release_every,
             functions.delete_every,
+            layers.delete_every,
             events.delete_every,
             queues.delete_every,
         ),
@@ -207,7 +209,7 @@ async def open_services(
         concurrency=concurrency,
         aliases=AliasService(database, functions),
         permissions=PermissionService(database, functions),
-        layers=LayerService(database, functions),
+        layers=layers,
         events=events,
         delivery=delivery,
         destinations=destinations,

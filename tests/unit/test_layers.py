@@ -223,3 +223,16 @@ async def test_a_change_beside_a_build_is_not_lost(plane: Plane) -> None:
     found = await plane.service.get(plane.tenant, "f")
     assert found.code.layered is bool(found.layers)
     assert ("/opt/data" in contents(found.code.path)) is bool(found.layers)
+
+
+async def test_layers_count_as_code_and_go_with_their_tenant(plane: Plane) -> None:
+    layer = await publish(plane)
+    again = await publish(plane, text="again")
+    size = layer.row.package_bytes + again.row.package_bytes
+    assert await plane.service.usage(plane.tenant) == (0, size)
+    await service(plane).delete(plane.tenant, named(layer))
+    assert await plane.service.usage(plane.tenant) == (0, again.row.package_bytes)
+    await service(plane).delete_every(plane.tenant)
+    assert await plane.service.usage(plane.tenant) == (0, 0)
+    assert (await publish(plane)).row.version == 1
+    assert not plane.service.code.package_path(again.row.package_sha256).exists()

@@ -156,6 +156,11 @@ class LayerService:
             await self._functions.collect()
         return deleted
 
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Delete all layers of a tenant that is removed."""
+        await self._database.write(lambda connection: rows.delete_every(connection, tenant))
+        await self._functions.collect()
+
     # Who may use one
 
     async def allow(

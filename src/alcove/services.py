@@ -19,6 +19,7 @@ from alcove.events.target import Destinations
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.layers import LayerService
 from alcove.functions.logs import LogStore
 from alcove.functions.observed import ObservedDispatcher, Observer
 from alcove.functions.permissions import PermissionService
@@ -68,6 +69,7 @@ class Services:
     concurrency: ConcurrencyService
     aliases: AliasService
     permissions: PermissionService
+    layers: LayerService
     events: EventQueue
     delivery: Delivery
     destinations: Destinations
@@ -183,6 +185,7 @@ async def open_services(
             "cdn": CdnSource(),
         },
     )
+    layers = LayerService(database, functions)
     removal = TenantRemoval(
         tenants,
         (
@@ -191,6 +194,7 @@ async def open_services(
             timers.delete_every,
             routes.release_every,
             functions.delete_every,
+            layers.delete_every,
             events.delete_every,
             queues.delete_every,
         ),
@@ -205,6 +209,7 @@ async def open_services(
         concurrency=concurrency,
         aliases=AliasService(database, functions),
         permissions=PermissionService(database, functions),
+        layers=layers,
         events=events,
         delivery=delivery,
         destinations=destinations,

@@ -94,6 +94,16 @@ def handler(event, context):
             sys.stdout.write("x" * ((1 << 20) - 1) + "\\n")
         sys.stdout.flush()
         return "flooded"
+    if do == "layers":
+        import layered, subprocess
+        return {
+            "opt": sorted(os.listdir("/opt")),
+            "task": sorted(name for name in os.listdir("/var/task") if not name.startswith("__")),
+            "text": open("/opt/data/text").read(),
+            "imported": layered.VALUE,
+            "tool": subprocess.run(["tool"], capture_output=True, text=True).stdout,
+            "ours": os.path.exists("/opt/alcove/start"),
+        }
     if do == "write":
         try:
             open(event["path"], "w").close()
@@ -101,6 +111,11 @@ def handler(event, context):
             return type(error).__name__
         return "written"
 """
+# The second one's files replace the first one's.
+LAYERS = (
+    {"data/text": "first", "python/layered.py": "VALUE = 'layer'\n", "bin/tool": "#!/bin/sh\necho old\n"},
+    {"data/text": "second", "bin/tool": "#!/bin/sh\necho new\n", "lib/note": ""},
+)
 SOURCES = {"app.py": APP, "broken.py": "raise KeyError('at import')\n"}
 
 
@@ -112,10 +127,11 @@ class Bench:
     state: Path
     tag: str
     code: CodeImage
+    layered: CodeImage
     logs: dict[int, bytearray] = field(default_factory=dict)
     exits: list[str] = field(default_factory=list)
 
-    def workload(self, handler: str = "app.handler", memory_mib: int = 512) -> Workload:
+    def workload(self, handler: str = "app.handler", memory_mib: int = 512, code: CodeImage | None = None) -> Workload:
         return Workload(
             tenant=TenantId("tenant-a"),
             function_name="sample",
@@ -123,7 +139,7 @@ class Bench:
             arn="arn:sample:1",
             runtime=Runtime.PYTHON,
             handler=handler,
-            code=self.code,
+            code=code or self.code,
             memory_mib=memory_mib,
             timeout_s=30,
         )
@@ -172,7 +188,9 @@ def package(sources: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, source in sources.items():
-            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), source)
+            info = zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0))
+            info.external_attr = (0o755 if name.startswith("bin/") else 0o644) << 16
+            archive.writestr(info, source)
     return buffer.getvalue()
 
 
@@ -193,11 +211,14 @@ async def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         store = CodeStore(state / "code")
         stack.callback(store.close)
         built = await store.build(package(SOURCES), python=True)
+        layers = [(await store.store_layer(package(sources)))[0] for sources in LAYERS]
+        both = await store.build(package(SOURCES), python=True, layers=layers)
+        layered = CodeImage(both.digest, both.path, layered=True)
         tier = tiers[isolation]
         stack.push_async_callback(tier.close)
         await tier.recover()
         await tier.prepare(Runtime.PYTHON)
-        yield Bench(tier, state, instance_tag(state), CodeImage(built.digest, built.path))
+        yield Bench(tier, state, instance_tag(state), CodeImage(built.digest, built.path), layered)
     assert not mounts_under(state)
     shutil.rmtree(state)
 

@@ -51,6 +51,29 @@ async def test_serves_and_leaves_nothing(bench: Bench, delivery: Delivery) -> No
         await sandbox.invoke(invocation(b"{}"))
 
 
+@pytest.mark.parametrize("delivery", Delivery, ids=str)
+async def test_layers_are_beside_the_code(bench: Bench, delivery: Delivery) -> None:
+    sandbox = await bench.start()
+    try:
+        await sandbox.rehearse()
+        await sandbox.load(bench.workload(code=bench.layered), delivery)
+        outcome = await sandbox.invoke(invocation(b'{"do": "layers"}'))
+        assert json.loads(outcome.payload) == {
+            "opt": ["alcove", "bin", "data", "lib", "python"],
+            "task": ["app.py", "broken.py"],
+            "text": "second",
+            "imported": "layer",
+            "tool": "new\n",
+            "ours": True,
+        }
+        for path in ("/opt/x", "/opt/data/text", "/var/task/x"):
+            event = json.dumps({"do": "write", "path": path}).encode()
+            assert json.loads((await sandbox.invoke(invocation(event))).payload) != "written"
+    finally:
+        await sandbox.close()
+    await until(lambda: not bench.leftovers(sandbox.id))
+
+
 async def test_serves_again_after_the_handler_raised(bench: Bench, load: Load) -> None:
     sandbox = await load()
     outcome = await sandbox.invoke(invocation(b'{"do": "raise"}'))
@@ -234,7 +257,7 @@ async def test_recover_reaps_what_a_killed_daemon_left(
         *(bench.code.digest, str(bench.code.path), step),
     )
     assert await killed.wait() == -9
-    after = Bench(bench.tier, state, instance_tag(state), bench.code)
+    after = Bench(bench.tier, state, instance_tag(state), bench.code, bench.layered)
     assert after.leftovers()
     async with AsyncExitStack() as stack:
         tiers, network = await open_engine(stack, state=state, isolations=frozenset({isolation}))

@@ -8,10 +8,12 @@ import hashlib
 import http.client
 import io
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -259,8 +261,59 @@ def test_tags_and_account(aws: Any, function: str) -> None:
     assert settings["AccountLimit"]["ConcurrentExecutions"] > 0
 
 
+def test_tags_are_a_functions_alone(aws: Any, function: str, platform: Platform) -> None:
+    arn = aws.get_function(FunctionName=function)["Configuration"]["FunctionArn"]
+    other = platform.aws(platform.other_access_key, platform.other_secret)
+    for resource in (function, f"{arn}:$LATEST", arn.replace(":function:", ":layer:")):
+        assert refused(aws.list_tags, Resource=resource)[:2] == ("InvalidParameterValueException", 400)
+        assert refused(aws.tag_resource, Resource=resource, Tags={"a": "b"})[1] == 400
+    for tags in ({}, {"aws:x": "y"}, {"x" * 129: "y"}, {"x": "y" * 257}, {str(n): "" for n in range(51)}):
+        assert refused(aws.tag_resource, Resource=arn, Tags=tags)[:2] == ("InvalidParameterValueException", 400)
+    aws.tag_resource(Resource=arn, Tags={str(number): "" for number in range(49)})
+    assert refused(aws.tag_resource, Resource=arn, Tags={"one": "too many"})[1] == 400
+    assert len(aws.list_tags(Resource=arn)["Tags"]) == 50
+    aws.untag_resource(Resource=arn, TagKeys=[*map(str, range(49)), "never there"])
+    assert aws.get_function(FunctionName=function)["Tags"] == {"a": "b"}
+    assert refused(other.list_tags, Resource=arn)[:2] == ("ResourceNotFoundException", 404)
+    assert refused(other.tag_resource, Resource=arn, Tags={"a": "c"})[1] == 404
+    assert refused(other.untag_resource, Resource=arn, TagKeys=["a"])[1] == 404
+
+
+def test_every_version_of_every_function_is_listed(aws: Any, function: str) -> None:
+    aws.publish_version(FunctionName=function)
+    pages = aws.get_paginator("list_functions").paginate(FunctionVersion="ALL", PaginationConfig={"PageSize": 1})
+    listed = [(one["FunctionName"], one["Version"]) for page in pages for one in page["Functions"]]
+    assert [version for name, version in listed if name == function] == ["$LATEST", "1"]
+    assert len(listed) == len(set(listed))
+
+
+def test_updates_lose_no_calls(aws: Any, function: str) -> None:
+    """Calls in flight end as they began, those that come later find what is new; no instance of the old stays."""
+    aws.update_function_configuration(FunctionName=function, Handler="sleep", Timeout=9)
+    stop = threading.Event()
+
+    def call() -> list[tuple[int, bool]]:
+        done = []
+        while not stop.is_set():
+            answer = aws.invoke(FunctionName=function, Payload=b"0.05")
+            done.append((answer["StatusCode"], "FunctionError" in answer))
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        callers = [pool.submit(call) for _ in range(4)]
+        for number in range(8):
+            aws.update_function_configuration(FunctionName=function, MemorySize=128 + number)
+            aws.update_function_code(FunctionName=function, ZipFile=zipped({"app.py": b"#%d" % number}))
+        stop.set()
+        done = [result for caller in callers for result in caller.result()]
+    assert len(done) >= 16
+    assert set(done) == {(200, False)}
+    aws.update_function_configuration(FunctionName=function, Handler="raise")
+    assert "FunctionError" in aws.invoke(FunctionName=function, Payload=b"0")
+
+
 def test_unknown_paths_and_bodies(platform: Platform, aws: Any) -> None:
-    assert refused(aws.list_layers)[1] == 404
+    assert refused(aws.list_code_signing_configs)[1] == 404
     assert refused(aws.get_function, FunctionName="no-such")[:2] == (
         "ResourceNotFoundException",
         404,

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.parity.conftest import HELLO, Platform
+from tests.parity.conftest import HELLO, ROLE, Platform
 from tests.parity.test_boto3 import refused
+from tests.parity.test_function_urls import call, signed
 
 INVOKE = "lambda:InvokeFunction"
+INVOKE_URL = "lambda:InvokeFunctionUrl"
+
+
+def account_of(client: Any) -> str:
+    """Every answer about a function names its owner."""
+    client.create_function(FunctionName="who", Runtime="python3.11", Role=ROLE, Handler="echo", Code={"ZipFile": HELLO})
+    arn = client.get_function_configuration(FunctionName="who")["FunctionArn"]
+    client.delete_function(FunctionName="who")
+    return str(arn.split(":")[4])
 
 
 def test_the_life_of_a_policy(aws: Any, function: str) -> None:
@@ -59,11 +69,7 @@ def test_refusals(aws: Any, function: str) -> None:
 def test_another_account_calls_what_it_may(aws: Any, platform: Platform, function: str) -> None:
     arn = aws.get_function(FunctionName=function)["Configuration"]["FunctionArn"]
     other = platform.aws(platform.other_access_key, platform.other_secret)
-    account = other.create_function(
-        FunctionName="who", Runtime="python3.11", Role="arn:aws:iam::000000000000:role/x", Handler="echo",
-        Code={"ZipFile": HELLO},
-    )["FunctionArn"].split(":")[4]  # fmt: skip
-    other.delete_function(FunctionName="who")
+    account = account_of(other)
     assert refused(other.invoke, FunctionName=arn)[:2] == ("ResourceNotFoundException", 404)
     aws.add_permission(FunctionName=function, StatementId="friend", Action=INVOKE, Principal=account)
     assert other.invoke(FunctionName=arn, Payload=b"1")["Payload"].read() == b"1"
@@ -71,7 +77,27 @@ def test_another_account_calls_what_it_may(aws: Any, platform: Platform, functio
     # To call it is all that it may; and only by the name that the statement is about.
     aws.publish_version(FunctionName=function)
     assert refused(other.invoke, FunctionName=f"{arn}:1")[:2] == ("ResourceNotFoundException", 404)
-    for call in (other.get_function, other.delete_function, other.get_policy, other.list_aliases):
-        assert refused(call, FunctionName=arn)[:2] == ("ResourceNotFoundException", 404)
+    for operation in (other.get_function, other.delete_function, other.get_policy, other.list_aliases):
+        assert refused(operation, FunctionName=arn)[:2] == ("ResourceNotFoundException", 404)
     aws.remove_permission(FunctionName=function, StatementId="friend")
     assert refused(other.invoke, FunctionName=arn)[:2] == ("ResourceNotFoundException", 404)
+
+
+def test_another_account_calls_a_url_that_it_may(aws: Any, platform: Platform, function: str) -> None:
+    url = aws.create_function_url_config(FunctionName=function, AuthType="AWS_IAM")["FunctionUrl"]
+    theirs = (platform.other_access_key, platform.other_secret)
+    account = account_of(platform.aws(*theirs))
+
+    def status() -> int:
+        return int(call(platform, url, "POST", "/", body="1", headers=signed(url, "POST", "1", *theirs)).status)
+
+    assert status() == 403
+    allow = {"FunctionName": function, "Principal": account}
+    # To invoke the function is another thing than to call its URL, and of URLs this one is signed.
+    aws.add_permission(**allow, StatementId="a", Action=INVOKE)
+    aws.add_permission(**allow, StatementId="b", Action=INVOKE_URL, FunctionUrlAuthType="NONE")
+    assert status() == 403
+    aws.add_permission(**allow, StatementId="c", Action=INVOKE_URL, FunctionUrlAuthType="AWS_IAM")
+    assert status() == 200
+    aws.remove_permission(FunctionName=function, StatementId="c")
+    assert status() == 403

@@ -68,6 +68,21 @@ def test_a_published_version_restores_after_its_init(aws: Any, deploy: Deploy) -
     assert call(aws, name)[0] != token
 
 
+def test_a_version_with_a_layer_is_restored_by_its_alias(aws: Any, deploy: Deploy) -> None:
+    layer = {"python/shared.py": "def twice(text):\n    return text * 2\n", "data/word": "a"}
+    arn = aws.publish_layer_version(LayerName="shared", Content={"ZipFile": package(layer)})["LayerVersionArn"]
+    source = "import shared\nWORD = open('/opt/data/word').read()\n\n"
+    source += "def handler(event, context):\n    return [shared.twice(WORD), context.invoked_function_arn]\n"
+    name = deploy(source, Layers=[arn])
+    version = aws.publish_version(FunctionName=name)["Version"]
+    alias = aws.create_alias(FunctionName=name, Name="live", FunctionVersion=version)["AliasArn"]
+    aws.delete_layer_version(LayerName="shared", VersionNumber=int(arn.rpartition(":")[2]))
+    document, answer = call(aws, alias)
+    assert document == ["aa", alias]
+    assert answer["ExecutedVersion"] == version
+    assert "snapshot" in answer["ResponseMetadata"]["HTTPHeaders"]["x-alcove-start"]
+
+
 # The SDK leaves its sockets to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_the_baidu_sdk(server: Server) -> None:

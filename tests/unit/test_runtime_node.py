@@ -244,7 +244,7 @@ def test_environment(runtime: RuntimeProcess, tmp_path: Path) -> None:
         "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
         "HOME": "/tmp",
         "LD_LIBRARY_PATH": "/var/task/lib:/opt/lib",
-        "NODE_PATH": "/opt/nodejs/node_modules:/opt/node_modules:/usr/share/nodejs",
+        "NODE_PATH": "/opt/nodejs/node18/node_modules:/opt/nodejs/node_modules:/opt/node_modules:/usr/share/nodejs",
         "_HANDLER": "app.handler",
         "LAMBDA_TASK_ROOT": str(tmp_path),
         "LAMBDA_RUNTIME_DIR": "/opt/alcove",

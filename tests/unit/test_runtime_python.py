@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import py_compile
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -390,3 +391,26 @@ def handler(event, context):
     assert {runtime.receive().id, runtime.receive().id} == {later, now}
     # And one alone again.
     assert runtime.result("now", request_id="r-last") == ["now", "r-last"]
+
+
+def test_layers_are_imported_after_the_code_and_before_the_rest(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    layers = tmp_path / "opt"
+    task = write(tmp_path / "task", handler("import both, other, wave; return [both.V, other.V, wave.V]"))
+    write(task, "V = 'task'", "both.py")
+    write(layers / "python", "V = 'layer'", "both.py")
+    write(layers / "python", "V = 'layer'", "other.py")
+    # Before the standard library, as on AWS.
+    write(layers / "python/lib/python3.11/site-packages", "V = 'site'", "wave.py")
+    assert runtime.loaded(task, layers=str(layers)).result() == ["task", "layer", "site"]
+
+
+def test_libraries_of_layers_are_found_by_name(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    library = tmp_path / "opt/lib"
+    library.mkdir(parents=True)
+    found = next(Path("/usr/lib").rglob("libutil.so.1"))
+    shutil.copyfile(found, library / "libutil.so.1")
+    (library / "broken.so").write_text("no library")
+    body = "import ctypes; ctypes.CDLL('libutil.so.1'); return open('/proc/self/maps').read()"
+    maps = runtime.loaded(write(tmp_path / "task", handler(body)), layers=str(tmp_path / "opt")).result()
+    loaded = {line.split()[-1] for line in maps.splitlines() if "libutil" in line}
+    assert loaded == {f"{library}/libutil.so.1"}

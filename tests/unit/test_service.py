@@ -60,6 +60,30 @@ async def test_a_deleted_version_number_is_not_used_again(plane: Plane) -> None:
     assert [item.version for item in listed.items] == [LATEST, "2"]
 
 
+async def test_versions_are_listed_in_pages_that_a_deletion_does_not_shift(plane: Plane) -> None:
+    service, tenant = plane.service, plane.tenant
+    for name in ("e", "f", "g"):
+        await service.create(tenant, name, zipped(name), PYTHON, publish=True)
+    for number in (2, 3):
+        await service.update_code(tenant, "f", zipped(str(number)), publish=True)
+    first = await service.list_versions(tenant, "f", limit=2)
+    await service.delete(tenant, "f", "1")
+    rest = await service.list_versions(tenant, "f", first.marker or "", limit=2)
+    assert [item.version for item in [*first.items, *rest.items]] == [LATEST, "1", "2", "3"]
+    assert rest.marker is None
+    found, marker = [], ""
+    while True:
+        page = await service.list_all(tenant, marker, limit=2)
+        found += [(item.name, item.version) for item in page.items]
+        if page.marker is None:
+            break
+        marker = page.marker
+    assert found == [("e", LATEST), ("e", "1"), ("f", LATEST), ("f", "2"), ("f", "3"), ("g", LATEST), ("g", "1")]
+    for bad in ("x", "-1", "f:x", "9" * 20):
+        with pytest.raises(InvalidRequest):
+            await service.list_versions(tenant, "f", bad)
+
+
 async def test_a_new_runtime_gets_a_new_image(plane: Plane) -> None:
     service, tenant = plane.service, plane.tenant
     made = await service.create(tenant, "f", zipped("x = 1\n"), PYTHON)

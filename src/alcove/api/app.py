@@ -19,10 +19,12 @@ from alcove.api import (
     aws,
     aws_aliases,
     aws_concurrency,
+    aws_layers,
     aws_permissions,
     bce,
     bce_aliases,
     bce_concurrency,
+    bce_layers,
     event_invoke,
     mappings,
     metrics,
@@ -44,7 +46,6 @@ from alcove.api.router import SMALL_BODY, Route, Router
 from alcove.api.sqs_dialect import SQS
 from alcove.api.web import Web
 from alcove.errors import AccessDenied, AlcoveError, NotFound
-from alcove.functions.model import FunctionVersion
 from alcove.gateway.message import Request, Response
 from alcove.services import Services
 from alcove.wire import bcev1, sigv4
@@ -66,6 +67,7 @@ FACES = (
     aws,
     aws_aliases,
     aws_concurrency,
+    aws_layers,
     aws_permissions,
     event_invoke,
     mappings,
@@ -74,6 +76,7 @@ FACES = (
     bce,
     bce_aliases,
     bce_concurrency,
+    bce_layers,
     relations,
     webhooks,
     native,
@@ -173,11 +176,11 @@ class App:
 
     # Packages, handed out by URLs that expire
 
-    def _code_url(self, function: FunctionVersion) -> str:
+    def _code_url(self, package_sha256: str) -> str:
         expires = int(time.time()) + CODE_URL_LIFETIME_S
-        token = self._token(function.package_sha256, expires)
+        token = self._token(package_sha256, expires)
         base = self._faces.host.endpoint()
-        return f"{base}/alcove/v1/code/{function.package_sha256}?expires={expires}&token={token}"
+        return f"{base}/alcove/v1/code/{package_sha256}?expires={expires}&token={token}"
 
     def _token(self, sha256: str, expires: int) -> str:
         return hmac.new(self._url_key, f"{sha256}:{expires}".encode(), "sha256").hexdigest()

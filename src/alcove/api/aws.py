@@ -29,7 +29,9 @@ from alcove.gateway.message import Response
 def configuration(function: FunctionVersion, *, qualified: bool = False, snapshot: bool = False) -> dict[str, Any]:
     """Return FunctionConfiguration; ``snapshot`` says whether the version starts from one."""
     dead_letter = {"DeadLetterConfig": {"TargetArn": function.dead_letter}} if function.dead_letter else {}
+    layers = [{"Arn": layer.arn, "CodeSize": layer.package_bytes} for layer in function.layers]
     return {
+        **({"Layers": layers} if layers else {}),
         "FunctionName": function.name,
         "FunctionArn": function.arn if qualified else function.invoked_arn,
         "Runtime": function.runtime_name,
@@ -94,7 +96,7 @@ async def get_function(call: Call, name: str) -> Response:
     function = await call.shown(name, call.request.query.get("Qualifier"))
     document: dict[str, Any] = {
         "Configuration": _described(call, function),
-        "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function)},
+        "Code": {"RepositoryType": "S3", "Location": call.faces.code_url(function.package_sha256)},
         "Tags": dict(function.tags),
     }
     reserved = call.faces.dispatcher.admission.reserved(function.function_id)
@@ -109,13 +111,13 @@ async def get_configuration(call: Call, name: str) -> Response:
 
 
 async def list_functions(call: Call) -> Response:
-    query = call.request.query
-    page = await call.faces.service.list(call.tenant, query.get("Marker", ""), number(query, "MaxItems", 50))
-    items = page.items
-    if query.get("FunctionVersion") == "ALL":
-        every = [(await call.faces.service.list_versions(call.tenant, item.name)).items for item in items]
-        items = [version for versions in every for version in versions]
-    document: dict[str, Any] = {"Functions": [_described(call, item, qualified=True) for item in items]}
+    query, service = call.request.query, call.faces.service
+    version = query.get("FunctionVersion")
+    if version not in (None, "ALL"):
+        raise InvalidRequest("'FunctionVersion' must be ALL.")
+    find = service.list_all if version else service.list
+    page = await find(call.tenant, query.get("Marker", ""), number(query, "MaxItems", 50))
+    document: dict[str, Any] = {"Functions": [_described(call, item, qualified=True) for item in page.items]}
     if page.marker is not None:
         document["NextMarker"] = page.marker
     return answer(document, 200, call.request_id)
@@ -233,25 +235,38 @@ async def account_settings(call: Call) -> Response:
     return answer(document, 200, call.request_id)
 
 
+def _tagged(call: Call, arn: str) -> str:
+    """Return the name of the function whose ARN, without a version, is given: all else has no tags, as on AWS."""
+    reference = names.parse(arn)
+    if not arn.startswith("arn:") or reference.qualifier is not None:
+        raise InvalidRequest(f"{arn[:200]!r} is not the ARN of a function without a version.", hint="see FunctionArn")
+    reference.check_owner(call.tenant)
+    return reference.name
+
+
 async def list_tags(call: Call, arn: str) -> Response:
-    function = await call.shown(arn)
+    function = await call.shown(_tagged(call, arn))
     return answer({"Tags": dict(function.tags)}, 200, call.request_id)
 
 
 async def tag(call: Call, arn: str) -> Response:
     added = limits.check_tags(text_map(read_object(call.request), "Tags") or {})
-    await call.faces.service.set_tags(call.tenant, call.reference(arn).name, lambda tags: tags.update(added))
+    if not added:
+        raise InvalidRequest("'Tags' is required.")
+    await call.faces.service.set_tags(call.tenant, _tagged(call, arn), lambda tags: tags.update(added))
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
 async def untag(call: Call, arn: str) -> Response:
     keys = parse_qs(call.request.raw_query).get("tagKeys", [])
+    if not keys:
+        raise InvalidRequest("'tagKeys' is required.")
 
     def remove(tags: dict[str, str]) -> None:
         for key in keys:
             tags.pop(key, None)
 
-    await call.faces.service.set_tags(call.tenant, call.reference(arn).name, remove)
+    await call.faces.service.set_tags(call.tenant, _tagged(call, arn), remove)
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 

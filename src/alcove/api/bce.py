@@ -24,7 +24,7 @@ from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
 from alcove.errors import InvalidRequest
 from alcove.functions import names
-from alcove.functions.model import FunctionVersion
+from alcove.functions.model import FunctionVersion, Layer
 from alcove.gateway.message import Response
 
 REQUEST_ID = "x-bce-request-id"
@@ -53,7 +53,13 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
         "Isolation": str(function.isolation),
         "FreshVm": function.fresh_vm,
         "InstanceConcurrency": function.instance_concurrency,
+        "Layers": [_layer(layer) for layer in function.layers],
     }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    name, version = layer.arn.split(":")[6:]
+    return {"Brn": to_brn(layer.arn), "CodeSize": layer.package_bytes, "LayerName": name, "Version": int(version)}
 
 
 def to_brn(arn: str) -> str:
@@ -107,7 +113,7 @@ async def create_function(call: Call) -> Response:
 async def get_function(call: Call, name: str) -> Response:
     function = await call.shown(name, qualifier(call))
     document = {
-        "Code": {"Location": call.faces.code_url(function), "RepositoryType": "bos"},
+        "Code": {"Location": call.faces.code_url(function.package_sha256), "RepositoryType": "bos"},
         "Configuration": configuration(function),
     }
     return _answer(call, document)
@@ -163,7 +169,7 @@ async def list_versions(call: Call, name: str) -> Response:
     page = await call.faces.service.list_versions(
         call.tenant,
         call.reference(name).name,
-        query.get("Marker", ""),
+        marker(call),
         number(query, "MaxItems", 50),
     )
     document = {

@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from alcove.api.dialect import MalformedDocument
 from alcove.errors import InvalidRequest
@@ -109,7 +109,27 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
         isolation=isolation or tags.get("alcove:isolation"),
         network=network,
         dead_letter=None if dead_letter is None else field(dead_letter, "TargetArn", str) or "",
+        layers=_layers(document),
     )
+
+
+def _layers(document: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """AWS's clients name layer versions by ARN, Baidu's by objects with a ``Brn``."""
+    found = field(document, "Layers", list)
+    if found is None:
+        return None
+    names = tuple(one.get("Brn") if isinstance(one, dict) else one for one in found)
+    if not all(isinstance(name, str) for name in names):
+        raise InvalidRequest("'Layers' must be the ARNs of layer versions.")
+    return cast("tuple[str, ...]", names)
+
+
+def words(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return a list of strings, empty where it is absent."""
+    found = field(document, name, list) or []
+    if not all(isinstance(word, str) for word in found):
+        raise InvalidRequest(f"'{name}' must be a list of strings.")
+    return tuple(found)
 
 
 def number(query: Mapping[str, str], name: str, default: int) -> int:

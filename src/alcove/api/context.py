@@ -46,7 +46,7 @@ class Faces:
 
     host: Host
     services: Services
-    code_url: Callable[[FunctionVersion], str]
+    code_url: Callable[[str], str]  # where a package (SHA-256) can be fetched for a while
 
     @property
     def service(self) -> FunctionService:

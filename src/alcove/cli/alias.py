@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import click
 
@@ -54,14 +54,7 @@ def describe(alias: dict[str, Any]) -> str:
 
 
 def all_aliases(client: Client, function: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    marker = ""
-    while True:
-        page = client.call("GET", f"{_path(function)}?{urlencode({'Marker': marker} if marker else {})}")
-        found += page["Aliases"]
-        marker = page.get("NextMarker") or ""
-        if not marker:
-            return found
+    return client.pages(_path(function), "Aliases")
 
 
 @group.command()

@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": ("alcove.cli.doctor", "doctor", "Say what this machine can do and what it lacks."),
     "image": ("alcove.cli.image", "group", "Build and list guest images."),
     "alias": ("alcove.cli.alias", "group", "Name versions, and share calls between two."),
+    "layer": ("alcove.cli.layer", "group", "Share packages between functions."),
     "permission": ("alcove.cli.permission", "group", "Say who else may call a function."),
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
     "url": ("alcove.cli.url", "group", "Give functions URLs of their own."),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from alcove.cli.exits import ServerUnreachable
 from alcove.errors import (
@@ -131,6 +132,17 @@ class Client:
         body = b"" if document is None else json.dumps(document).encode()
         headers = {"Content-Type": "application/json"}
         return self.request(method, path, body, headers, **options).json()
+
+    def pages(self, path: str, key: str) -> list[Any]:
+        """Return what all pages of an AWS-shaped list hold under ``key``."""
+        found: list[Any] = []
+        marker = ""
+        while True:
+            page = self.call("GET", f"{path}?{urlencode({'Marker': marker})}" if marker else path)
+            found += page.get(key, [])
+            marker = page.get("NextMarker") or ""
+            if not marker:
+                return found
 
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):

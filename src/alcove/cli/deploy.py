@@ -38,6 +38,8 @@ _POLL_S = 0.2
     "--reserved-concurrency", metavar="N|none", help="Calls set aside for it, and its limit; 0 lets none run."
 )
 @click.option("--provisioned", type=int, metavar="N", help="Machines of the version kept ready; with --publish.")
+@click.option("--layer", "layers", multiple=True, metavar="ARN", help="A layer version, at /opt; may be repeated.")
+@click.option("--no-layers", is_flag=True, help="Drop the layers that it has.")
 @click.option("--publish", is_flag=True, help="Publish a version: it starts from a snapshot.")
 @click.option("--description", help="A line about it.")
 @run_option
@@ -96,6 +98,8 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
         "description": "Description",
     }
     fields = {key: given[option] for option, key in names.items() if given[option] is not None}
+    if given["layers"] or given["no_layers"]:
+        fields["Layers"] = list(given["layers"])
     if given["pairs"]:
         fields["Environment"] = {"Variables": dict(map(_pair, given["pairs"]))}
     return fields

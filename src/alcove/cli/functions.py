@@ -12,6 +12,7 @@ from alcove.cli import output
 from alcove.cli.alias import all_aliases, describe
 from alcove.cli.client import FUNCTIONS, Client
 from alcove.cli.deploy import deploy
+from alcove.cli.export import get
 from alcove.cli.invoke import invoke
 from alcove.cli.logs import logs
 from alcove.cli.options import json_option, run_option
@@ -23,6 +24,7 @@ def group() -> None:
 
 
 group.add_command(deploy)
+group.add_command(get)
 group.add_command(invoke)
 group.add_command(logs)
 
@@ -73,7 +75,7 @@ def show(name: str, qualifier: str | None, run: Path, as_json: bool) -> None:
     client = Client(run)
     query = "?" + urlencode({"Qualifier": qualifier}) if qualifier else ""
     found = client.call("GET", f"{FUNCTIONS}/{quote(name)}" + query)
-    versions = client.call("GET", f"{FUNCTIONS}/{quote(name)}" + "/versions").get("Versions", [])
+    versions = client.pages(f"{FUNCTIONS}/{quote(name)}/versions", "Versions")
     aliases = all_aliases(client, name)
     if as_json:
         output.print_json({**found, "Versions": versions, "Aliases": aliases})
@@ -120,4 +122,6 @@ def _all(client: Client) -> list[dict[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={_text(one)}" for key, one in value.items()) or "-"
+    if isinstance(value, list):
+        return "; ".join(map(_text, value)) or "-"
     return "-" if value in ("", None) else str(value)

@@ -19,6 +19,15 @@ CONCURRENCY_TAG = "alcove:concurrency"
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer version as a function uses it, whatever becomes of the layer: its ARN and its package."""
+
+    arn: str
+    package_sha256: str
+    package_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionVersion:
     """One version of a function: ``$LATEST`` as it was at ``revision_id``, or a published one."""
 
@@ -44,6 +53,7 @@ class FunctionVersion:
     modified_ms: int
     dead_letter: str = ""  # ARN of the queue for events that it failed at
     tags: Mapping[str, str] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
     alias: str = ""  # by which it was asked for
 
     @property
@@ -110,7 +120,7 @@ class FunctionVersion:
 
 @dataclass(frozen=True, slots=True)
 class FunctionChange:
-    """A configuration, or a change to one: None leaves a field as it is (or at its default)."""
+    """A configuration, or a change to one: None leaves a field as it is (or at its default). ``layers`` are ARNs."""
 
     runtime: str | None = None
     handler: str | None = None
@@ -122,6 +132,7 @@ class FunctionChange:
     isolation: str | None = None
     network: bool | None = None
     dead_letter: str | None = None
+    layers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

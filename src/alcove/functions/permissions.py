@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.functions.model import LATEST
-from alcove.functions.records import RevisionMismatch, find_function
+from alcove.functions.records import check_policy_revision, find_function
 from alcove.functions.routing import read_routing
 from alcove.functions.service import FunctionService
 from alcove.functions.statements import Caller, Statement, check_statement, policy, policy_revision
@@ -145,11 +145,7 @@ class PermissionService:
         qualifier: str,
         revision_id: str | None,
     ) -> None:
-        if revision_id and revision_id != self._policy(connection, function, qualifier).revision_id:
-            raise RevisionMismatch(
-                "The RevisionId provided does not match the latest RevisionId. "
-                "Call the GetPolicy API to retrieve the latest RevisionId"
-            )
+        check_policy_revision(self._policy(connection, function, qualifier).text, revision_id)
 
     def _drop(self, tenant: TenantId, name: str) -> None:
         for key in [key for key in self._known if key[:2] == (tenant, name)]:

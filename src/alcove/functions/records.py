@@ -10,7 +10,9 @@ from typing import Protocol
 
 from alcove.errors import Conflict, NotFound
 from alcove.functions import limits, runtimes
+from alcove.functions.layering import layers_from_text, layers_to_text
 from alcove.functions.model import LATEST, FunctionChange, FunctionVersion
+from alcove.functions.statements import policy_revision
 from alcove.host.clock import now_ms
 from alcove.images.code import BuiltCode, CodeStore
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId
@@ -61,13 +63,14 @@ class Records:
             role=row.role,
             isolation=Isolation(row.isolation),
             network=bool(row.network),
-            code=CodeImage(row.image_digest, self.code.image_path(row.image_digest)),
+            code=CodeImage(row.image_digest, self.code.image_path(row.image_digest), row.layers != "[]"),
             package_sha256=row.package_sha256,
             package_bytes=row.package_bytes,
             revision_id=row.revision_id,
             modified_ms=row.modified_ms,
             dead_letter=row.dead_letter,
             tags=function.tags,
+            layers=layers_from_text(row.layers),
         )
 
     def new(self, function: rows.FunctionRow, config: FunctionChange) -> FunctionVersion:
@@ -98,7 +101,7 @@ class Records:
         return self.apply(blank, replace(config, runtime=config.runtime or ""))
 
     def apply(self, version: FunctionVersion, change: FunctionChange) -> FunctionVersion:
-        """Return the version with the change made and checked. Raises ``InvalidRequest``."""
+        """Return the version with the change made and checked, except for its layers. Raises ``InvalidRequest``."""
         runtime_name = version.runtime_name if change.runtime is None else change.runtime
         runtime = runtimes.resolve(runtime_name)
         handler = version.handler if change.handler is None else change.handler
@@ -131,7 +134,7 @@ class Records:
     def with_code(self, version: FunctionVersion, built: BuiltCode) -> FunctionVersion:
         return replace(
             version,
-            code=CodeImage(built.digest, built.path),
+            code=CodeImage(built.digest, built.path, bool(version.layers)),
             package_sha256=built.package_sha256,
             package_bytes=built.package_bytes,
         )
@@ -168,6 +171,7 @@ def to_row(version: FunctionVersion) -> rows.VersionRow:
         package_bytes=version.package_bytes,
         image_digest=version.code.digest,
         dead_letter=version.dead_letter,
+        layers=layers_to_text(version.layers),
     )
 
 
@@ -190,4 +194,13 @@ def check_revision(latest: Revised, revision_id: str | None) -> None:
         raise RevisionMismatch(
             "The Revision Id provided does not match the latest Revision Id. "
             "Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
+        )
+
+
+def check_policy_revision(text: str, revision_id: str | None) -> None:
+    """Raises ``RevisionMismatch`` where a revision is asked for and the policy ``text`` has another one."""
+    if revision_id and revision_id != policy_revision(text):
+        raise RevisionMismatch(
+            "The RevisionId provided does not match the latest RevisionId. "
+            "Call the GetPolicy API to retrieve the latest RevisionId"
         )

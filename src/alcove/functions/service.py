@@ -13,12 +13,15 @@ import contextlib
 import logging
 import random
 import sqlite3
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
+from alcove.functions.layering import use_layers
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
 from alcove.functions.publishing import publish_latest
 from alcove.functions.records import (
@@ -34,13 +37,17 @@ from alcove.host.clock import now_ms
 from alcove.images.code import BuiltCode, CodeStore
 from alcove.sandbox.protocol import InitError, Runtime, TenantId
 from alcove.store import functions as rows
-from alcove.store import permissions
+from alcove.store import layers, permissions
 from alcove.store.database import Database
 from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
 PAGE_LIMIT = 50
+# How often updates look for code that they have replaced: to look costs by all that there is.
+COLLECT_EVERY_S = 10.0
+# How long code that an update has replaced stays: calls that were accepted before may still start with it.
+REPLACED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +73,11 @@ class FunctionService:
     ) -> None:
         self.settings = settings or Settings()
         self._chance = chance
-        self._guard = UsageGuard(database, quotas)
+        self.guard = UsageGuard(database, quotas)
         # Told the id of each function that is deleted.
         self.on_deleted: Callable[[str], None] = lambda function_id: None
+        self._collected = 0.0
+        self._replaced: dict[tuple[str, str], float] = {}
         self.records = Records(self.settings, code)
         self._database = database
         self.code = code
@@ -81,7 +90,7 @@ class FunctionService:
     async def recover(self) -> None:
         """At start: remove unfinished builds, and code that no version refers to."""
         self.code.recover()
-        await self._collect()
+        await self.collect()
 
     async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
         """Return what one invocation of this name and version, or alias, runs; from memory where possible."""
@@ -113,20 +122,33 @@ class FunctionService:
         return Page(items[:limit], items[limit - 1].name if len(items) > limit else None)
 
     async def list_versions(self, tenant: TenantId, name: str, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
-        """``$LATEST``, then the published versions, oldest first."""
-        limit = page_limit(limit)
-        if marker and not (marker.isascii() and marker.isdigit()):
-            raise InvalidRequest("The marker is not one that was given out.")
-        start = int(marker[:9] or 0)
+        """``$LATEST``, then the published versions, oldest first. A marker is the number that comes next."""
+        limit, start = page_limit(limit), _number(marker)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
             function = find_function(connection, tenant, name)
-            found = rows.list_versions(connection, function.id)
+            found = rows.page_versions(connection, function.id, start, limit + 1)
             return [self.records.from_row(function, row) for row in found]
 
         items = await self._database.read(query)
-        more = len(items) > start + limit
-        return Page(items[start : start + limit], str(start + limit) if more else None)
+        return Page(items[:limit], items[limit].version if len(items) > limit else None)
+
+    async def list_all(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
+        """All versions of all functions, by name, then as ``list_versions``."""
+        limit = page_limit(limit)
+        name, _, number = marker.partition(":")
+        start = _number(number)
+
+        def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
+            found = rows.page_all_versions(connection, tenant, name, start, limit + 1)
+            return [self.records.from_row(*row) for row in found]
+
+        items = await self._database.read(query)
+        if len(items) <= limit:
+            return Page(items)
+        following = items[limit]
+        number = "0" if following.version == LATEST else following.version
+        return Page(items[:limit], f"{following.name}:{number}")
 
     async def every_version(self, tenant: TenantId) -> AsyncIterator[FunctionVersion]:
         """All versions of all functions of the tenant, a page at a time."""
@@ -147,7 +169,8 @@ class FunctionService:
             functions = page.marker
 
     async def usage(self, tenant: TenantId) -> tuple[int, int]:
-        """The tenant's number of functions, and the bytes of its packages."""
+        """The tenant's number of functions, and the bytes of its packages and layers."""
+
         return await self._database.read(lambda connection: rows.usage(connection, tenant))
 
     async def create(
@@ -165,12 +188,12 @@ class FunctionService:
         names.check_name(name)
         tags = limits.check_tags(tags or {})
         function = rows.FunctionRow(uuid.uuid4().hex, tenant, name, 1, tags, now_ms())
-        draft = self.records.new(function, config)
+        draft = await self._layered(self.records.new(function, config), config)
         # Before the package is built, and again when it is written: building may take long.
         if await self._database.read(lambda c: rows.find_function(c, tenant, name)):
             raise Conflict(f"Function already exist: {name}")
-        await self._guard.require_room(tenant, functions=1, code_bytes=len(package))
-        with self.code.pinned(package):
+        await self.guard.require_room(tenant, functions=1, code_bytes=len(package))
+        with self._pinned(package, draft):
             built = await self._build(package, draft)
             created = self.records.with_code(draft, built)
             if dry_run:
@@ -181,7 +204,7 @@ class FunctionService:
                 rows.put_version(connection, to_row(created))
 
             try:
-                await self._guard.write(tenant, change)
+                await self.guard.write(tenant, change)
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"Function already exist: {name}") from error
         self.drop(tenant, name)
@@ -197,15 +220,18 @@ class FunctionService:
         dry_run: bool = False,
         revision_id: str | None = None,
     ) -> FunctionVersion:
-        with self.code.pinned(package):
-            current = await self.get(tenant, name)
-            await self._guard.require_room(tenant, code_bytes=len(package) - current.package_bytes)
+        current = await self.get(tenant, name)
+        await self.guard.require_room(tenant, code_bytes=len(package) - current.package_bytes)
+        with self._pinned(package, current):
             built = await self._build(package, current)
             if dry_run:
                 return self.records.with_code(current, built)
-            updated = await self._update(
-                tenant, name, lambda latest: self.records.with_code(latest, built), revision_id
-            )
+
+            def replaced(latest: FunctionVersion) -> FunctionVersion:
+                check_built_for(latest, current)
+                return self.records.with_code(latest, built)
+
+            updated = await self._update(tenant, name, replaced, revision_id)
         return await self.publish(tenant, name) if publish else updated
 
     async def update_configuration(
@@ -216,19 +242,21 @@ class FunctionService:
         *,
         revision_id: str | None = None,
     ) -> FunctionVersion:
-        """Change ``$LATEST``; where the runtime changes, its code is built for the new one."""
+        """Change ``$LATEST``; where its runtime or layers change, its code is built anew."""
         current = await self.get(tenant, name)
-        wanted = self.records.apply(current, change)
-        if wanted.runtime is current.runtime:
+        wanted = await self._layered(self.records.apply(current, change), change)
+        if (wanted.runtime, wanted.layers) == (current.runtime, current.layers):
             return await self._update(tenant, name, lambda v: self.records.apply(v, change), revision_id)
         package = await asyncio.to_thread(self.code.package_path(current.package_sha256).read_bytes)
-        with self.code.pinned(package):
+        with self._pinned(package, wanted):
             built = await self._build(package, wanted)
 
             def rebuilt(latest: FunctionVersion) -> FunctionVersion:
                 if latest.package_sha256 != built.package_sha256:
                     raise Conflict("The code was changed at the same time.", hint="try again")
-                return self.records.with_code(self.records.apply(latest, change), built)
+                check_built_for(latest, current)
+                changed = replace(self.records.apply(latest, change), layers=wanted.layers)
+                return self.records.with_code(changed, built)
 
             return await self._update(tenant, name, rebuilt, revision_id)
 
@@ -247,7 +275,7 @@ class FunctionService:
         on AWS, with a snapshot where it had lost its own. A snapshot that fails is logged; the version
         then starts without one.
         """
-        published = await self._guard.write(
+        published = await self.guard.write(
             tenant,
             lambda connection: publish_latest(
                 connection, self.records, tenant, name, description, code_sha256, revision_id
@@ -262,7 +290,7 @@ class FunctionService:
     async def delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
         """Delete the function, or one published version; its instances are drained."""
         await self._delete(tenant, name, version)
-        await self._collect()
+        await self.collect()
 
     async def delete_every(self, tenant: TenantId) -> None:
         """Delete all functions of the tenant, one by one, so that a crash leaves less to do."""
@@ -270,7 +298,7 @@ class FunctionService:
             for function in found:
                 with contextlib.suppress(NotFound):
                     await self._delete(tenant, function.name)
-        await self._collect()
+        await self.collect()
 
     async def _delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
         if version == LATEST:
@@ -294,6 +322,7 @@ class FunctionService:
         await self._dispatcher.remove(deleted)
         if version is None:
             self.on_deleted(deleted[0].function_id)
+        await self.collect()
 
     async def set_tags(self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]) -> None:
         """Let ``change`` edit the function's tags."""
@@ -315,24 +344,49 @@ class FunctionService:
         edit: Callable[[FunctionVersion], FunctionVersion],
         revision_id: str | None,
     ) -> FunctionVersion:
-        def change(connection: sqlite3.Connection) -> FunctionVersion:
+        def change(connection: sqlite3.Connection) -> tuple[FunctionVersion, FunctionVersion]:
             function = find_function(connection, tenant, name)
             latest = self.records.find(connection, function, LATEST)
             check_revision(latest, revision_id)
             updated = replace(edit(latest), revision_id=str(uuid.uuid4()), modified_ms=now_ms(), version=LATEST)
             rows.put_version(connection, to_row(updated))
-            return updated
+            return latest, updated
 
-        updated = await self._guard.write(tenant, change)
+        before, updated = await self.guard.write(tenant, change)
+        if before.code != updated.code:
+            self._replaced[before.package_sha256, before.code.digest] = time.monotonic()
         self.drop(tenant, name)
         await self._dispatcher.forget(updated.function_arn, LATEST)
+        if time.monotonic() - self._collected > COLLECT_EVERY_S:
+            await self.collect()
         return updated
 
-    async def _build(self, package: bytes, function: FunctionVersion) -> BuiltCode:
-        return await self.code.build(package, python=function.runtime is Runtime.PYTHON)
+    async def _layered(self, version: FunctionVersion, change: FunctionChange) -> FunctionVersion:
+        """Return the version with the layers that the change names. Raises ``InvalidRequest``."""
+        arns = change.layers
+        if arns is None:
+            return version
+        region, tenant, kept = self.settings.region, version.tenant, version.layers
+        found = await self._database.read(lambda connection: use_layers(connection, region, tenant, arns, kept))
+        return replace(version, layers=found)
 
-    async def _collect(self) -> None:
-        await self.code.collect(await self._database.read(rows.code_in_use))
+    def _pinned(self, package: bytes, function: FunctionVersion) -> AbstractContextManager[None]:
+        return self.code.pinned(package, [layer.package_sha256 for layer in function.layers])
+
+    async def _build(self, package: bytes, function: FunctionVersion) -> BuiltCode:
+        layers = [layer.package_sha256 for layer in function.layers]
+        return await self.code.build(package, python=function.runtime is Runtime.PYTHON, layers=layers)
+
+    async def collect(self) -> None:
+        """Remove the code that nothing refers to any more."""
+        now = self._collected = time.monotonic()
+        self._replaced = {code: since for code, since in self._replaced.items() if now - since < REPLACED_S}
+        replaced = set(self._replaced)
+
+        def query(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+            return rows.code_in_use(connection) | {(sha256, "") for sha256 in layers.packages_in_use(connection)}
+
+        await self.code.collect(await self._database.read(query) | replaced)
 
     def drop(self, tenant: TenantId, name: str) -> None:
         """Forget what invocations of the function run: it has changed."""
@@ -341,6 +395,19 @@ class FunctionService:
             del self._resolved[key]
         for listener in self.changed:
             listener(tenant, name)
+
+
+def check_built_for(latest: FunctionVersion, built_for: FunctionVersion) -> None:
+    """Raises ``Conflict`` where code was built for another runtime or other layers than ``latest`` has."""
+    if (latest.runtime, latest.layers) != (built_for.runtime, built_for.layers):
+        raise Conflict("The configuration was changed at the same time.", hint="try again")
+
+
+def _number(marker: str) -> int:
+    """Return the number in a marker, 0 in none. Raises ``InvalidRequest``."""
+    if marker and not (marker.isascii() and marker.isdigit() and len(marker) < 10):
+        raise InvalidRequest("The marker is not one that was given out.")
+    return int(marker or 0)
 
 
 def page_limit(limit: int) -> int:

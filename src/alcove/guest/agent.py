@@ -32,6 +32,8 @@ _COMMANDS = {
     "provided": ["/usr/bin/python3.11", "-I", "-S", "-B", "-X", "utf8", "/opt/alcove/start", "provided"],
 }
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": ":UTC", "HOME": "/tmp"}
+# The loader reads it when a runtime starts, long before there is code.
+_LIBRARIES = {"LD_LIBRARY_PATH": "/var/task/lib:/opt/lib"}
 # Where a runtime that is exec'd finds its channel.
 CHANNEL_FD = 3
 
@@ -72,6 +74,7 @@ class Agent:
             "freeze": lambda request: cgroup.freeze(),
             "thaw": lambda request: cgroup.thaw(),
             "mount_code": self._mount_code,
+            "spread_code": self._spread_code,
             "unmount_code": lambda request: kernel.unmount(request["path"], kernel.MNT_DETACH),
             "mount_scratch": self._mount_scratch,
             "unmount_scratch": lambda request: kernel.unmount(request["path"]),
@@ -195,6 +198,17 @@ class Agent:
         flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
         kernel.mount(f"/dev/{_device(request)}", request["path"], "squashfs", flags)
 
+    def _spread_code(self, request: dict[str, Any]) -> None:
+        """Of what is mounted at ``path``, show ``opt`` at ``layers`` and ``task`` at ``path``; our own code stays."""
+        path, layers = request["path"], request["layers"]
+        ours = os.open(f"{layers}/alcove", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            kernel.mount(f"{path}/opt", layers, "none", kernel.MS_BIND)
+            kernel.mount(f"/proc/self/fd/{ours}", f"{layers}/alcove", "none", kernel.MS_BIND)
+            kernel.mount(f"{path}/task", path, "none", kernel.MS_BIND)
+        finally:
+            os.close(ours)
+
     def _mount_scratch(self, request: dict[str, Any]) -> None:
         device = f"/dev/{_device(request)}"
         if request.get("format"):
@@ -244,7 +258,7 @@ class Agent:
 
                 def child() -> None:
                     os.dup2(channel, CHANNEL_FD, inheritable=True)
-                    environment = {**_ENVIRONMENT, "ALCOVE_CHANNEL_FD": str(CHANNEL_FD)}
+                    environment = {**_ENVIRONMENT, **_LIBRARIES, "ALCOVE_CHANNEL_FD": str(CHANNEL_FD)}
                     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
 
                 process = self._table.start(child, runtime=True, keep_fd=channel)

@@ -80,6 +80,14 @@ def mount_squashfs(image: Path, target: Path) -> None:
         ) from error
 
 
+def bind(source: Path, target: Path) -> None:
+    """Show ``source`` at ``target``, with the flags of the mount that it is in. Raises ``HostError``."""
+    try:
+        _mount(str(source), target, None, MS_BIND)
+    except OSError as error:
+        raise HostError(f"{source} cannot be shown at {target}: {error}") from error
+
+
 def share(folder: Path) -> None:
     """Make the folder a mount of its own whose later mounts reach those who have it bound as a slave."""
     try:

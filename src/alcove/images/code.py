@@ -1,12 +1,12 @@
 """Code packages become read-only squashfs images, once each.
 
 ``<folder>/<digest>.squashfs``   the image, named by the SHA-256 of the file system, padded (sparse)
-to ``IMAGE_SIZE`` ``<folder>/packages/<sha>.zip``  the package as it came, for its owner to download
-``<folder>/built/<sha>.<kind>``  which image a package became, so that none is built twice
+to ``IMAGE_SIZE`` ``<folder>/packages/<sha>.zip``  the package or layer as it came, for its owner to download
+``<folder>/built/<sha>.<kind>``  which image a package became (with which layers), so that none is built twice
 
 The image is not compressed: reading it costs no CPU in the guest, and the host's page cache holds
-one copy for all sandboxes. It depends on the package alone, so two tenants with the same package
-share it. Everything is made under a temporary name, then renamed; ``recover()`` removes what a
+one copy for all sandboxes. It depends on the package and its layers alone, so two tenants with the same
+ones share it. Everything is made under a temporary name, then renamed; ``recover()`` removes what a
 crash left. Building runs in threads of its own and in processes; the event loop only waits.
 """
 
@@ -22,13 +22,13 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from alcove.errors import CapacityError, HostError, TooLarge
+from alcove.errors import CapacityError, Conflict, HostError, TooLarge
 from alcove.host.files import (
     UNFINISHED,
     private_folder,
@@ -37,8 +37,9 @@ from alcove.host.files import (
     write_json,
 )
 from alcove.host.locks import KeyedLock
-from alcove.images.code_compile import NOBODY, PYTHON, normalise, precompile
-from alcove.images.code_zip import check_package
+from alcove.images.code_compile import NOBODY, PYTHON, TASK_ROOT, normalise, precompile
+from alcove.images.code_layers import OPT, OPT_ROOT, TASK, check_layer, unpack_beside
+from alcove.images.code_zip import UNPACKED_LIMIT, check_package
 
 log = logging.getLogger(__name__)
 
@@ -91,19 +92,23 @@ class CodeStore:
         return self._packages / f"{sha256}.zip"
 
     @contextmanager
-    def pinned(self, package: bytes) -> Iterator[None]:
-        """While open, ``collect`` leaves this package and its images alone."""
-        sha256 = hashlib.sha256(package).hexdigest()
-        self._pins[sha256] += 1
+    def pinned(self, package: bytes, layers: Sequence[str] = ()) -> Iterator[None]:
+        """While open, ``collect`` leaves this package and its images alone, and these layers (SHA-256)."""
+        pins = [hashlib.sha256(package).hexdigest(), *layers]
+        self._pins.update(pins)
         try:
             yield
         finally:
-            self._pins[sha256] -= 1
-            if not self._pins[sha256]:
-                del self._pins[sha256]
+            self._pins.subtract(pins)
+            self._pins = +self._pins
 
-    async def build(self, package: bytes, *, python: bool) -> BuiltCode:
-        """Return the image of this zip, built now or before; ``python`` compiles its sources ahead.
+    async def store_layer(self, package: bytes) -> tuple[str, int]:
+        """Keep a layer's zip; return its SHA-256 and its size unpacked. Raises as ``build`` does."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._store_layer, package)
+
+    async def build(self, package: bytes, *, python: bool, layers: Sequence[str] = ()) -> BuiltCode:
+        """Return the image of this zip and the layers (SHA-256, each of them stored), built now or before; ``python``
+        compiles the sources ahead.
 
         Raises ``InvalidRequest`` or ``TooLarge`` for a package that is refused, ``CapacityError``
         for a full disk.
@@ -111,19 +116,23 @@ class CodeStore:
         loop = asyncio.get_running_loop()
         sha256 = await loop.run_in_executor(self._executor, lambda: hashlib.sha256(package).hexdigest())
         kind = f"{PYTHON if python else 'plain'}-{BUILD_FORMAT}"
+        if layers:
+            kind += "-" + hashlib.sha256(" ".join(layers).encode()).hexdigest()[:32]
         async with self._locks.held(sha256 + kind):
-            return await loop.run_in_executor(self._executor, self._build, package, sha256, kind)
+            return await loop.run_in_executor(self._executor, self._build, package, sha256, kind, layers)
 
     async def collect(self, in_use: set[tuple[str, str]]) -> None:
-        """Remove each package and image that neither ``in_use`` (pairs of them) nor a pin names."""
+        """Remove each package and image that neither ``in_use`` (pairs of them; a layer's image is empty) nor a pin
+        names.
+        """
         await asyncio.get_running_loop().run_in_executor(self._executor, self._collect, in_use)
 
-    def _build(self, package: bytes, sha256: str, kind: str) -> BuiltCode:
+    def _build(self, package: bytes, sha256: str, kind: str, layers: Sequence[str]) -> BuiltCode:
         record = self._built / f"{sha256}.{kind}"
         digest = self._known(record, sha256)
         if digest is None:
             with _translated(self.folder):
-                digest = self._make(package, sha256, compile_ahead=kind.startswith(PYTHON))
+                digest = self._make(package, sha256, layers, compile_ahead=kind.startswith(PYTHON))
                 write_json(record, {"digest": digest})
         return BuiltCode(digest, self.image_path(digest), sha256, len(package))
 
@@ -135,10 +144,36 @@ class CodeStore:
         there = self.image_path(digest).is_file() and self.package_path(sha256).is_file()
         return digest if there else None
 
-    def _make(self, package: bytes, sha256: str, compile_ahead: bool) -> str:
+    def _store_layer(self, package: bytes) -> tuple[str, int]:
+        sha256 = hashlib.sha256(package).hexdigest()
+        unpacked = check_layer(package).unpacked_bytes
+        require_space(self.folder, len(package), "a layer")
+        with _translated(self.folder):
+            work = Path(tempfile.mkdtemp(dir=self.folder, prefix=UNFINISHED))
+            try:
+                self._keep(package, sha256, work)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+        return sha256, unpacked
+
+    def _keep(self, package: bytes, sha256: str, work: Path) -> None:
+        stored = work / "package"
+        stored.write_bytes(package)
+        _seal(stored)
+        os.rename(stored, self.package_path(sha256))
+
+    def _read(self, layers: Sequence[str]) -> Iterator[bytes]:
+        for sha256 in layers:
+            try:
+                yield self.package_path(sha256).read_bytes()
+            except FileNotFoundError as error:
+                raise Conflict("A layer was deleted at the same time.", hint="try again") from error
+
+    def _make(self, package: bytes, sha256: str, layers: Sequence[str], compile_ahead: bool) -> str:
         checked = check_package(package)
         # The tree, its pyc files, and the image.
-        require_space(self.folder, 3 * checked.unpacked_bytes + len(package), "a code package")
+        unpacked = UNPACKED_LIMIT if layers else checked.unpacked_bytes
+        require_space(self.folder, 3 * unpacked + len(package), "a code package")
         work = Path(tempfile.mkdtemp(dir=self.folder, prefix=UNFINISHED))
         try:
             tree = work / "tree"
@@ -146,15 +181,18 @@ class CodeStore:
             owner = (NOBODY, NOBODY) if os.geteuid() == 0 else None
             if owner is not None:
                 os.chown(tree, *owner)
-            checked.unpack(tree, owner)
-            if compile_ahead and not precompile(tree):
+            roots = [(tree, TASK_ROOT)]
+            if layers:
+                (work / "layers").mkdir()
+                unpack_beside(checked, self._read(layers), tree, work / "layers", owner)
+                roots = [(tree / TASK, TASK_ROOT), (tree / OPT, OPT_ROOT)]
+            else:
+                checked.unpack(tree, owner)
+            if compile_ahead and not all(precompile(*root) for root in roots):
                 log.warning("package %s is used without compiling it ahead", sha256[:12])
             normalise(tree)
             digest = self._squash(tree, work / "image")
-            stored = work / "package"
-            stored.write_bytes(package)
-            _seal(stored)
-            os.rename(stored, self.package_path(sha256))
+            self._keep(package, sha256, work)
             return digest
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -190,10 +228,11 @@ class CodeStore:
         images = {image for _, image in in_use}
         for record in self._built.iterdir():
             sha256 = record.name.partition(".")[0]
-            if sha256 in packages:
+            digest = self._known(record, sha256) if sha256 in packages else None
+            if sha256 in self._pins:
                 # A pinned package may become a version any moment, so its images stay too.
-                images.add(self._known(record, sha256) or "")
-            else:
+                images.add(digest or "")
+            elif digest not in images:
                 record.unlink(missing_ok=True)
         for path in self._packages.glob("*.zip"):
             if path.stem not in packages:

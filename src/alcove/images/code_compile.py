@@ -44,15 +44,16 @@ def compiler() -> str | None:
     return path if os.access(path, os.X_OK) else shutil.which(PYTHON)
 
 
-def precompile(tree: Path) -> bool:
-    """Compile each source under ``tree``; those with errors are left for the runtime to report.
+def precompile(tree: Path, root: str = TASK_ROOT) -> bool:
+    """Compile each source under ``tree``, which is ``root`` in the guest; those with errors are left for the runtime to
+    report.
 
     False where the compiler is missing or died: no ``.pyc`` of ours is in the tree then.
     """
     python = compiler()
     if python is None:
         return False
-    done = _run(python, tree, user=NOBODY if os.geteuid() == 0 else None)
+    done = _run(python, tree, root, user=NOBODY if os.geteuid() == 0 else None)
     if not done:
         for cache in list(tree.rglob("__pycache__")):
             shutil.rmtree(cache, ignore_errors=True)
@@ -75,12 +76,12 @@ def normalise(tree: Path) -> None:
                 os.unlink(path)
 
 
-def _run(python: str, tree: Path, user: int | None) -> bool:
+def _run(python: str, tree: Path, root: str, user: int | None) -> bool:
     # -P and -S keep the stranger's folder and site packages out of sys.path; -I would ignore the
     # seed.
     try:
         finished = subprocess.run(
-            [python, "-P", "-s", "-S", "-B", "-W", "ignore", "-c", _SCRIPT, TASK_ROOT],
+            [python, "-P", "-s", "-S", "-B", "-W", "ignore", "-c", _SCRIPT, root],
             cwd=tree,
             env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
             stdin=subprocess.DEVNULL,

@@ -41,7 +41,8 @@ RUNTIME = """\
 case "$1" in
 python3.11) exec /usr/bin/python3.11 -I -S -B -X utf8 /opt/alcove/start python ;;
 provided) exec /usr/bin/python3.11 -I -S -B -X utf8 /opt/alcove/start provided ;;
-nodejs18) ALCOVE_CHANNEL_FD=3 exec /usr/bin/node /opt/alcove/alcove/guest/runtimes/node.js 3<&0 0</dev/null ;;
+nodejs18) export LD_LIBRARY_PATH=/var/task/lib:/opt/lib ALCOVE_CHANNEL_FD=3
+    exec /usr/bin/node /opt/alcove/alcove/guest/runtimes/node.js 3<&0 0</dev/null ;;
 *) echo "unknown runtime: $1" >&2; exit 64 ;;
 esac
 """

@@ -21,7 +21,8 @@ MODULES = (
     "virtio_blk", "squashfs", "virtio_console", "failover", "net_failover", "virtio_net",
 )  # fmt: skip
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-FOLDERS = ("dev", "mnt", "opt", "proc", "root", "run", "sys", "tmp", "var/task", "var/tmp", "etc", "home")
+# The loader forgets a folder of LD_LIBRARY_PATH that is not there when a runtime starts, hence the two named lib.
+FOLDERS = ("dev", "mnt", "proc", "root", "run", "sys", "tmp", "var/task/lib", "var/opt/lib", "var/tmp", "etc", "home")
 PRUNED = (
     "boot", "usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian",
     "usr/share/bug", "usr/share/i18n", "usr/share/bash-completion", "usr/share/menu", "usr/share/pixmaps",
@@ -35,6 +36,8 @@ PRUNED = (
     "var/cache", "var/lib", "var/log", "var/spool", "var/mail", "usr/share/zoneinfo/right",
 )  # fmt: skip
 ALTERNATIVES = {
+    # A container's /var is the one folder where the host mounts what comes while it runs: code, and layers.
+    "opt": "var/opt",
     "usr/bin/awk": "gawk",
     "usr/bin/python3": "python3.11",
     "usr/bin/sh": "dash",
@@ -121,6 +124,8 @@ def arrange(root: Path) -> None:
     bundle.write_bytes(b"".join(path.read_bytes().rstrip() + b"\n" for path in certificates))
     for name, target in ALTERNATIVES.items():
         link = root / name
+        if link.is_dir() and not link.is_symlink():
+            link.rmdir()
         link.unlink(missing_ok=True)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)

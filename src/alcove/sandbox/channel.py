@@ -189,6 +189,7 @@ def load_payload(workload: Workload) -> bytes:
             "log_group": f"/alcove/{workload.function_name}",
             "log_stream": f"[{workload.version}]",
             "rehearsal": False,
+            **({"layers": "/opt"} if workload.code.layered else {}),
         }
     ).encode()
 

@@ -18,11 +18,12 @@ from typing import Any
 from alcove.errors import HostError, SandboxError, SandboxGone
 from alcove.host.cgroup import Cgroup
 from alcove.host.exit_status import exit_status
-from alcove.host.mounts import mount_squashfs, unmount, unmount_under, unpack_squashfs
+from alcove.host.mounts import mount_squashfs, unmount, unmount_under
 from alcove.host.network import Network, Veth
 from alcove.host.process import Process
 from alcove.host.threads import to_the_end
 from alcove.sandbox.channel import InvocationChannel
+from alcove.sandbox.container_code import copy_code, mount_code
 from alcove.sandbox.oci_runtime import OciRuntime
 from alcove.sandbox.output import OutputPipe
 from alcove.sandbox.protocol import (
@@ -73,6 +74,11 @@ class ContainerResources:
     @property
     def task(self) -> Path:
         return self.slot / "task"
+
+    @property
+    def opt(self) -> Path:
+        """The folder that is the container's /opt, by a link of the image's; our own code is mounted in it."""
+        return self.slot / "opt"
 
 
 class ContainerSandbox:
@@ -155,9 +161,9 @@ class ContainerSandbox:
         clock.mark("network")
         self._limit_memory(workload)
         if delivery is Delivery.MOUNTED:
-            await to_the_end(mount_squashfs, workload.code.path, self.resources.task)
+            await to_the_end(mount_code, workload.code, self.resources.task, self.resources.opt)
         else:
-            await to_the_end(unpack_squashfs, workload.code.path, self.resources.task)
+            await to_the_end(copy_code, workload.code, self.resources.task, self.resources.opt)
         clock.mark("mount" if delivery is Delivery.MOUNTED else "copy")
         try:
             await self.channel.load(workload)

@@ -33,6 +33,7 @@ from alcove.sandbox.container import (
     destroy,
     facts,
 )
+from alcove.sandbox.container_code import show_ours
 from alcove.sandbox.oci import Container, oci_config
 from alcove.sandbox.oci_runtime import find_runtime
 from alcove.sandbox.protocol import Adopts, Isolation, Runtime, SandboxId, Start, adopt_none
@@ -175,6 +176,7 @@ class ContainerTier:
         (run / "resolv.conf").write_text("".join(f"nameserver {server}\n" for server in servers))
         (run / "machine-id").write_text(f"{resources.id[2:]:0>32}\n")
         share(resources.slot)
+        show_ours(self._root, resources.opt)
         container = Container(
             root=self._root,
             var=resources.slot,

@@ -55,11 +55,12 @@ class CodeImage:
     """A code package as one read-only squashfs file, named by the SHA-256 of the file.
 
     The file is padded (sparse) to ``images.code.IMAGE_SIZE`` so that swapping it behind a live block device
-    changes no capacity.
+    changes no capacity. ``layered``: it holds the code in ``task`` and layers in ``opt`` (``images.code_layers``).
     """
 
     digest: str
     path: Path
+    layered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ GUEST_PIDS = 512
 # Before a function's own limit is known.
 GUEST_FREE_MIB = 3008
 _MOUNT: dict[str, Any] = {"op": "mount_code", "device": "vdb", "path": TASK_ROOT}
+# For code with layers, in the same round trip.
+_SPREAD: dict[str, Any] = {"op": "spread_code", "path": TASK_ROOT, "layers": "/opt"}
 _COPY_CHUNK = 256 * 1024
 
 
@@ -228,12 +230,15 @@ class VmSandbox:
         if delivery is Delivery.MOUNTED:
             await asyncio.gather(self.resume(*ops), self._swap(workload.code.path))
             clock.mark("attach")
-            await asyncio.gather(self.agent.batch(_MOUNT), self._attach_network(workload))
+            mounts = (_MOUNT, _SPREAD) if workload.code.layered else (_MOUNT,)
+            await asyncio.gather(self.agent.batch(*mounts), self._attach_network(workload))
             clock.mark("mount")
         else:
             await asyncio.gather(self.resume(*ops), self._attach_network(workload))
             clock.mark("attach")
             await self._copy(workload.code.path)
+            if workload.code.layered:
+                await self.agent.batch(_SPREAD)
             clock.mark("copy")
         await self.channel.load(workload)
         clock.mark("init")

@@ -12,7 +12,7 @@ LATEST = "$LATEST"
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """One row of ``versions``; ``environment`` is a JSON object as text. Field order is column
+    """One row of ``versions``; ``environment`` is a JSON object as text, ``layers`` an array. Field order is column
     order.
     """
 
@@ -33,6 +33,7 @@ class VersionRow:
     package_bytes: int
     image_digest: str
     dead_letter: str = ""
+    layers: str = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,9 @@ def put_version(connection: Connection, row: VersionRow) -> None:
     """Insert; replace where it is ``$LATEST``. A published version can't be written twice."""
     if row.version == LATEST:
         delete_version(connection, row.function_id, LATEST)
+    names = ", ".join(field.name for field in fields(VersionRow))
     marks = ", ".join("?" * len(fields(VersionRow)))
-    connection.execute(f"INSERT INTO versions VALUES ({marks})", astuple(row))  # noqa: S608
+    connection.execute(f"INSERT INTO versions ({names}) VALUES ({marks})", astuple(row))  # noqa: S608
 
 
 def find_version(connection: Connection, function_id: str, version: str) -> VersionRow | None:
@@ -115,6 +117,32 @@ def list_versions(connection: Connection, function_id: str) -> list[VersionRow]:
     return [VersionRow(*row) for row in rows]
 
 
+_NUMBER = "CAST(v.version AS INTEGER)"  # 0 for $LATEST
+
+
+def page_versions(connection: Connection, function_id: str, start: int, limit: int) -> list[VersionRow]:
+    """At most ``limit`` versions with numbers from ``start`` on, 0 for ``$LATEST``."""
+    rows = connection.execute(
+        f"SELECT {_VERSION_COLUMNS} FROM versions v WHERE v.function_id = ? AND {_NUMBER} >= ? "  # noqa: S608
+        f"ORDER BY {_NUMBER} LIMIT ?",
+        (function_id, start, limit),
+    )
+    return [VersionRow(*row) for row in rows]
+
+
+def page_all_versions(
+    connection: Connection, tenant_id: str, name: str, start: int, limit: int
+) -> list[tuple[FunctionRow, VersionRow]]:
+    """All versions of all functions of the tenant, by name and number, from version ``start`` of ``name`` on."""
+    rows = connection.execute(
+        f"SELECT {_FUNCTION_COLUMNS}, {_VERSION_COLUMNS} FROM functions f "  # noqa: S608
+        "JOIN versions v ON v.function_id = f.id WHERE f.tenant_id = :tenant AND f.name >= :name "
+        f"AND (f.name > :name OR {_NUMBER} >= :start) ORDER BY f.name, {_NUMBER} LIMIT :limit",
+        {"tenant": tenant_id, "name": name, "start": start, "limit": limit},
+    )
+    return [(_function(row), VersionRow(*row[len(fields(FunctionRow)) :])) for row in rows]
+
+
 def list_functions(connection: Connection, tenant_id: str, after: str, limit: int) -> list[FunctionRow]:
     """At most ``limit`` functions of the tenant with names greater than ``after``, by name."""
     rows = connection.execute(
@@ -132,7 +160,7 @@ def code_in_use(connection: Connection) -> set[tuple[str, str]]:
 
 
 def usage(connection: Connection, tenant_id: str) -> tuple[int, int]:
-    """Return the tenant's number of functions and the bytes of the packages of all its versions."""
+    """Return the tenant's number of functions and the bytes of the packages of all its versions and layers."""
     row = connection.execute("SELECT functions, code_bytes FROM usage WHERE tenant_id = ?", (tenant_id,)).fetchone()
     return (0, 0) if row is None else (int(row[0]), int(row[1]))
 

@@ -27,7 +27,7 @@ const DEFAULTS = {
   PATH: '/usr/local/bin:/usr/bin:/bin:/opt/bin',
   HOME: '/tmp',
   LD_LIBRARY_PATH: '/var/task/lib:/opt/lib',
-  NODE_PATH: '/opt/nodejs/node_modules:/opt/node_modules:/usr/share/nodejs',
+  NODE_PATH: '/opt/nodejs/node18/node_modules:/opt/nodejs/node_modules:/opt/node_modules:/usr/share/nodejs',
 };
 
 const channel = new Channel(Number(process.env.ALCOVE_CHANNEL_FD || 3));

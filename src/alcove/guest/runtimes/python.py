@@ -134,7 +134,9 @@ class PythonRuntime:
         os.environ.update({**_variables(load), **load["environment"]})
         root = load["task_root"]
         sys.path[:0] = [root]
-        sys.path += ["/opt/python", "/opt/alcove/alcove/guest/tenant"]
+        if load.get("layers"):
+            _use_layers(load["layers"])
+        sys.path.append("/opt/alcove/alcove/guest/tenant")
         os.chdir(root)
         try:
             self._handler = _find_handler(load["handler"], root)
@@ -262,6 +264,35 @@ def _variables(load: dict[str, Any]) -> dict[str, str]:
         "AWS_LAMBDA_LOG_GROUP_NAME": load["log_group"],
         "AWS_LAMBDA_LOG_STREAM_NAME": load["log_stream"],
     }
+
+
+def _use_layers(root: str) -> None:
+    """Let the function import what its layers bring, in AWS's order, and load their libraries by name."""
+    folders = (f"{root}/python/lib/python3.11/site-packages", f"{root}/python")
+    sys.path[1:1] = [folder for folder in folders if os.path.isdir(folder)]
+    try:
+        names = sorted(name for name in os.listdir(f"{root}/lib") if ".so" in name)
+    except OSError:
+        return
+    _load_libraries([f"{root}/lib/{name}" for name in names])
+
+
+def _load_libraries(paths: list[str]) -> None:
+    """The loader has read LD_LIBRARY_PATH long ago; what is loaded already it finds by its name. A library may need
+    another one of them, so those that fail are tried again as long as that helps.
+    """
+    if not paths:
+        return
+    import ctypes
+
+    failed = []
+    for path in paths:
+        try:
+            ctypes.CDLL(path)
+        except OSError:
+            failed.append(path)
+    if len(failed) < len(paths):
+        _load_libraries(failed)
 
 
 def _find_handler(name: str, root: str) -> Handler:

@@ -177,6 +177,21 @@ def test_reserved_concurrency_in_cfc(platform: Platform, cfc: Any, function: str
     assert client.call("GET", path) == {}
 
 
+def test_ps_shows_who_waits(platform: Platform, aws: Any) -> None:
+    name = make(aws, "crowded")
+    client = platform.aws(max_pool_connections=16)
+    with ThreadPoolExecutor(12) as pool:
+        # Eight sandboxes may run.
+        calls = [pool.submit(client.invoke, FunctionName=name, Payload=b"1.5") for _ in range(12)]
+        shown, deadline = "", time.monotonic() + 10
+        while "WAITING" not in shown:
+            assert time.monotonic() < deadline
+            shown = CliRunner().invoke(root, ["ps", "--run", str(platform.socket.parent)]).output
+        assert "crowded" in shown
+        assert all(call.result()["StatusCode"] == 200 for call in calls)
+    aws.delete_function(FunctionName=name)
+
+
 def test_several_requests_in_one_sandbox(platform: Platform, aws: Any) -> None:
     name = make(aws, "shared")
     arn = aws.get_function(FunctionName=name)["Configuration"]["FunctionArn"]

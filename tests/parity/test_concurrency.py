@@ -242,3 +242,30 @@ def test_a_tag_sets_fresh_vm_with_any_client(aws: Any, cfc: Any, function: str) 
     assert len(sandboxes) == 3
     with pytest.raises(aws.exceptions.InvalidParameterValueException):
         aws.tag_resource(Resource=arn, Tags={"alcove:fresh-vm": "perhaps"})
+
+
+def instances(client: Client) -> list[dict[str, Any]]:
+    return list(client.call("GET", "/alcove/v1/instances")["instances"])
+
+
+def test_provisioned_concurrency_follows_its_alias(platform: Platform, aws: Any) -> None:
+    name = make(aws, "behind-an-alias", "echo")
+    first = aws.publish_version(FunctionName=name)["Version"]
+    aws.create_alias(FunctionName=name, Name="live", FunctionVersion=first)
+    aws.put_provisioned_concurrency_config(FunctionName=name, Qualifier="live", ProvisionedConcurrentExecutions=1)
+    assert wait_ready(aws, name, "live")["Status"] == "READY"
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="provisioned already, by live"):
+        aws.put_provisioned_concurrency_config(FunctionName=name, Qualifier=first, ProvisionedConcurrentExecutions=1)
+    aws.update_function_configuration(FunctionName=name, Timeout=9)
+    second = aws.publish_version(FunctionName=name)["Version"]
+    aws.update_alias(FunctionName=name, Name="live", FunctionVersion=second)
+    # Nobody has called it.
+    client, deadline = Client(platform.socket.parent), time.monotonic() + 30
+    while (name, second) not in {(one["function"], one["version"]) for one in instances(client)}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    aws.delete_alias(FunctionName=name, Name="live")
+    while aws.list_provisioned_concurrency_configs(FunctionName=name)["ProvisionedConcurrencyConfigs"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    aws.delete_function(FunctionName=name)

@@ -177,6 +177,21 @@ def test_reserved_concurrency_in_cfc(platform: Platform, cfc: Any, function: str
     assert client.call("GET", path) == {}
 
 
+def test_ps_shows_who_waits(platform: Platform, aws: Any) -> None:
+    name = make(aws, "crowded")
+    client = platform.aws(max_pool_connections=16)
+    with ThreadPoolExecutor(12) as pool:
+        # Eight sandboxes may run.
+        calls = [pool.submit(client.invoke, FunctionName=name, Payload=b"1.5") for _ in range(12)]
+        shown, deadline = "", time.monotonic() + 10
+        while "WAITING" not in shown:
+            assert time.monotonic() < deadline
+            shown = CliRunner().invoke(root, ["ps", "--run", str(platform.socket.parent)]).output
+        assert "crowded" in shown
+        assert all(call.result()["StatusCode"] == 200 for call in calls)
+    aws.delete_function(FunctionName=name)
+
+
 def test_several_requests_in_one_sandbox(platform: Platform, aws: Any) -> None:
     name = make(aws, "shared")
     arn = aws.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
@@ -227,3 +242,30 @@ def test_a_tag_sets_fresh_vm_with_any_client(aws: Any, cfc: Any, function: str) 
     assert len(sandboxes) == 3
     with pytest.raises(aws.exceptions.InvalidParameterValueException):
         aws.tag_resource(Resource=arn, Tags={"alcove:fresh-vm": "perhaps"})
+
+
+def instances(client: Client) -> list[dict[str, Any]]:
+    return list(client.call("GET", "/alcove/v1/instances")["instances"])
+
+
+def test_provisioned_concurrency_follows_its_alias(platform: Platform, aws: Any) -> None:
+    name = make(aws, "behind-an-alias", "echo")
+    first = aws.publish_version(FunctionName=name)["Version"]
+    aws.create_alias(FunctionName=name, Name="live", FunctionVersion=first)
+    aws.put_provisioned_concurrency_config(FunctionName=name, Qualifier="live", ProvisionedConcurrentExecutions=1)
+    assert wait_ready(aws, name, "live")["Status"] == "READY"
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="provisioned already, by live"):
+        aws.put_provisioned_concurrency_config(FunctionName=name, Qualifier=first, ProvisionedConcurrentExecutions=1)
+    aws.update_function_configuration(FunctionName=name, Timeout=9)
+    second = aws.publish_version(FunctionName=name)["Version"]
+    aws.update_alias(FunctionName=name, Name="live", FunctionVersion=second)
+    # Nobody has called it.
+    client, deadline = Client(platform.socket.parent), time.monotonic() + 30
+    while (name, second) not in {(one["function"], one["version"]) for one in instances(client)}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    aws.delete_alias(FunctionName=name, Name="live")
+    while aws.list_provisioned_concurrency_configs(FunctionName=name)["ProvisionedConcurrencyConfigs"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    aws.delete_function(FunctionName=name)

@@ -40,8 +40,11 @@ def test_a_new_machine_for_every_request_then_one_that_is_kept_ready(aws: Any, d
     while aws.get_provisioned_concurrency_config(FunctionName=name, Qualifier=version)["Status"] != "READY":
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    first, start = call(aws, name, version)
-    assert start.startswith("warm")
-    second, _ = call(aws, name, version)
-    assert second["boot_id"] == first["boot_id"]
-    assert second["seen"] == first["seen"] + 1
+    answers = []
+    for _ in range(8):
+        answer, start = call(aws, name, version)
+        assert start.startswith("warm")
+        answers.append(answer)
+    # What was restored ahead may take turns with it; none is new for each call any more.
+    assert len({answer["boot_id"] for answer in answers}) < 8
+    assert max(answer["seen"] for answer in answers) > 1

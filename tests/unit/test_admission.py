@@ -142,3 +142,7 @@ def test_what_is_idle_and_without_limits_is_forgotten() -> None:
     admission.reserve(TENANT, "id-kept", 3)
     admission.sweep()
     assert list(admission._functions) == ["id-kept"]
+    admission.remove(TENANT, "id-kept")
+    admission.sweep()
+    assert not admission._functions
+    assert not admission._accounts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path, tier: FakeTier, **changes: Any) -> AsyncIterator[Services]:
+async def running(
+    folder: Path, tier: FakeTier, recover: Callable[[Services], Awaitable[None]] | None = None, **changes: Any
+) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         settings = Settings(state=folder, memory_reserve_mib=0, idle_timeout_s=0.05, **changes)
         services = await open_services(stack, settings, {Isolation.VM: tier})
         stack.push_async_callback(tier.close)
+        if recover is not None:
+            await recover(services)
         await services.start(stack)
         yield services
 
@@ -99,6 +103,26 @@ async def test_both_survive_a_restart(tmp_path: Path) -> None:
         assert await services.concurrency.reserved(tenant, "f") == 5
         await until(services, is_ready)
         assert len(tier.live) == 2
+
+
+async def test_what_an_earlier_daemon_left_running_counts(tmp_path: Path) -> None:
+    async with running(tmp_path, FakeTier()) as services:
+        tenant = services.tenants.default.id
+        await publish(services)
+        await services.concurrency.provision(tenant, "f", "1", 2)
+    tier = FakeTier()
+
+    async def adopt(services: Services) -> None:
+        version = await services.functions.get(tenant, "f", "1")
+        for _ in range(2):
+            sandbox = await tier.start(version.runtime)
+            await sandbox.load(version.workload())
+            services.dispatcher.adopt(version, sandbox)
+
+    async with running(tmp_path, tier, adopt) as services:
+        await until(services, is_ready)
+        await asyncio.sleep(0.1)
+        assert tier.started == 2
 
 
 async def test_deleting_the_version_or_function_frees_what_was_set_aside(tmp_path: Path) -> None:

@@ -170,6 +170,20 @@ async def test_tenants_take_turns_for_starts(make: Make, tier: FakeTier) -> None
     assert order == ["a", "b", "a", "b", "a", "b", "a", "a", "a"]
 
 
+async def test_init_code_that_takes_long_does_not_hold_up_other_starts(
+    make: Make, tier: FakeTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alcove.functions.scheduler.START_COUNTS_S", 0.05)
+    tier.load_s = 0.5
+    dispatcher = make(starts_at_once=1)
+    slow = asyncio.create_task(dispatcher.invoke(function(name="slow"), b"1"))
+    await settle()
+    tier.load_s = 0.0
+    await dispatcher.invoke(function(name="quick", tenant=TenantId("other")), b"1")
+    assert not slow.done()
+    assert (await slow).error is None
+
+
 async def test_a_call_that_goes_away_leaves_nothing(make: Make, tier: FakeTier) -> None:
     dispatcher = make(max_sandboxes=1)
     busy = asyncio.create_task(dispatcher.invoke(function("sleep"), b"0.05"))

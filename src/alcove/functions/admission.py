@@ -161,11 +161,13 @@ class Admission:
         return self.limit_of(tenant) - account.reserved - account.provisioned
 
     def sweep(self) -> None:
-        """Forget functions that count nothing and limit nothing."""
+        """Forget functions that count nothing and limit nothing, and accounts that have no others."""
         idle = [key for key, one in self._functions.items() if not one.used and one.reserved is None]
         for key in idle:
             if not self._functions[key].provisioned:
                 del self._functions[key]
+        tenants = {one.tenant for one in self._functions.values()}
+        self._accounts = {tenant: account for tenant, account in self._accounts.items() if tenant in tenants}
 
     def _function(self, function_id: str, tenant: TenantId) -> _Function:
         one = self._functions.get(function_id)

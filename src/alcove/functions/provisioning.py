@@ -41,11 +41,11 @@ class Allocation:
 
 @dataclass(slots=True)
 class _Kept:
-    """A configuration and the version that it is kept for, None where its qualifier names nothing now."""
+    """A configuration, and the version that it is kept for."""
 
     row: rows.ProvisionedRow
-    function: FunctionVersion | None = None
-    line: Line | None = None
+    function: FunctionVersion
+    line: Line
 
 
 class Provisioner:
@@ -75,36 +75,37 @@ class Provisioner:
         """Make what is kept what is wanted. Starts go on after this returns."""
         async with self._turn:
             wanted = {(row.function_id, row.qualifier): row for row in await self._database.read(rows.all_provisioned)}
-            versions = {key: await self._resolve(row) for key, row in wanted.items()}
+            versions: dict[_Key, FunctionVersion] = {}
+            for key, row in list(wanted.items()):
+                version = await self._resolve(row)
+                if version is None:
+                    del wanted[key]
+                    await self._drop(key)
+                else:
+                    versions[key] = version
             for key in [key for key, kept in self._kept.items() if self._changed(kept, wanted.get(key), versions)]:
                 self._let_go(self._kept.pop(key))
             most = self.most
             for key, row in sorted(wanted.items(), key=lambda item: item[1].modified_ms):
                 most -= self._keep(key, row, versions[key], most)
 
-    def _changed(
-        self, kept: _Kept, row: rows.ProvisionedRow | None, versions: dict[_Key, FunctionVersion | None]
-    ) -> bool:
-        if row is None or kept.function is None:
-            return True
-        now = versions[row.function_id, row.qualifier]
-        return now is None or now.revision != kept.function.revision
+    async def _drop(self, key: _Key) -> None:
+        """The alias is no more: what was provisioned for it goes with it."""
+        await self._database.write(lambda connection: rows.delete_provisioned(connection, *key))
+
+    def _changed(self, kept: _Kept, row: rows.ProvisionedRow | None, versions: dict[_Key, FunctionVersion]) -> bool:
+        return row is None or versions[row.function_id, row.qualifier].revision != kept.function.revision
 
     def _let_go(self, kept: _Kept) -> None:
         one = kept.function
-        if one is not None:
-            self._scheduler.provide(one, 0)
-            self._admission.provision(one.tenant, one.function_id, one.version, 0)
+        self._scheduler.provide(one, 0)
+        self._admission.provision(one.tenant, one.function_id, one.version, 0)
 
-    def _keep(self, key: _Key, row: rows.ProvisionedRow, function: FunctionVersion | None, most: int) -> int:
+    def _keep(self, key: _Key, row: rows.ProvisionedRow, function: FunctionVersion, most: int) -> int:
         """Keep it, with at most so many instances; return how many these are."""
-        kept = self._kept.setdefault(key, _Kept(row))
-        kept.row, kept.function = row, function
-        if function is None:
-            return 0
         count = min(most, -(-row.calls // function.instance_concurrency))
         self._admission.provision(function.tenant, function.function_id, function.version, row.calls)
-        kept.line = self._scheduler.provide(function, count)
+        self._kept[key] = _Kept(row, function, self._scheduler.provide(function, count))
         return count
 
     @property
@@ -132,7 +133,7 @@ class Provisioner:
     def kept_for(self, function: FunctionVersion) -> list[str]:
         """Return the qualifiers whose configuration is kept for this version."""
         kept = self._kept.items()
-        return [qualifier for (_, qualifier), one in kept if one.function and one.function.arn == function.arn]
+        return [qualifier for (_, qualifier), one in kept if one.function.arn == function.arn]
 
     def allocations(self, function_id: str) -> dict[str, Allocation]:
         """Return what there is of each of the function's configurations, by qualifier."""
@@ -141,9 +142,6 @@ class Provisioner:
 
     def _allocation(self, kept: _Kept) -> Allocation:
         requested, line = kept.row.calls, kept.line
-        if kept.function is None or line is None:
-            reason = "The version or alias does not exist."
-            return Allocation(requested, 0, 0, "FAILED", reason, kept.row.modified_ms)
         places = sum(one.capacity for one in line.instances)
         taken = sum(one.active for one in line.instances)
         allocated = min(requested, places)

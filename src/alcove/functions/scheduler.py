@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 REAP_EVERY_S = 1.0
 # After a start ahead of demand has failed.
 RETRY_S = 5.0
+# A start counts among those that are side by side for so long at most: a tenant's init code may take minutes, and
+# others must not wait for it.
+START_COUNTS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Scheduler:
         self._queue = Queue(bounds.queue_length, bounds.queue_wait_s, self._covered)
         self._room = Room(bounds.max_sandboxes)
         self._starting = 0
+        self._side_by_side: set[asyncio.TimerHandle] = set()
         self._starts: set[asyncio.Task[Any]] = set()
         self._endings: set[asyncio.Task[Any]] = set()
         self._reaper: asyncio.Task[None] | None = None
@@ -229,7 +233,7 @@ class Scheduler:
 
     def pump(self) -> None:
         """Start what is wanted and what there is room for: first for who waits, then ahead."""
-        while not self._queue.closed and self._starting < self.bounds.starts_at_once:
+        while not self._queue.closed and len(self._side_by_side) < self.bounds.starts_at_once:
             line = self._queue.turns.first(self._room.held) or self._next_ahead()
             if line is None:
                 return
@@ -251,9 +255,18 @@ class Scheduler:
         self._starting += 1
         self._room.take(line.function.tenant)
         self._queue.turns.update(line)
-        self._run(self._start(line), self._starts)
+        self._run(self._start(line, self._count_start()), self._starts)
 
-    async def _start(self, line: Line) -> None:
+    def _count_start(self) -> asyncio.TimerHandle:
+        def stop() -> None:
+            self._side_by_side.discard(handle)
+            self.pump()
+
+        handle = asyncio.get_running_loop().call_later(START_COUNTS_S, stop)
+        self._side_by_side.add(handle)
+        return handle
+
+    async def _start(self, line: Line, counted: asyncio.TimerHandle) -> None:
         instance: Instance | None = None
         failure: Exception | None = None
         try:
@@ -264,6 +277,8 @@ class Scheduler:
             failure = error if isinstance(error, Exception) else SandboxGone("the server stops")
             raise
         finally:
+            counted.cancel()
+            self._side_by_side.discard(counted)
             line.starting -= 1
             self._starting -= 1
             self._queue.turns.update(line)

@@ -54,6 +54,11 @@ class Bounded:
         return text
 
 
+# Kinds of answers whose series are remembered.
+KNOWN_SERIES = 1024
+_Key = tuple[str, str, str, str, str]
+
+
 class Metrics:
     """An ``Observer`` of the dispatcher; ``sources`` are asked by ``render``."""
 
@@ -85,6 +90,8 @@ class Metrics:
             registry=self._registry,
         )
         self._audited = self._counter("alcove_audited_changes", "Changes that were audited.", "outcome")
+        self._series: dict[_Key, tuple[Counter, Counter, Histogram]] = {}
+        self._phase_series: dict[str, Counter] = {}
         self._bounded = {name: Bounded() for name in ("start", "cause", "phase", "reason", "runtime", "isolation")}
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
@@ -93,18 +100,38 @@ class Metrics:
     # What happens
 
     def answered(self, seen: Observation) -> None:
-        function, result, bounded = seen.function, seen.result, self._bounded
-        start = bounded["start"](result.start)
+        function, result = seen.function, seen.result
         outcome = "ok" if result.error is None else "error"
-        self._calls.labels(
-            bounded["runtime"](function.runtime_name), bounded["isolation"](function.isolation), outcome
-        ).inc()
-        self._starts.labels(start, bounded["cause"](result.why)).inc()
-        self._durations.labels(start).observe(seen.duration_s)
+        key = (function.runtime_name, str(function.isolation), outcome, result.start, result.why)
+        calls, starts, durations = self._series.get(key) or self._find_series(key)
+        calls.inc()
+        starts.inc()
+        durations.observe(seen.duration_s)
         for phase, spent_ms in result.phases_ms.items():
-            self._phases.labels(bounded["phase"](phase)).inc(max(0.0, spent_ms) / 1000)
+            found = self._phase_series.get(phase) or self._find_phase(phase)
+            found.inc(max(0.0, spent_ms) / 1000)
         self._billed.inc(result.billed_ms * function.memory_mib / 1024 / 1000)
         self._streamed.inc(seen.streamed_bytes)
+
+    def _find_series(self, key: _Key) -> tuple[Counter, Counter, Histogram]:
+        """Return what counts such answers; looking labels up takes longer than counting."""
+        runtime, isolation, outcome, start, why = key
+        bounded = self._bounded
+        start = bounded["start"](start)
+        found = (
+            self._calls.labels(bounded["runtime"](runtime), bounded["isolation"](isolation), outcome),
+            self._starts.labels(start, bounded["cause"](why)),
+            self._durations.labels(start),
+        )
+        if len(self._series) < KNOWN_SERIES:
+            self._series[key] = found
+        return found
+
+    def _find_phase(self, phase: str) -> Counter:
+        found = self._phases.labels(self._bounded["phase"](phase))
+        if len(self._phase_series) < KNOWN_SERIES:
+            self._phase_series[phase] = found
+        return found
 
     def refused(self, function: FunctionVersion, error: AlcoveError) -> None:
         self._refused.labels(self._bounded["reason"](_reason(error))).inc()

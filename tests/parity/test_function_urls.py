@@ -253,6 +253,16 @@ def test_errors_and_time_outs(platform: Platform, make: Any) -> None:
     assert (slow.status, slow.json()) == (504, {"message": "Endpoint request timed out"})
 
 
+def test_a_throttled_function_is_a_429(aws: Any, platform: Platform, make: Any) -> None:
+    for mode in ("BUFFERED", "RESPONSE_STREAM"):
+        name, url = make(InvokeMode=mode)
+        aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+        answer = call(platform, url)
+        assert (answer.status, answer.json()) == (429, {"message": "Too Many Requests"})
+        with pytest.raises(aws.exceptions.TooManyRequestsException):
+            aws.invoke_with_response_stream(FunctionName=name)
+
+
 def test_bodies_have_a_limit(platform: Platform, make: Any) -> None:
     _, url = make()
     text = {"Content-Type": "text/plain"}

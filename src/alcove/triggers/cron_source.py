@@ -47,11 +47,14 @@ class CronSource:
         )
         name = _timer(relation)
         try:
-            known = await self._timers.get(relation.tenant, name)
+            known = (await self._timers.get(relation.tenant, name)).row
         except NotFound:
             await self._timers.create(relation.tenant, name, spec)
             return
-        if known.row.schedule != spec.schedule.strip() or known.row.function != spec.function:
+        # Writing it anew without a change would give up runs that were missed.
+        have = (known.function, known.qualifier, known.schedule, known.zone, known.input, bool(known.enabled))
+        want = (spec.function, spec.qualifier, spec.schedule.strip(), spec.zone, spec.input, spec.enabled)
+        if have != want:
             await self._timers.update(relation.tenant, name, spec)
 
     async def detach(self, relation: Relation) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-from alcove.sandbox.protocol import AnswerSink, CodeImage, Isolation, Runtime, TenantId, Workload
+from alcove.sandbox.protocol import AnswerSink, CodeImage, Isolation, Logging, Runtime, TenantId, Workload
 from alcove.wire.trace import TraceContext
 
 LATEST = "$LATEST"
@@ -44,6 +44,8 @@ class FunctionVersion:
     modified_ms: int
     dead_letter: str = ""  # ARN of the queue for events that it failed at
     tags: Mapping[str, str] = field(default_factory=dict)
+    scratch_mib: int = 512  # the quota of /tmp
+    logging: Logging = field(default_factory=Logging)
     alias: str = ""  # by which it was asked for
 
     @property
@@ -101,9 +103,11 @@ class FunctionVersion:
             handler=self.handler,
             code=self.code,
             memory_mib=self.memory_mib,
+            scratch_mib=self.scratch_mib,
             timeout_s=float(self.timeout_s),
             environment=self.environment,
             network=self.network,
+            logging=self.logging,
             revision=self.revision,
         )
 
@@ -122,6 +126,8 @@ class FunctionChange:
     isolation: str | None = None
     network: bool | None = None
     dead_letter: str | None = None
+    scratch_mib: int | None = None
+    logging: Logging | None = None
 
 
 @dataclass(frozen=True, slots=True)

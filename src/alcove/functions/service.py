@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
+from alcove.functions.preparing import Preparer
 from alcove.functions.publishing import publish_latest
 from alcove.functions.records import (
     Records,
@@ -63,7 +64,9 @@ class FunctionService:
         *,
         chance: Callable[[], float] = random.random,
         quotas: Callable[[TenantId], Quotas] = lambda tenant: Quotas(),
+        preparer: Preparer | None = None,
     ) -> None:
+        self.preparer = preparer or Preparer({})
         self.settings = settings or Settings()
         self._chance = chance
         self._guard = UsageGuard(database, quotas)
@@ -185,6 +188,7 @@ class FunctionService:
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"Function already exist: {name}") from error
         self.drop(tenant, name)
+        self.preparer.expect(created)
         return await self.publish(tenant, name) if publish else created
 
     async def update_code(
@@ -325,6 +329,7 @@ class FunctionService:
 
         updated = await self._guard.write(tenant, change)
         self.drop(tenant, name)
+        self.preparer.expect(updated)
         await self._dispatcher.forget(updated.function_arn, LATEST)
         return updated
 

@@ -12,9 +12,7 @@ LATEST = "$LATEST"
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """One row of ``versions``; ``environment`` is a JSON object as text. Field order is column
-    order.
-    """
+    """One row of ``versions``; ``environment`` is a JSON object as text."""
 
     function_id: str
     version: str
@@ -33,6 +31,10 @@ class VersionRow:
     package_bytes: int
     image_digest: str
     dead_letter: str = ""
+    scratch_mib: int = 512
+    log_format: str = "Text"
+    log_level: str = ""
+    system_log_level: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,9 @@ def put_version(connection: Connection, row: VersionRow) -> None:
     """Insert; replace where it is ``$LATEST``. A published version can't be written twice."""
     if row.version == LATEST:
         delete_version(connection, row.function_id, LATEST)
+    names = ", ".join(field.name for field in fields(VersionRow))
     marks = ", ".join("?" * len(fields(VersionRow)))
-    connection.execute(f"INSERT INTO versions VALUES ({marks})", astuple(row))  # noqa: S608
+    connection.execute(f"INSERT INTO versions ({names}) VALUES ({marks})", astuple(row))  # noqa: S608
 
 
 def find_version(connection: Connection, function_id: str, version: str) -> VersionRow | None:

@@ -33,6 +33,7 @@ test: setup lint examples  ## Every test, with real virtual machines (needs root
 	@scripts/test
 
 test-fast: setup  ## Unit tests only, in parallel
+	@scripts/install-packages tests/packages.txt
 	@$(PYTHON) -m pytest tests/unit -n auto -q
 
 mutants: setup examples  ## Take each defence away in turn: its test must fail (needs root)

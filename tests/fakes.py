@@ -144,9 +144,18 @@ class FakeTier:
         self.started = 0
         self.streamed = 0  # bytes that sinks have taken
         self.fail = False
+        self.images = set(Runtime)
+        self.building = asyncio.Event()  # set: a build that was begun ends
 
     async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
-        return None
+        if runtime not in self.images:
+            await self.building.wait()
+            if self.fail:
+                raise HostError("the mirror does not answer")
+            self.images.add(runtime)
+
+    def has_image(self, runtime: Runtime) -> bool:
+        return runtime in self.images
 
     async def start(self, runtime: Runtime, how: Start | None = None) -> FakeSandbox:
         await asyncio.sleep(0)

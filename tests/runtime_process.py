@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from alcove.guest.runtimes.java_command import command as java_command
 from alcove.wire.frame import HEADER, MAX_CHUNK, Frame, Kind, encode, parse_header
 
 SOURCES = Path(__file__).parents[1] / "src"
@@ -210,3 +211,22 @@ def provided_runtime(*, channel_fd: int = 0) -> RuntimeProcess:
     # Any free port in place of 9001: tests run side by side.
     code = "from alcove.guest.runtimes import provided; provided.PORT = 0; provided.main()"
     return RuntimeProcess([sys.executable, "-B", "-c", code], channel_fd=channel_fd)
+
+
+def php_runtime() -> RuntimeProcess:
+    # The host scans for extensions that the guest names itself.
+    command = ["env", "PHP_INI_SCAN_DIR=", "php8.2", "-c", str(RUNTIMES / "php.ini"), str(RUNTIMES / "php.php")]
+    return RuntimeProcess(command, channel_fd=3)
+
+
+def compile_java(target: Path, *sources: Path, classpath: Path | None = None) -> Path:
+    """Compile with the compiler that Debian's runtime package brings, as the guest image's builder does."""
+    options = ["-d", str(target), *(["-cp", str(classpath)] if classpath else [])]
+    command = ["java", "-m", "jdk.compiler/com.sun.tools.javac.Main", "-nowarn", *options, *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def java_runtime(classes: Path) -> RuntimeProcess:
+    return RuntimeProcess(java_command("java", str(classes)), channel_fd=3)

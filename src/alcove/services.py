@@ -23,6 +23,7 @@ from alcove.functions.layers import LayerService
 from alcove.functions.logs import LogStore
 from alcove.functions.observed import ObservedDispatcher, Observer
 from alcove.functions.permissions import PermissionService
+from alcove.functions.preparing import Preparer
 from alcove.functions.provisioning import Provisioner
 from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.scheduler import Bounds
@@ -136,8 +137,15 @@ async def open_services(
     metrics = Metrics()
     dispatcher.observers = (meter, metrics, *_tracers(stack, settings))
     dispatcher.sample = settings.otlp_sample if settings.otlp_endpoint else 0.0
+    preparer = Preparer(tiers)
+    stack.push_async_callback(preparer.close)
     functions = FunctionService(
-        database, code, dispatcher, ServiceSettings(region, isolations=frozenset(tiers)), quotas=tenants.quotas
+        database,
+        code,
+        dispatcher,
+        ServiceSettings(region, isolations=frozenset(tiers)),
+        quotas=tenants.quotas,
+        preparer=preparer,
     )
     functions.on_deleted = logs.remove
     provisioner = Provisioner(database, functions, dispatcher.admission, dispatcher.scheduler)

@@ -15,7 +15,7 @@ from tests.machine.lab import PLAIN, Guest, Lab, until
 
 from alcove.errors import ProtocolError, SandboxError, SandboxGone
 from alcove.images.code import IMAGE_SIZE
-from alcove.sandbox.vm import CODE_DRIVE
+from alcove.sandbox.vm import CODE_DRIVE, SCRATCH_DRIVE
 
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -174,7 +174,7 @@ def digest(path: Path) -> str:
 async def test_shared_images_are_unchanged(lab: Lab) -> None:
     """The disks are read-only below the guest: even its root user, the agent, cannot write to them."""
     load = await lab.workload()
-    root = lab.tier.launcher.image.root
+    root = lab.tier.launcher.images.base.root
     before = digest(load.code.path), digest(root)
     guest = await lab.load()
     attempts = await guest.do("""
@@ -197,7 +197,7 @@ result += [attempt(lambda: os.unlink("/var/task/app.py")), attempt(lambda: os.sy
         with pytest.raises(SandboxError):
             await guest.sandbox.agent.request("mount_scratch", device=device, path="/mnt", format=False)
     nodes = await guest.sandbox.machine.monitor.execute("query-named-block-nodes")
-    assert all(node["ro"] for node in nodes)
+    assert all(node["ro"] for node in nodes if not node["node-name"].startswith(SCRATCH_DRIVE))
     assert (digest(load.code.path), digest(root)) == before
 
 
@@ -213,7 +213,7 @@ async def test_a_qcow2_header_is_not_believed(lab: Lab, tmp_path: Path) -> None:
     with disk.open("rb") as file:
         await guest.sandbox.machine.swap(CODE_DRIVE, file.fileno(), size=IMAGE_SIZE)
     nodes = await guest.sandbox.machine.monitor.execute("query-named-block-nodes")
-    assert {node["drv"] for node in nodes} <= {"raw", "file", "null-co"}
+    assert {node["drv"] for node in nodes} <= {"raw", "file", "null-co", "throttle"}
     assert not [node for node in nodes if node.get("backing_file")]
     (code,) = [node for node in nodes if node["node-name"] == CODE_DRIVE]
     assert code["image"]["virtual-size"] == IMAGE_SIZE

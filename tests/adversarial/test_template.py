@@ -129,7 +129,7 @@ async def test_a_snapshot_can_be_dropped_while_it_is_restored(lab: Lab) -> None:
 async def test_a_change_of_version_gives_another_template(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     key = lab.tier.templates.key(Runtime.PYTHON)
     assert key != lab.tier.templates.key(Runtime.NODE)
-    for module, value in (("ENGINE", 2), ("KERNEL_COMMAND_LINE", "other"), ("MEMORY_MIB", 512)):
+    for module, value in (("ENGINE", 1), ("KERNEL_COMMAND_LINE", "other"), ("MEMORY_MIB", 512)):
         with monkeypatch.context() as patch:
             patch.setattr(f"alcove.sandbox.templates.{module}", value)
             assert lab.tier.templates.key(Runtime.PYTHON) != key

@@ -193,7 +193,7 @@ result = {
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def with_scratch(lab: Lab, tmp_path: Path) -> AsyncIterator[AgentClient]:
-    image = lab.tier.launcher.image
+    image = lab.tier.launcher.images.base
     with ExitStack() as stack:
 
         def opened(path: Path, flags: int = os.O_RDONLY) -> int:

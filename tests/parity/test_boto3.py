@@ -324,3 +324,24 @@ def test_unknown_paths_and_bodies(platform: Platform, aws: Any) -> None:
     assert connection.getresponse().status in (400, 403, 404)
     connection.close()
     assert time.monotonic() - started < 5
+
+
+def test_ephemeral_storage_and_logging_are_as_sent(aws: Any, function: str) -> None:
+    found = aws.get_function_configuration(FunctionName=function)
+    assert found["EphemeralStorage"] == {"Size": 512}
+    assert found["LoggingConfig"]["LogFormat"] == "Text"
+    changed = aws.update_function_configuration(
+        FunctionName=function, EphemeralStorage={"Size": 10_240}, LoggingConfig={"LogFormat": "JSON"}
+    )
+    assert changed["EphemeralStorage"] == {"Size": 10_240}
+    assert changed["LoggingConfig"] == {
+        "LogFormat": "JSON",
+        "ApplicationLogLevel": "INFO",
+        "SystemLogLevel": "INFO",
+        "LogGroup": f"/alcove/{function}",
+    }
+    version = aws.publish_version(FunctionName=function)["Version"]
+    published = aws.get_function_configuration(FunctionName=function, Qualifier=version)
+    assert published["EphemeralStorage"] == {"Size": 10_240}
+    too_large = refused(aws.update_function_configuration, FunctionName=function, EphemeralStorage={"Size": 10_241})
+    assert too_large[:2] == ("InvalidParameterValueException", 400)

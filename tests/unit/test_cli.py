@@ -109,16 +109,28 @@ def test_deploy_creates_a_function_that_is_not_there(stub: Stub, folder: Path) -
     stub.answers = {
         f"GET {CONTROL}/hello": [
             (404, {}, {"Message": "not found"}),
-            (200, {}, {"Configuration": configuration(State="Pending")}),
+            (200, {}, {"Configuration": configuration(State="Pending", StateReason="its image is being built")}),
             (200, {}, {"Configuration": configuration()}),
         ],
         f"POST {CONTROL}": (201, {}, configuration(State="Pending")),
     }
-    options = ["--runtime", "python3.11", "--handler", "app.handler", "--memory", "256"]
+    options = [
+        "--tmp",
+        "1024",
+        "--log-format",
+        "JSON",
+        "--runtime",
+        "python3.11",
+        "--handler",
+        "app.handler",
+        "--memory",
+        "256",
+    ]
     options += ["--env", "A=1", "--env", "B=x=y", "--isolation", "gvisor", "--no-network", "--json"]
     result = alcove(folder.parent, "fn", "deploy", str(folder), *options)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["State"] == "Active"
+    assert "its image is being built" in result.stderr
     sent = json.loads(stub.asked[1][3])
     package = zipfile.ZipFile(io.BytesIO(base64.b64decode(sent.pop("Code")["ZipFile"])))
     assert package.namelist() == ["app.py"]
@@ -128,6 +140,8 @@ def test_deploy_creates_a_function_that_is_not_there(stub: Stub, folder: Path) -
         "Runtime": "python3.11",
         "Handler": "app.handler",
         "MemorySize": 256,
+        "EphemeralStorage": {"Size": 1024},
+        "LoggingConfig": {"LogFormat": "JSON"},
         "Isolation": "gvisor",
         "Network": False,
         "Environment": {"Variables": {"A": "1", "B": "x=y"}},

@@ -17,7 +17,8 @@ class SlowLauncher(Launcher):
     """Launches what is no machine, when it is told to."""
 
     def __init__(self, state: Path) -> None:
-        parts: dict[str, Any] = dict.fromkeys(("image", "jail", "network", "rehearsal_image"))
+        names = ("images", "jail", "network", "rehearsal_image", "empty_scratch_fd")
+        parts: dict[str, Any] = dict.fromkeys(names)
         super().__init__(state=state, tag="0", accelerator=SimpleNamespace(kind=AcceleratorKind.TCG), **parts)  # type: ignore[arg-type]
         self.go = asyncio.Event()
 
@@ -29,7 +30,7 @@ class SlowLauncher(Launcher):
 
 async def test_closing_waits_for_what_is_being_launched(tmp_path: Path) -> None:
     launcher = SlowLauncher(tmp_path)
-    launch = asyncio.create_task(launcher.launch(Runtime.PYTHON, Start.RESTORED, memory_fd=-1))
+    launch = asyncio.create_task(launcher.launch(Runtime.PYTHON, Start.RESTORED, memory_fd=-1, scratch_fd=None))
     await asyncio.sleep(0)
     close = asyncio.create_task(launcher.close(lambda sandbox: False))
     await asyncio.sleep(0.01)
@@ -39,4 +40,4 @@ async def test_closing_waits_for_what_is_being_launched(tmp_path: Path) -> None:
         await launch
     await close
     with pytest.raises(CapacityError, match="stopping"):
-        await launcher.launch(Runtime.PYTHON, Start.RESTORED, memory_fd=-1)
+        await launcher.launch(Runtime.PYTHON, Start.RESTORED, memory_fd=-1, scratch_fd=None)

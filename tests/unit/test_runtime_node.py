@@ -255,6 +255,7 @@ def test_environment(runtime: RuntimeProcess, tmp_path: Path) -> None:
         "AWS_LAMBDA_LOG_GROUP_NAME": "/alcove/sample",
         "AWS_LAMBDA_LOG_STREAM_NAME": "[7]",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_FORMAT": "Text",
         "_X_AMZN_TRACE_ID": "Root=1",
         "MINE": "1",
     }
@@ -314,8 +315,11 @@ def test_output_comes_before_the_marker(runtime: RuntimeProcess, tmp_path: Path)
     source = "exports.handler = async () => { console.log('out'); console.error('err') }"
     runtime.loaded(write(tmp_path, source)).result()
     assert runtime.marked()
-    assert runtime.stdout() == "out\n"
-    assert runtime.stderr() == "err\n\0alcove:end:r-1\0"
+    assert [line.split("\t")[1:] for line in runtime.stdout().splitlines()] == [
+        ["r-1", "INFO", "out"],
+        ["r-1", "ERROR", "err"],
+    ]
+    assert runtime.stderr() == "\0alcove:end:r-1\0"
 
 
 def test_children_do_not_inherit_the_channel(runtime: RuntimeProcess, tmp_path: Path) -> None:

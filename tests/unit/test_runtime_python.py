@@ -169,6 +169,7 @@ def test_environment(runtime: RuntimeProcess, tmp_path: Path) -> None:
         "AWS_LAMBDA_LOG_GROUP_NAME": "/alcove/sample",
         "AWS_LAMBDA_LOG_STREAM_NAME": "[7]",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_FORMAT": "Text",
         "_X_AMZN_TRACE_ID": "Root=1",
         "MINE": "1",
     }

@@ -51,7 +51,8 @@ def configuration(function: FunctionVersion, *, qualified: bool = False, snapsho
         "LastUpdateStatus": "Successful",
         "PackageType": "Zip",
         "Architectures": ["x86_64"],
-        "EphemeralStorage": {"Size": 512},
+        "EphemeralStorage": {"Size": function.scratch_mib},
+        "LoggingConfig": logging_config(function),
         "SnapStart": {
             "ApplyOn": "PublishedVersions",
             "OptimizationStatus": "On" if snapshot else "Off",
@@ -64,8 +65,20 @@ def configuration(function: FunctionVersion, *, qualified: bool = False, snapsho
     }
 
 
+def logging_config(function: FunctionVersion) -> dict[str, str]:
+    logging = function.logging
+    levels = {"ApplicationLogLevel": logging.level, "SystemLogLevel": logging.system_level}
+    shown = {"LogFormat": logging.format, "LogGroup": f"/alcove/{function.name}"}
+    return shown | (levels if logging.format == "JSON" else {})
+
+
 def _described(call: Call, function: FunctionVersion, *, qualified: bool = False) -> dict[str, Any]:
-    return configuration(function, qualified=qualified, snapshot=call.faces.dispatcher.snapshots.has(function))
+    document = configuration(function, qualified=qualified, snapshot=call.faces.dispatcher.snapshots.has(function))
+    state = call.faces.service.preparer.state(function)
+    if state.reason:
+        code = "Creating" if state.name == "Pending" else "InternalError"
+        document |= {"State": state.name, "StateReason": state.reason, "StateReasonCode": code}
+    return document
 
 
 async def create_function(call: Call) -> Response:

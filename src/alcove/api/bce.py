@@ -50,6 +50,7 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
         "Environment": {"Variables": dict(function.environment)},
         "Region": _region(function),
         "Uid": function.tenant,
+        "EphemeralStorage": {"Size": function.scratch_mib},
         "Isolation": str(function.isolation),
         "FreshVm": function.fresh_vm,
         "InstanceConcurrency": function.instance_concurrency,

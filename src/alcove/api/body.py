@@ -13,6 +13,7 @@ from alcove.api.dialect import MalformedDocument
 from alcove.errors import InvalidRequest
 from alcove.functions.model import FunctionChange
 from alcove.gateway.message import Request
+from alcove.sandbox.protocol import Logging
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -110,6 +111,30 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
         network=network,
         dead_letter=None if dead_letter is None else field(dead_letter, "TargetArn", str) or "",
         layers=_layers(document),
+        scratch_mib=_scratch(document),
+        logging=_logging(document),
+    )
+
+
+def _scratch(document: Mapping[str, Any]) -> int | None:
+    """Return what ``EphemeralStorage`` asks for; a size must be said."""
+    storage = field(document, "EphemeralStorage", dict)
+    if storage is None:
+        return None
+    size = field(storage, "Size", int)
+    if size is None:
+        raise InvalidRequest("'EphemeralStorage.Size' is required.", hint="in MB, 512 to 10240")
+    return size
+
+
+def _logging(document: Mapping[str, Any]) -> Logging | None:
+    config = field(document, "LoggingConfig", dict)
+    if config is None:
+        return None
+    return Logging(
+        field(config, "LogFormat", str) or "Text",
+        field(config, "ApplicationLogLevel", str) or "",
+        field(config, "SystemLogLevel", str) or "",
     )
 
 

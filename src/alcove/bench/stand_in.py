@@ -83,6 +83,9 @@ class StandInTier:
         self._socket = socket
         self._start_s = start_s
 
+    def has_image(self, runtime: Runtime) -> bool:
+        return True
+
     async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
         return None
 

@@ -25,9 +25,11 @@ _POLL_S = 0.2
 @click.command(no_args_is_help=True)
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--name", help="The function's name; without it, the folder's or file's.")
-@click.option("--runtime", help="python3.11, nodejs18.x or provided. Needed for a new function.")
+@click.option("--runtime", help="python3.11, nodejs18.x, java17, php8.2 or provided. Needed for a new function.")
 @click.option("--handler", help="What is called, such as app.handler. Needed for a new function.")
 @click.option("--memory", type=int, metavar="MIB", help="Memory in MiB (128 without it).")
+@click.option("--tmp", type=int, metavar="MIB", help="Size of /tmp in MiB, 512 (without it) to 10240.")
+@click.option("--log-format", type=click.Choice(["Text", "JSON"]), help="How its log lines are written.")
 @click.option("--timeout", type=int, metavar="S", help="Seconds that a call may take (3 without it).")
 @click.option("--env", "pairs", multiple=True, metavar="K=V", help="Environment; may be repeated.")
 @click.option("--isolation", help="vm (the default), gvisor or process.")
@@ -100,6 +102,10 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
     fields = {key: given[option] for option, key in names.items() if given[option] is not None}
     if given["layers"] or given["no_layers"]:
         fields["Layers"] = list(given["layers"])
+    if given["tmp"] is not None:
+        fields["EphemeralStorage"] = {"Size": given["tmp"]}
+    if given["log_format"] is not None:
+        fields["LoggingConfig"] = {"LogFormat": given["log_format"]}
     if given["pairs"]:
         fields["Environment"] = {"Variables": dict(map(_pair, given["pairs"]))}
     return fields
@@ -166,6 +172,7 @@ def _wait(client: Client, name: str, version: str | None = None) -> dict[str, An
     """Wait until the function can be called; return its configuration."""
     query = f"?Qualifier={quote(version)}" if version else ""
     give_up = time.monotonic() + READY_TIMEOUT_S
+    told = ""
     while True:
         found = client.call("GET", f"{FUNCTIONS}/{quote(name)}{query}")
         configuration: dict[str, Any] = found.get("Configuration", {})
@@ -175,6 +182,10 @@ def _wait(client: Client, name: str, version: str | None = None) -> dict[str, An
             raise AlcoveError(f"{name} could not be made ready: {why or 'no reason was given'}")
         if states[0] == "Active" and states[1] in (None, "Successful"):
             return configuration
+        why = str(configuration.get("StateReason") or "")
+        if why != told:
+            output.note(why)
+            told = why
         if time.monotonic() > give_up:
             raise AlcoveError(f"{name} is still not ready", hint=f"look later: alcove fn show {name}")
         time.sleep(_POLL_S)

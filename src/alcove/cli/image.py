@@ -19,18 +19,26 @@ def group() -> None:
 
 @group.command()
 @state_option
+@click.option("--runtime", help="The image that holds this runtime, such as java17.")
 @click.option("--refresh", is_flag=True, help="Build anew from the newest Debian packages.")
 @json_option
-def build(state: Path, refresh: bool, as_json: bool) -> None:
-    """Build the guest image of this version of Alcove, unless it is there already.
+def build(state: Path, runtime: str | None, refresh: bool, as_json: bool) -> None:
+    """Build a guest image of this version of Alcove, unless it is there already.
+
+    Python, Node.js and provided share one; java17 and php8.2 have their own, which the server builds when a function
+    first needs it.
 
     \b
-    Example:
+    Examples:
       alcove image build
+      alcove image build --runtime java17
     """
+    from alcove.functions.runtimes import resolve
+    from alcove.images.families import Family
     from alcove.images.guest import build_guest_image
 
-    image = build_guest_image(state / "images", progress=lambda text: output.note(f"  {text}"), refresh=refresh)
+    family = resolve(runtime).family if runtime else Family.BASE
+    image = build_guest_image(state / "images", family, progress=lambda text: output.note(f"  {text}"), refresh=refresh)
     if as_json:
         output.print_json({"digest": image.digest, "root": str(image.root)})
     else:
@@ -47,17 +55,21 @@ def list_command(state: Path, as_json: bool) -> None:
     Example:
       alcove image list
     """
+    from alcove.images.families import Family
     from alcove.images.guest import find_guest_image
 
-    current = find_guest_image(state / "images")
-    found = [_describe(path) for path in sorted((state / "images/guest").glob("[!.]*/manifest.json"))]
-    for one in found:
-        one["current"] = current is not None and one["digest"] == current.digest
+    found = []
+    for family in Family:
+        current = find_guest_image(state / "images", family)
+        for path in sorted((state / "images" / family.folder).glob("[!.]*/manifest.json")):
+            one = _describe(path)
+            found.append({"family": str(family), **one, "current": current and one["digest"] == current.digest})
     if as_json:
         output.print_json(found)
         return
     rows = [
         (
+            one["family"],
             one["digest"][:12],
             one["kernel"],
             output.size(one["bytes"]),
@@ -65,7 +77,7 @@ def list_command(state: Path, as_json: bool) -> None:
         )
         for one in found
     ]
-    columns = ("DIGEST", "KERNEL", "SIZE", "CURRENT")
+    columns = ("FAMILY", "DIGEST", "KERNEL", "SIZE", "CURRENT")
     output.print_table(columns, rows, empty="no guest image yet; build it with: alcove image build")
 
 

@@ -7,7 +7,7 @@ import logging
 import time
 
 from alcove.errors import ProtocolError, SandboxGone
-from alcove.functions import answers
+from alcove.functions import answers, platform_log
 from alcove.functions.deadlines import Deadlines
 from alcove.functions.instance import Instance
 from alcove.functions.logs import TAIL_BYTES, LogStore
@@ -65,11 +65,7 @@ class Caller:
         return written[0][-TAIL_BYTES:] if written else b""
 
     def _write(self, function: FunctionVersion, request_id: str, duration_ms: float, output: bytes) -> bytes:
-        head = f"START RequestId: {request_id} Version: {function.version}\n"
-        report = (
-            f"END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
-            f"Billed Duration: {answers.billed(duration_ms)} ms\tMemory Size: {function.memory_mib} MB\n"
-        )
+        head, report = platform_log.around(function, request_id, duration_ms)
         if output and not output.endswith(b"\n"):
             output += b"\n"
         text = head.encode() + output + report.encode()

@@ -10,9 +10,13 @@ from collections.abc import Mapping
 
 from alcove.errors import InvalidRequest
 from alcove.functions.model import CONCURRENCY_TAG, FRESH_VM_TAG
-from alcove.sandbox.protocol import Isolation, Runtime
+from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB
+from alcove.sandbox.protocol import Isolation, Logging, Runtime
 
 MEMORY_MIB = range(128, 3008 + 1)
+SCRATCH_MIB = range(SMALLEST_MIB, LARGEST_MIB + 1)
+LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+SYSTEM_LOG_LEVELS = ("DEBUG", "INFO", "WARN")
 TIMEOUT_S = range(1, 900 + 1)
 DEFAULT_MEMORY_MIB = 128
 DEFAULT_TIMEOUT_S = 3
@@ -40,6 +44,36 @@ def check_memory(memory_mib: int) -> int:
     if memory_mib not in MEMORY_MIB:
         raise InvalidRequest(f"'MemorySize' value {memory_mib} must be {MEMORY_MIB[0]} to {MEMORY_MIB[-1]} MB.")
     return memory_mib
+
+
+def check_scratch(scratch_mib: int) -> int:
+    if scratch_mib not in SCRATCH_MIB:
+        raise InvalidRequest(f"'EphemeralStorage.Size' {scratch_mib} must be {SCRATCH_MIB[0]} to {SCRATCH_MIB[-1]} MB.")
+    return scratch_mib
+
+
+def check_scratch_tier(scratch_mib: int, isolation: Isolation) -> None:
+    """Containers have a /tmp in memory, of the smallest size; machines have a disk."""
+    if scratch_mib > SCRATCH_MIB[0] and isolation is not Isolation.VM:
+        raise InvalidRequest(
+            f"More than {SCRATCH_MIB[0]} MB of ephemeral storage are for the isolation vm, not {isolation.value}.",
+            hint="leave EphemeralStorage out, or use the isolation vm",
+        )
+
+
+def check_logging(logging: Logging) -> Logging:
+    """AWS's rules for LoggingConfig: levels are for JSON alone, and INFO where they are not given."""
+    if logging.format not in ("Text", "JSON"):
+        raise InvalidRequest("'LoggingConfig.LogFormat' must be Text or JSON.")
+    if logging.format == "Text":
+        if logging.level or logging.system_level:
+            raise InvalidRequest("Log levels need the log format JSON.", hint='set "LogFormat": "JSON"')
+        return logging
+    if (logging.level or "INFO") not in LOG_LEVELS:
+        raise InvalidRequest(f"'ApplicationLogLevel' must be one of {', '.join(LOG_LEVELS)}.")
+    if (logging.system_level or "INFO") not in SYSTEM_LOG_LEVELS:
+        raise InvalidRequest(f"'SystemLogLevel' must be one of {', '.join(SYSTEM_LOG_LEVELS)}.")
+    return Logging("JSON", logging.level or "INFO", logging.system_level or "INFO")
 
 
 def check_timeout(timeout_s: int) -> int:

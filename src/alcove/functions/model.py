@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-from alcove.sandbox.protocol import AnswerSink, CodeImage, Isolation, Runtime, TenantId, Workload
+from alcove.sandbox.protocol import AnswerSink, CodeImage, Isolation, Logging, Runtime, TenantId, Workload
 from alcove.wire.trace import TraceContext
 
 LATEST = "$LATEST"
@@ -54,6 +54,8 @@ class FunctionVersion:
     dead_letter: str = ""  # ARN of the queue for events that it failed at
     tags: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
+    scratch_mib: int = 512  # the quota of /tmp
+    logging: Logging = field(default_factory=Logging)
     alias: str = ""  # by which it was asked for
 
     @property
@@ -111,9 +113,11 @@ class FunctionVersion:
             handler=self.handler,
             code=self.code,
             memory_mib=self.memory_mib,
+            scratch_mib=self.scratch_mib,
             timeout_s=float(self.timeout_s),
             environment=self.environment,
             network=self.network,
+            logging=self.logging,
             revision=self.revision,
         )
 
@@ -133,6 +137,8 @@ class FunctionChange:
     network: bool | None = None
     dead_letter: str | None = None
     layers: tuple[str, ...] | None = None
+    scratch_mib: int | None = None
+    logging: Logging | None = None
 
 
 @dataclass(frozen=True, slots=True)

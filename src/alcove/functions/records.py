@@ -15,7 +15,7 @@ from alcove.functions.model import LATEST, FunctionChange, FunctionVersion
 from alcove.functions.statements import policy_revision
 from alcove.host.clock import now_ms
 from alcove.images.code import BuiltCode, CodeStore
-from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId
+from alcove.sandbox.protocol import CodeImage, Isolation, Logging, Runtime, TenantId
 from alcove.store import functions as rows
 
 
@@ -71,6 +71,8 @@ class Records:
             dead_letter=row.dead_letter,
             tags=function.tags,
             layers=layers_from_text(row.layers),
+            scratch_mib=row.scratch_mib,
+            logging=Logging(row.log_format, row.log_level, row.system_log_level),
         )
 
     def new(self, function: rows.FunctionRow, config: FunctionChange) -> FunctionVersion:
@@ -129,6 +131,11 @@ class Records:
             changed = replace(changed, network=change.network)
         if change.dead_letter is not None:
             changed = replace(changed, dead_letter=change.dead_letter)
+        if change.logging is not None:
+            changed = replace(changed, logging=limits.check_logging(change.logging))
+        if change.scratch_mib is not None:
+            changed = replace(changed, scratch_mib=limits.check_scratch(change.scratch_mib))
+        limits.check_scratch_tier(changed.scratch_mib, changed.isolation)
         return changed
 
     def with_code(self, version: FunctionVersion, built: BuiltCode) -> FunctionVersion:
@@ -172,6 +179,10 @@ def to_row(version: FunctionVersion) -> rows.VersionRow:
         image_digest=version.code.digest,
         dead_letter=version.dead_letter,
         layers=layers_to_text(version.layers),
+        scratch_mib=version.scratch_mib,
+        log_format=version.logging.format,
+        log_level=version.logging.level,
+        system_log_level=version.logging.system_level,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from alcove.errors import InvalidRequest
 from alcove.sandbox.protocol import Runtime
 
@@ -16,7 +18,11 @@ NAMES: dict[str, Runtime] = {
     "provided": Runtime.PROVIDED,
     "provided.al2": Runtime.PROVIDED,
     "provided.al2023": Runtime.PROVIDED,
+    "java17": Runtime.JAVA,
+    "php8.2": Runtime.PHP,
 }
+# Older releases that clients still ask for, and what comes nearest.
+_NEAREST = {"python": "python3.11", "nodejs": "nodejs18.x", "java": "java17", "php": "php8.2", "go": "provided.al2023"}
 
 
 def resolve(name: str) -> Runtime:
@@ -24,7 +30,10 @@ def resolve(name: str) -> Runtime:
     try:
         return NAMES[name]
     except KeyError:
+        language = "".join(re.findall("^[a-z]+", name))
+        nearest = _NEAREST.get(language)
+        hint = f"the release of {language} here is {nearest}" if nearest else "choose one of the known runtimes"
         raise InvalidRequest(
             f"The runtime parameter of {name!r} is not supported. Known runtimes: {', '.join(sorted(NAMES))}.",
-            hint="choose one of the known runtimes",
+            hint=hint,
         ) from None

@@ -23,6 +23,7 @@ from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
 from alcove.functions.layering import use_layers
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
+from alcove.functions.preparing import Preparer
 from alcove.functions.publishing import publish_latest
 from alcove.functions.records import (
     Records,
@@ -70,7 +71,9 @@ class FunctionService:
         *,
         chance: Callable[[], float] = random.random,
         quotas: Callable[[TenantId], Quotas] = lambda tenant: Quotas(),
+        preparer: Preparer | None = None,
     ) -> None:
+        self.preparer = preparer or Preparer({})
         self.settings = settings or Settings()
         self._chance = chance
         self.guard = UsageGuard(database, quotas)
@@ -208,6 +211,7 @@ class FunctionService:
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"Function already exist: {name}") from error
         self.drop(tenant, name)
+        self.preparer.expect(created)
         return await self.publish(tenant, name) if publish else created
 
     async def update_code(
@@ -356,6 +360,7 @@ class FunctionService:
         if before.code != updated.code:
             self._replaced[before.package_sha256, before.code.digest] = time.monotonic()
         self.drop(tenant, name)
+        self.preparer.expect(updated)
         await self._dispatcher.forget(updated.function_arn, LATEST)
         if time.monotonic() - self._collected > COLLECT_EVERY_S:
             await self.collect()

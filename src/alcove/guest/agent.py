@@ -24,11 +24,17 @@ from alcove.guest import cgroup, clone, kernel, setup
 from alcove.guest.port import RETRY_S, Port, find_port
 from alcove.guest.processes import CHUNK, TENANT_USER, Process, ProcessTable
 from alcove.guest.runtimes import python as python_runtime
+from alcove.guest.runtimes.java_command import command as java_command
 from alcove.wire.frame import PROTOCOL_VERSION, Frame, FrameError, Kind, document
 
 VERSION = "1"
 _COMMANDS = {
     "nodejs18": ["/usr/bin/node", "/opt/alcove/alcove/guest/runtimes/node.js"],
+    "java17": java_command("/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/opt/alcove/java"),
+    "php8.2": [
+        *("/usr/bin/php8.2", "-c", "/opt/alcove/alcove/guest/runtimes/php.ini"),
+        "/opt/alcove/alcove/guest/runtimes/php.php",
+    ],
     "provided": ["/usr/bin/python3.11", "-I", "-S", "-B", "-X", "utf8", "/opt/alcove/start", "provided"],
 }
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": ":UTC", "HOME": "/tmp"}
@@ -77,6 +83,7 @@ class Agent:
             "spread_code": self._spread_code,
             "unmount_code": lambda request: kernel.unmount(request["path"], kernel.MNT_DETACH),
             "mount_scratch": self._mount_scratch,
+            "grow_scratch": lambda request: kernel.grow_ext4(request["path"], request["bytes"]),
             "unmount_scratch": lambda request: kernel.unmount(request["path"]),
             "copy_begin": self._copy_begin,
             "copy_end": self._copy_end,
@@ -214,8 +221,15 @@ class Agent:
         if request.get("format"):
             command = ["/sbin/mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-m", "0", device]
             _run_to_end(command)
-        kernel.mount(device, request["path"], "ext4", kernel.MS_NOSUID | kernel.MS_NODEV)
-        os.chown(request["path"], TENANT_USER, TENANT_USER)
+        path = request["path"]
+        # The inode tables of a sparse file are zeros already; what is deleted is freed on the host.
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
+        kernel.mount(device, path, "ext4", flags, "noinit_itable,discard")
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{path}/lost+found")
+        os.chown(path, TENANT_USER, TENANT_USER)
+        os.chmod(path, 0o1777)  # noqa: S103 - as /tmp is everywhere
+        os.sync()
 
     def _copy_begin(self, request: dict[str, Any]) -> None:
         stream = int(request["stream"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -76,6 +77,25 @@ def reap_unfinished(folder: Path) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
+
+
+def unnamed_file(folder: Path, size: int) -> int:
+    """Return the descriptor of a sparse file of ``size`` bytes in the folder's file system. It has no name, so that it
+    is gone with its last descriptor, whoever is killed.
+    """
+    try:
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+        fd, name = tempfile.mkstemp(dir=folder, prefix=UNFINISHED)
+        os.unlink(name)
+    try:
+        os.ftruncate(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def require_space(folder: Path, bytes_needed: int, purpose: str) -> None:

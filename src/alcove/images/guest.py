@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,13 +23,16 @@ from typing import Any
 
 import alcove
 from alcove.errors import HostError
-from alcove.images import guest_initrd, guest_packages, guest_root
+from alcove.guest.runtimes.java_command import command
+from alcove.images import families, guest_initrd, guest_packages, guest_root
+from alcove.images.families import Family
 
 FORMAT = 1
 HERE = Path(__file__).parent
 SOURCES = Path(alcove.__file__).parent
 # Everything in the image carries this time (2024-01-01), so that equal inputs give equal files.
 EPOCH = 1_704_067_200
+RUNTIMES = "/opt/alcove/alcove/guest/runtimes"
 AGENT = """\
 import sys
 sys.path.append("/opt/alcove")
@@ -36,13 +40,17 @@ from alcove.guest.agent import main
 main()
 """
 # How a container starts a runtime: the invocation channel is its descriptor 0.
-RUNTIME = """\
+JAVA = command(f"/{families.JAVA_HOME}/bin/java", "/opt/alcove/java")
+PHP = ["/usr/bin/php8.2", "-c", f"{RUNTIMES}/php.ini", f"{RUNTIMES}/php.php"]
+RUNTIME = f"""\
 #!/bin/sh
 case "$1" in
 python3.11) exec /usr/bin/python3.11 -I -S -B -X utf8 /opt/alcove/start python ;;
 provided) exec /usr/bin/python3.11 -I -S -B -X utf8 /opt/alcove/start provided ;;
 nodejs18) export LD_LIBRARY_PATH=/var/task/lib:/opt/lib ALCOVE_CHANNEL_FD=3
-    exec /usr/bin/node /opt/alcove/alcove/guest/runtimes/node.js 3<&0 0</dev/null ;;
+    exec /usr/bin/node {RUNTIMES}/node.js 3<&0 0</dev/null ;;
+java17) ALCOVE_CHANNEL_FD=3 exec {shlex.join(JAVA)} 3<&0 0</dev/null ;;
+php8.2) ALCOVE_CHANNEL_FD=3 exec {shlex.join(PHP)} 3<&0 0</dev/null ;;
 *) echo "unknown runtime: $1" >&2; exit 64 ;;
 esac
 """
@@ -68,10 +76,10 @@ class GuestImage:
     manifest: dict[str, Any]
 
 
-def find_guest_image(images_dir: Path) -> GuestImage | None:
+def find_guest_image(images_dir: Path, family: Family = Family.BASE) -> GuestImage | None:
     """Return the image that fits this installation's recipe and guest sources, without network; else None."""
-    key = _image_key()
-    found = [image for image in _images(images_dir / "guest") if image.manifest.get("key") == key]
+    key = _image_key(family)
+    found = [image for image in _images(images_dir / family.folder) if image.manifest.get("key") == key]
     return max(found, key=lambda image: image.root.stat().st_ctime, default=None)
 
 
@@ -85,24 +93,26 @@ def remove_other_images(kept: GuestImage) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def build_guest_image(images_dir: Path, *, progress: Callable[[str], None], refresh: bool = False) -> GuestImage:
-    """Return the current image, building it where it is missing; ``refresh`` asks for the newest packages.
+def build_guest_image(
+    images_dir: Path, family: Family = Family.BASE, *, progress: Callable[[str], None], refresh: bool = False
+) -> GuestImage:
+    """Return the family's current image, building it where it is missing; ``refresh`` asks for the newest packages.
 
     Raises ``HostError`` with a hint: a tool missing, no network, disk full, not root.
     """
-    if not refresh and (image := find_guest_image(images_dir)):
+    if not refresh and (image := find_guest_image(images_dir, family)):
         return image
     guest_packages.need("mksquashfs", "squashfs-tools")
-    home = images_dir / "guest"
+    home = images_dir / family.folder
     with _full_disk():
         home.mkdir(parents=True, exist_ok=True)
         with _lock(home, progress):
             for stale in home.glob(".build-*"):
                 shutil.rmtree(stale, ignore_errors=True)
-            if not refresh and (image := find_guest_image(images_dir)):
+            if not refresh and (image := find_guest_image(images_dir, family)):
                 return image  # another builder made it while we waited
-            base = _base(home, progress, refresh)
-            return _image(home, base, progress)
+            base = _base(home, family, progress, refresh)
+            return _image(home, base, family, progress)
 
 
 def _images(home: Path) -> Iterator[GuestImage]:
@@ -123,12 +133,13 @@ def _open(folder: Path, manifest: dict[str, Any]) -> GuestImage:
     return GuestImage(manifest["digest"], *files, manifest)
 
 
-def _base(home: Path, progress: Callable[[str], None], refresh: bool) -> Path:
-    target = home / f".base-{_base_key()[:16]}"
+def _base(home: Path, family: Family, progress: Callable[[str], None], refresh: bool) -> Path:
+    target = home / f".base-{_base_key(family)[:16]}"
     if target.exists() and not refresh:
         return target
     with _building(home) as temporary:
-        packages = guest_root.build_base(temporary, progress)
+        packages = guest_root.build_base(temporary, progress, family.packages)
+        families.finish_base(temporary / "root", family, progress)
         document = json.dumps([package.as_dict() for package in packages], indent=1)
         (temporary / "packages.json").write_text(document)
         for old in home.glob(".base-*"):
@@ -137,10 +148,10 @@ def _base(home: Path, progress: Callable[[str], None], refresh: bool) -> Path:
     return target
 
 
-def _image(home: Path, base: Path, progress: Callable[[str], None]) -> GuestImage:
+def _image(home: Path, base: Path, family: Family, progress: Callable[[str], None]) -> GuestImage:
     packages = json.loads((base / "packages.json").read_bytes())
     sources = guest_sources()
-    digest = _digest([FORMAT, packages, sources, _image_key()])
+    digest = _digest([FORMAT, packages, sources, _image_key(family)])
     target = home / digest
     with _building(home) as temporary:
         root = temporary / "root"
@@ -149,6 +160,7 @@ def _image(home: Path, base: Path, progress: Callable[[str], None]) -> GuestImag
                            hint="Is the disk full?")  # fmt: skip
         progress("adding the guest agent and runtimes")
         add_guest_code(root)
+        families.add_runtime(root, family)
         progress("writing the root file system")
         write_squashfs(root, temporary / "root.squashfs")
         shutil.rmtree(root)
@@ -158,7 +170,7 @@ def _image(home: Path, base: Path, progress: Callable[[str], None]) -> GuestImag
         (temporary / "initrd").write_bytes(initrd)
         shutil.copyfile(base / "vmlinuz", temporary / "vmlinuz")
         kernel = next(p for p in packages if p["name"].startswith("linux-image-"))
-        manifest = {"format": FORMAT, "digest": digest, "key": _image_key(), "kernel": kernel["version"],
+        manifest = {"format": FORMAT, "digest": digest, "key": _image_key(family), "kernel": kernel["version"],
                     "sources": sources, "packages": packages}  # fmt: skip
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
         if target.exists():
@@ -202,13 +214,15 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _base_key() -> str:
-    return _digest([(HERE / name).read_text() for name in ("guest_packages.py", "guest_root.py")])
+def _base_key(family: Family) -> str:
+    recipe = [(HERE / name).read_text() for name in ("guest_packages.py", "guest_root.py")]
+    # The recipe of the others is none of the first's, which everybody builds.
+    return _digest(recipe if family is Family.BASE else [*recipe, family, (HERE / "families.py").read_text()])
 
 
-def _image_key() -> str:
+def _image_key(family: Family) -> str:
     builder = [(HERE / name).read_text() for name in ("guest.py", "guest_initrd.py", "init.sh")]
-    return _digest([FORMAT, _base_key(), builder, guest_sources()])
+    return _digest([FORMAT, _base_key(family), builder, guest_sources()])
 
 
 @contextmanager

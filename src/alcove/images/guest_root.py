@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alcove.errors import HostError
@@ -63,11 +63,13 @@ FILES = {
 }
 
 
-def build_base(folder: Path, progress: Callable[[str], None]) -> list[Package]:
-    """Fill ``folder`` with ``root/``, ``vmlinuz``, ``busybox`` and ``modules/``; return the packages used."""
+def build_base(folder: Path, progress: Callable[[str], None], more: Sequence[str] = ()) -> list[Package]:
+    """Fill ``folder`` with ``root/``, ``vmlinuz``, ``busybox`` and ``modules/``; return the packages used, those of
+    ``more`` among them.
+    """
     apt_folder = folder / "apt"
     apt = Apt(apt_folder, progress)
-    packages = apt.fetch()
+    packages = apt.fetch(more)
     progress(f"unpacking {len(packages)} packages")
     root = folder / "root"
     for name in MERGED:

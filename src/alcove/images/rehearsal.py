@@ -11,6 +11,7 @@ from alcove.images.code import CodeStore
 SOURCES = {
     "rehearsal.py": "import json\n\ndef handler(event, context):\n    return {'echo': json.dumps(event)}\n",
     "rehearsal.js": "exports.handler = async (event) => ({ echo: JSON.stringify(event) });\n",
+    "rehearsal.php": "<?php return fn ($event, $context) => ['echo' => json_encode($event)];\n",
     "bootstrap": "#!/bin/sh\nexit 0\n",
 }
 

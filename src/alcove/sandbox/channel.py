@@ -188,6 +188,7 @@ def load_payload(workload: Workload) -> bytes:
             "timeout_s": workload.timeout_s,
             "log_group": f"/alcove/{workload.function_name}",
             "log_stream": f"[{workload.version}]",
+            "logging": {"format": workload.logging.format, "level": workload.logging.level},
             "rehearsal": False,
             **({"layers": "/opt"} if workload.code.layered else {}),
         }

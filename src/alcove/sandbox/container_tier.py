@@ -23,6 +23,7 @@ from alcove.host.network import Network, Veth
 from alcove.host.process import Process
 from alcove.host.resources import start_failure
 from alcove.host.threads import to_the_end
+from alcove.images.families import Family
 from alcove.images.guest import GuestImage
 from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.container import (
@@ -34,6 +35,7 @@ from alcove.sandbox.container import (
     facts,
 )
 from alcove.sandbox.container_code import show_ours
+from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.oci import Container, oci_config
 from alcove.sandbox.oci_runtime import find_runtime
 from alcove.sandbox.protocol import Adopts, Isolation, Runtime, SandboxId, Start, adopt_none
@@ -58,38 +60,45 @@ class ContainerTier:
         *,
         state: Path,
         tag: str,
-        image: GuestImage,
+        images: GuestImages,
         network: Network | None,
         rehearsal_image: Path,
     ) -> None:
         self.isolation = isolation
         self._tag = tag
-        self._image = image
+        self._images = images
         self._network = network
         self._rehearsal_image = rehearsal_image
         self._run = private_folder(state / "run" / str(isolation))
         self._oci = find_runtime(isolation, self._run)
-        self._root = self._run / "root"
         self._records = RecordStore(state / "sandboxes")
         # runc joins the container to its group; until then it is in this one, where a crash finds it.
         self._launchers = Cgroup(tag, f"launch-{isolation}")
         self._prepare_lock = asyncio.Lock()
-        self._mounted = False
+        self._roots: dict[Family, Path] = {}
         self._live: set[ContainerSandbox] = set()
         self._closing = False
 
     async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
-        """Mount the guest image's root, once for all containers."""
+        """Mount the root of the runtime's guest image, once for all containers."""
+        image = await self._images.get(runtime, progress or log.info)
         async with self._prepare_lock:
-            if not self._mounted:
-                await to_the_end(self._mount_root)
-                self._mounted = True
+            if runtime.family not in self._roots:
+                root = self._root(runtime.family)
+                await to_the_end(self._mount_root, image, root)
+                self._roots[runtime.family] = root
 
-    def _mount_root(self) -> None:
+    def has_image(self, runtime: Runtime) -> bool:
+        return self._images.find(runtime) is not None
+
+    def _root(self, family: Family) -> Path:
+        return self._run / ("root" if family is Family.BASE else f"root-{family}")
+
+    def _mount_root(self, image: GuestImage, root: Path) -> None:
         self._launchers.create()
-        self._root.mkdir(exist_ok=True)
-        unmount_under(self._root)
-        mount_squashfs(self._image.root, self._root)
+        root.mkdir(exist_ok=True)
+        unmount_under(root)
+        mount_squashfs(image.root, root)
 
     # Starts
 
@@ -176,9 +185,9 @@ class ContainerTier:
         (run / "resolv.conf").write_text("".join(f"nameserver {server}\n" for server in servers))
         (run / "machine-id").write_text(f"{resources.id[2:]:0>32}\n")
         share(resources.slot)
-        show_ours(self._root, resources.opt)
+        show_ours(self._root(runtime.family), resources.opt)
         container = Container(
-            root=self._root,
+            root=self._root(runtime.family),
             var=resources.slot,
             run=run,
             hostname=f"alcove-{resources.id[2:]}",
@@ -210,8 +219,9 @@ class ContainerTier:
         for id, record in self._records.all().items():
             if record.get("tier") == str(self.isolation) and id not in {s.id for s in self._live}:
                 await self._reap(id, record)
-        if not self._mounted:
-            await to_the_end(unmount_under, self._root)
+        for family in Family:
+            if family not in self._roots:
+                await to_the_end(unmount_under, self._root(family))
         return ()
 
     async def _reap(self, id: SandboxId, record: dict[str, Any]) -> None:
@@ -245,5 +255,6 @@ class ContainerTier:
         for parent in Path("/sys/fs/cgroup").glob(f"*/alcove-{self._tag}"):
             with contextlib.suppress(OSError):
                 parent.rmdir()
-        with contextlib.suppress(OSError):
-            self._root.rmdir()
+        for root in self._roots.values():
+            with contextlib.suppress(OSError):
+                root.rmdir()

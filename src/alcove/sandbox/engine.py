@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,8 +15,11 @@ from alcove.host.files import instance_tag, private_folder
 from alcove.host.network import DEFAULT_SUBNET, Network
 from alcove.images.guest import build_guest_image
 from alcove.images.rehearsal import rehearsal_image
+from alcove.images.scratch import empty_disk
 from alcove.sandbox.container_tier import ContainerTier
+from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.protocol import Isolation, Tier
+from alcove.sandbox.scratch_guard import ScratchGuard
 from alcove.sandbox.vm_launcher import Launcher
 from alcove.sandbox.vm_tier import VmTier
 from alcove.vmm.accelerator import Accelerator, probe
@@ -42,6 +46,7 @@ async def open_engine(
     state = private_folder(state).resolve()
     tag = instance_tag(state)
     image = await asyncio.to_thread(build_guest_image, state / "images", progress=progress)
+    images = GuestImages(state / "images", image)
     sample = await rehearsal_image(state / "images" / "rehearsal")
     network = Network(tag, subnet=subnet, dns=dns)
     await network.setup()
@@ -51,22 +56,26 @@ async def open_engine(
     if Isolation.VM in isolations:
         jail = await asyncio.to_thread(build_jail, state / "jail")
         chosen = await asyncio.to_thread(_accelerator, accelerator, state, image.kernel)
+        scratch = await asyncio.to_thread(empty_disk, private_folder(state / "sandboxes"))
+        stack.callback(os.close, scratch)
         log.info("accelerator: %s (%s)", chosen.kind, chosen.reason)
         launcher = Launcher(
             state=state,
             tag=tag,
-            image=image,
+            images=images,
             jail=jail,
             accelerator=chosen,
             network=network,
             rehearsal_image=sample,
+            empty_scratch_fd=scratch,
         )
         tiers[Isolation.VM] = VmTier(launcher, state, waiting=waiting, snapshot_bytes=snapshot_bytes)
+        await stack.enter_async_context(ScratchGuard(state, launcher.live))
     for isolation in (Isolation.GVISOR, Isolation.PROCESS):
         if isolation in isolations:
             try:
                 tiers[isolation] = ContainerTier(
-                    isolation, state=state, tag=tag, image=image, network=network, rehearsal_image=sample
+                    isolation, state=state, tag=tag, images=images, network=network, rehearsal_image=sample
                 )
             except HostError as error:
                 log.info("tier %s is not offered: %s (%s)", isolation, error, error.hint)

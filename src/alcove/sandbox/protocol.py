@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NewType, Protocol, runtime_checkable
 
 from alcove.errors import SandboxError
+from alcove.images.families import Family
 
 SandboxId = NewType("SandboxId", str)
 TenantId = NewType("TenantId", str)
@@ -33,6 +34,13 @@ class Runtime(StrEnum):
     PYTHON = "python3.11"
     NODE = "nodejs18"
     PROVIDED = "provided"
+    JAVA = "java17"
+    PHP = "php8.2"
+
+    @property
+    def family(self) -> Family:
+        """The family of guest images that holds it."""
+        return {Runtime.JAVA: Family.JAVA, Runtime.PHP: Family.PHP}.get(self, Family.BASE)
 
 
 class Start(StrEnum):
@@ -64,6 +72,17 @@ class CodeImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Logging:
+    """How a function's log lines are written. ``level`` and ``system_level`` are the least that is kept, of its own
+    lines and of the platform's; with ``Text`` they are empty and everything is.
+    """
+
+    format: str = "Text"
+    level: str = ""
+    system_level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """One function version as a sandbox needs to know it."""
 
@@ -75,9 +94,11 @@ class Workload:
     handler: str
     code: CodeImage
     memory_mib: int = 128
+    scratch_mib: int = 512
     timeout_s: float = 3.0
     environment: Mapping[str, str] = field(default_factory=dict)
     network: bool = True
+    logging: Logging = field(default_factory=Logging)
     # Tells this code and configuration from every other that the version had or will have.
     revision: str = ""
 
@@ -182,6 +203,10 @@ class Tier(Protocol):
 
     async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
         """Make ready, once, what starts of this runtime share (guest image, template)."""
+        ...
+
+    def has_image(self, runtime: Runtime) -> bool:
+        """Whether the guest image that ``prepare`` would build, which takes minutes, is there."""
         ...
 
     async def start(self, runtime: Runtime, how: Start | None = None) -> Sandbox:

@@ -52,9 +52,11 @@ class Shelf:
                 self.put(saved)
         return saved
 
-    async def save(self, key: str, memory_fd: int, state: bytes, facts: dict[str, Any]) -> SavedMachine:
+    async def save(
+        self, key: str, memory_fd: int, state: bytes, facts: dict[str, Any], scratch_fd: int | None = None
+    ) -> SavedMachine:
         """Keep a machine durably and put it on the shelf; its memory is the shelf's from then on."""
-        saved = await to_the_end(self._store.save, key, memory_fd, state, facts)
+        saved = await to_the_end(self._store.save, key, memory_fd, state, facts, scratch_fd)
         self.put(saved)
         return saved
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from alcove.errors import SandboxError
 from alcove.host.memory import copy_sparse, create_memory
 from alcove.host.threads import to_the_end
 from alcove.sandbox.protocol import Start, Workload
@@ -14,6 +15,9 @@ from alcove.sandbox.templates import Templates, save
 from alcove.sandbox.vm_launcher import MEMORY_MIB, Launcher
 from alcove.vmm.spec import MIB
 from alcove.vmm.template import MachineStore, SavedMachine, machine_key
+
+# Each start from a snapshot copies what the init code has left in /tmp.
+SCRATCH_MIB = 64
 
 
 class Snapshots:
@@ -36,6 +40,8 @@ class Snapshots:
             handler=workload.handler,
             memory_mib=workload.memory_mib,
             environment=dict(workload.environment),
+            scratch_mib=workload.scratch_mib,
+            logging=[workload.logging.format, workload.logging.level],
         )
 
     async def take(self, workload: Workload) -> None:
@@ -43,6 +49,8 @@ class Snapshots:
 
         Raises ``InitError`` where the code fails.
         """
+        # Its digest is part of the key.
+        await self._launcher.images.get(workload.runtime)
         key = self.key(workload)
         async with self.shelf.locks.held(key):
             self._unwanted.discard(key)
@@ -77,18 +85,33 @@ class Snapshots:
                 state = template.state()
             try:
                 sandbox = await self._launcher.launch(
-                    workload.runtime, Start.RESTORED, memory_fd=memory, share=True, network=workload.network
+                    workload.runtime,
+                    Start.RESTORED,
+                    memory_fd=memory,
+                    scratch_fd=template.scratch_fd,
+                    share=True,
+                    network=workload.network,
                 )
                 try:
                     await sandbox.restore(state)
                     await sandbox.load(workload)
-                    saved_state = await save(sandbox)
+                    saved_state, scratch = await save(sandbox)
                 finally:
                     await sandbox.close()
             finally:
                 os.close(state)
-            facts = {"arn": workload.arn, "version": workload.version, "template": template.key}
-            return await self.shelf.save(key, memory, saved_state, facts)
+            try:
+                _check_scratch(scratch)
+                facts = {"arn": workload.arn, "version": workload.version, "template": template.key}
+                return await self.shelf.save(key, memory, saved_state, facts, scratch)
+            finally:
+                os.close(scratch)
         except BaseException:
             os.close(memory)
             raise
+
+
+def _check_scratch(fd: int) -> None:
+    """Raises ``SandboxError`` where the scratch disk holds too much to be copied at each start."""
+    if os.fstat(fd).st_blocks * 512 > SCRATCH_MIB * MIB:
+        raise SandboxError(f"its init code leaves more than {SCRATCH_MIB} MiB in /tmp")

@@ -16,6 +16,7 @@ from typing import Any
 from alcove.errors import SandboxError
 from alcove.host.memory import create_memory
 from alcove.images.code import IMAGE_SIZE
+from alcove.images.scratch import SMALLEST_MIB, disk_bytes
 from alcove.sandbox.protocol import Runtime, Start
 from alcove.sandbox.record import new_id
 from alcove.sandbox.shelf import Shelf
@@ -34,7 +35,7 @@ REHEARSALS = 2
 # machine would do it, before its first answer.
 SETTLE_S = 1.0
 # Bump when the engine changes what a saved machine holds.
-ENGINE = 1
+ENGINE = 2
 
 
 class Templates:
@@ -49,7 +50,7 @@ class Templates:
         kind = launcher.accelerator.kind
         return machine_key(
             engine=ENGINE,
-            image=launcher.image.digest,
+            image=launcher.images.digest(runtime),
             qemu=launcher.jail.digest,
             accelerator=str(kind),
             cpu=kind.cpu(),
@@ -59,7 +60,10 @@ class Templates:
         )
 
     async def get(self, runtime: Runtime, progress: Callable[[str], None] = log.info) -> SavedMachine:
-        """Return the runtime's template, made where there is none. Raises ``SandboxError``, ``CapacityError``."""
+        """Return the runtime's template, made where there is none, its guest image too. Raises ``SandboxError``,
+        ``CapacityError``, ``HostError``.
+        """
+        await self._launcher.images.get(runtime, progress)
         key = self.key(runtime)
         found = self.shelf.get(key)
         if found is not None:
@@ -86,7 +90,13 @@ class Templates:
         try:
             # Without a tap: the state must fit machines with and without a network.
             sandbox = await self._launcher.launch(
-                runtime, Start.BOOTED, memory_fd=memory, share=True, boot=True, network=False
+                runtime,
+                Start.BOOTED,
+                memory_fd=memory,
+                scratch_fd=self._launcher.empty_scratch_fd,
+                share=True,
+                boot=True,
+                network=False,
             )
             try:
                 await sandbox.boot(BOOT_TIMEOUT_S)
@@ -94,16 +104,20 @@ class Templates:
                     await sandbox.agent.batch(self.sample_personality(), {"op": "release_address"})
                     sandbox.personalised = True
                     await sandbox.rehearse()
-                state = await save(sandbox)
+                state, scratch = await save(sandbox)
             except SandboxError as error:
                 console = await sandbox.machine.console()
                 log.warning("template %s failed: %s\n%s", runtime, error, console[-2000:])
                 raise
             finally:
                 await sandbox.close()
+            os.ftruncate(scratch, disk_bytes(SMALLEST_MIB))
             launcher = self._launcher
-            facts = {"runtime": str(runtime), "image": launcher.image.digest, "qemu": launcher.jail.digest}
-            return await self.shelf.save(key, memory, state, facts)
+            facts = {"runtime": str(runtime), "image": launcher.images.digest(runtime), "qemu": launcher.jail.digest}
+            try:
+                return await self.shelf.save(key, memory, state, facts, scratch)
+            finally:
+                os.close(scratch)
         except BaseException:
             os.close(memory)
             raise
@@ -114,8 +128,10 @@ class Templates:
         return personality(new_id(), None if network is None else network.sample_config())
 
 
-async def save(sandbox: VmSandbox) -> bytes:
-    """Bring the guest to rest and return the device state; the memory is complete then."""
+async def save(sandbox: VmSandbox) -> tuple[bytes, int]:
+    """Bring the guest to rest and return the device state and a descriptor, the caller's from now on, of its scratch
+    disk; the memory is complete then.
+    """
     await sandbox.prepare_to_save()
     await asyncio.sleep(SETTLE_S)
     await sandbox.machine.pause()
@@ -124,6 +140,6 @@ async def save(sandbox: VmSandbox) -> bytes:
     state = anonymous_file("alcove-state")
     try:
         await sandbox.machine.save(state)
-        return os.pread(state, os.fstat(state).st_size, 0)
+        return os.pread(state, os.fstat(state).st_size, 0), sandbox.resources.duplicate_scratch()
     finally:
         os.close(state)

@@ -27,6 +27,7 @@ from alcove.host.cgroup import Cgroup
 from alcove.host.network import Network, Tap
 from alcove.host.threads import to_the_end
 from alcove.images.code import IMAGE_SIZE
+from alcove.images.scratch import SMALLEST_MIB, disk_bytes
 from alcove.sandbox.agent import AgentClient
 from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.protocol import (
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 
 TASK_ROOT = "/var/task"
 CODE_DRIVE = "code"
+SCRATCH_DRIVE = "scratch"
+SCRATCH = "/tmp"
 # 1,769 MB is one full vCPU, in proportion below, as AWS documents for Lambda.
 MEMORY_MIB_PER_VCPU = 1769
 GUEST_PIDS = 512
@@ -58,6 +61,7 @@ GUEST_FREE_MIB = 3008
 _MOUNT: dict[str, Any] = {"op": "mount_code", "device": "vdb", "path": TASK_ROOT}
 # For code with layers, in the same round trip.
 _SPREAD: dict[str, Any] = {"op": "spread_code", "path": TASK_ROOT, "layers": "/opt"}
+_MOUNT_SCRATCH: dict[str, Any] = {"op": "mount_scratch", "device": "vdc", "path": SCRATCH}
 _COPY_CHUNK = 256 * 1024
 
 
@@ -71,8 +75,21 @@ class VmResources:
     user: int
     tap: Tap | None = None
     machine: Machine | None = None
+    # Its scratch disk, a file without a name; QEMU holds it too.
+    scratch_fd: int | None = None
     # How much processor time stands for the same work: 1 with hardware virtualisation.
     cpu_scale: float = 1.0
+
+    def duplicate_scratch(self) -> int:
+        if self.scratch_fd is None:
+            raise SandboxGone("its scratch disk is another daemon's")
+        return os.dup(self.scratch_fd)
+
+    def close_scratch(self) -> None:
+        """Let go of the scratch disk: it goes with its machine."""
+        if self.scratch_fd is not None:
+            os.close(self.scratch_fd)
+            self.scratch_fd = None
 
 
 class PhaseClock:
@@ -166,6 +183,7 @@ class VmSandbox:
         clock = PhaseClock(self.phases_ms)
         await self.agent.hello(timeout_s)
         clock.mark("boot")
+        await self.agent.batch(_MOUNT_SCRATCH)
         await self.agent.request("start_runtime", runtime=str(self.runtime), frozen=False)
         await self.channel.ready(timeout_s)
         clock.mark("runtime")
@@ -226,6 +244,7 @@ class VmSandbox:
         if not workload.network:
             # A machine that was made ahead has its addresses already.
             ops.append({"op": "disconnect"})
+        await self._size_scratch(workload.scratch_mib, ops)
         # What the host does for the machine, and what the guest does without it, go on side by side.
         if delivery is Delivery.MOUNTED:
             await asyncio.gather(self.resume(*ops), self._swap(workload.code.path))
@@ -274,6 +293,14 @@ class VmSandbox:
             await self.machine.swap(CODE_DRIVE, fd, size=IMAGE_SIZE)
         finally:
             os.close(fd)
+
+    async def _size_scratch(self, quota_mib: int, ops: list[dict[str, Any]]) -> None:
+        """Make the scratch disk what the function may fill, where that is not what it is already."""
+        if quota_mib == SMALLEST_MIB and self.start is not Start.BOOTED:
+            return
+        await self.machine.resize(SCRATCH_DRIVE, disk_bytes(quota_mib))
+        if quota_mib > SMALLEST_MIB:
+            ops.append({"op": "grow_scratch", "path": SCRATCH, "bytes": disk_bytes(quota_mib)})
 
     async def _attach_network(self, workload: Workload) -> None:
         tap = self.resources.tap
@@ -339,6 +366,11 @@ class VmSandbox:
             log.warning("sandbox %s: %s", self.id, how)
         self._ended("killed")
 
+    async def end(self, reason: str) -> None:
+        """End it because of the host, and tell whoever uses it why."""
+        self._ended(reason)
+        await self.close()
+
     def _ended(self, reason: str) -> None:
         if self._reason is None and not self._closed:
             self._reason = reason
@@ -380,6 +412,7 @@ class VmSandbox:
         """Let go of it without ending it: the daemon stops, a later one adopts it."""
         await self._settled()
         self.detach()
+        self.resources.close_scratch()
         if self.resources.machine is not None:
             await self.resources.machine.detach()
 
@@ -401,6 +434,7 @@ async def destroy(resources: VmResources, network: Network | None, records: Reco
     """Free all that a VM owns; never raises for what is gone already."""
     if resources.machine is not None:
         await resources.machine.kill()
+    resources.close_scratch()
     await to_the_end(resources.cgroup.kill_all)
     if resources.tap is not None and network is not None:
         with contextlib.suppress(SandboxError):

@@ -16,21 +16,34 @@ from pathlib import Path
 
 from alcove.errors import CapacityError
 from alcove.host.cgroup import Cgroup
-from alcove.host.files import private_folder
+from alcove.host.files import private_folder, unnamed_file
 from alcove.host.io_uring import io_uring_works
+from alcove.host.memory import copy_sparse
 from alcove.host.network import Network
 from alcove.host.resources import start_failure
 from alcove.host.threads import to_the_end
 from alcove.images.code import IMAGE_SIZE
 from alcove.images.guest import GuestImage
+from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB, disk_bytes
+from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.protocol import Runtime, SandboxId, Start
 from alcove.sandbox.record import RecordStore, new_id
-from alcove.sandbox.vm import CODE_DRIVE, VmResources, VmSandbox, destroy
+from alcove.sandbox.vm import CODE_DRIVE, SCRATCH_DRIVE, VmResources, VmSandbox, destroy
 from alcove.vmm.accelerator import Accelerator
 from alcove.vmm.jail import USERS, Jail, machine_users
 from alcove.vmm.machine import Machine
 from alcove.vmm.qmp import listen
-from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, AcceleratorKind, Boot, Channel, DiskIo, Drive, MachineSpec
+from alcove.vmm.spec import (
+    KERNEL_COMMAND_LINE,
+    MIB,
+    AcceleratorKind,
+    Boot,
+    Channel,
+    DiskIo,
+    DiskLimits,
+    Drive,
+    MachineSpec,
+)
 
 # The largest function (3,008 MB) and what the guest's kernel and agent need. The file is sparse and shared: one
 # template serves every size, and cgroups inside and outside hold each function to its own.
@@ -44,6 +57,10 @@ HOST_PIDS = 64
 EMULATION_COST = 10.0
 
 
+# A scratch disk's share of the host's: several of them at once leave room for what the host itself does.
+SCRATCH_LIMITS = DiskLimits(bytes_per_s=256 * MIB, requests_per_s=20_000)
+
+
 class Launcher:
     """See the module's docstring. ``live`` holds every machine that was launched and not released yet."""
 
@@ -52,14 +69,16 @@ class Launcher:
         *,
         state: Path,
         tag: str,
-        image: GuestImage,
+        images: GuestImages,
         jail: Jail,
         accelerator: Accelerator,
         network: Network | None,
         rehearsal_image: Path,
+        empty_scratch_fd: int,
     ) -> None:
+        self.empty_scratch_fd = empty_scratch_fd
         self.tag = tag
-        self.image = image
+        self.images = images
         self.jail = jail
         self.accelerator = accelerator
         self.network = network
@@ -81,20 +100,23 @@ class Launcher:
         start: Start,
         *,
         memory_fd: int,
+        scratch_fd: int | None,
         share: bool = False,
         boot: bool = False,
         network: bool = True,
     ) -> VmSandbox:
         """Launch a machine and connect to it; everything is freed again where that fails.
 
-        ``share`` lets it write to ``memory_fd`` itself, else it maps the memory privately.
+        Its scratch disk is a copy of ``scratch_fd``; for a machine that boots, in a file of the largest size: so
+        large the guest's kernel, and all that are restored from it, believe the disk to be. ``share`` lets it write to
+        ``memory_fd`` itself, else it maps the memory privately.
         """
         if self.closing:
             raise CapacityError("the service is stopping")
         self._launching += 1
         self._launched.clear()
         try:
-            sandbox = await self._launch(runtime, start, memory_fd, share=share, boot=boot, network=network)
+            sandbox = await self._launch(runtime, start, memory_fd, scratch_fd, share=share, boot=boot, network=network)
         finally:
             self._launching -= 1
             if not self._launching:
@@ -102,7 +124,15 @@ class Launcher:
         return sandbox
 
     async def _launch(
-        self, runtime: Runtime, start: Start, memory_fd: int, *, share: bool, boot: bool, network: bool
+        self,
+        runtime: Runtime,
+        start: Start,
+        memory_fd: int,
+        scratch_fd: int | None,
+        *,
+        share: bool,
+        boot: bool,
+        network: bool,
     ) -> VmSandbox:
         id = new_id()
         user = self._free_user()
@@ -113,9 +143,13 @@ class Launcher:
         try:
             await to_the_end(resources.cgroup.create)
             resources.cgroup.set_limits(memory_bytes=(MEMORY_MIB + OVERHEAD_MIB) * MIB, pids=HOST_PIDS)
+            if scratch_fd is not None:
+                size = disk_bytes(LARGEST_MIB) if boot else os.fstat(scratch_fd).st_size
+                resources.scratch_fd = await to_the_end(_private_copy, scratch_fd, folder, size)
             if network and self.network is not None:
                 resources.tap = await self.network.tap()
-            resources.machine = await self._start_machine(resources, memory_fd, share=share, boot=boot)
+            image = await self.images.get(runtime)
+            resources.machine = await self._start_machine(resources, image, memory_fd, share=share, boot=boot)
             if resources.tap is not None:
                 resources.tap.close()
             sandbox = self.sandbox(resources, runtime, start)
@@ -153,7 +187,9 @@ class Launcher:
 
     def resources(self, id: SandboxId, user: int, machine: Machine) -> VmResources:
         """Return what a machine of an earlier daemon owns, less its tap."""
-        return VmResources(id, self.records.folder / id, Cgroup(self.tag, id), user, None, machine, self._cpu_scale)
+        return VmResources(
+            id, self.records.folder / id, Cgroup(self.tag, id), user, None, machine, cpu_scale=self._cpu_scale
+        )
 
     async def close(self, keep: Callable[[VmSandbox], bool]) -> None:
         """Launch no more. Destroy every machine but those to ``keep``, which a later daemon adopts. What is being
@@ -167,7 +203,9 @@ class Launcher:
             else:
                 await sandbox.close()
 
-    async def _start_machine(self, resources: VmResources, memory_fd: int, *, share: bool, boot: bool) -> Machine:
+    async def _start_machine(
+        self, resources: VmResources, image: GuestImage, memory_fd: int, *, share: bool, boot: bool
+    ) -> Machine:
         with contextlib.ExitStack() as stack:
             sockets = {
                 name: stack.enter_context(listen(resources.folder / f"{name}.sock"))
@@ -179,7 +217,6 @@ class Launcher:
                 stack.callback(os.close, fd)
                 return fd
 
-            image = self.image
             spec = self.spec(
                 resources.id,
                 memory_fd,
@@ -187,6 +224,7 @@ class Launcher:
                 sockets,
                 share=share,
                 boot=Boot(open_file(image.kernel), open_file(image.initrd), KERNEL_COMMAND_LINE) if boot else None,
+                scratch_fd=resources.scratch_fd,
                 tap_fd=resources.tap.fd if resources.tap is not None else None,
             )
             return await Machine.launch(
@@ -205,6 +243,7 @@ class Launcher:
         sockets: Mapping[str, socket.socket],
         *,
         share: bool = False,
+        scratch_fd: int | None = None,
         boot: Boot | None = None,
         tap_fd: int | None = None,
     ) -> MachineSpec:
@@ -215,7 +254,11 @@ class Launcher:
             memory_mib=MEMORY_MIB,
             memory_fd=memory_fd,
             share=share,
-            drives=(Drive("root", root_fd), Drive(CODE_DRIVE, None, size=IMAGE_SIZE)),
+            drives=(
+                Drive("root", root_fd),
+                Drive(CODE_DRIVE, None, size=IMAGE_SIZE),
+                Drive(SCRATCH_DRIVE, scratch_fd, disk_bytes(SMALLEST_MIB), read_only=False, limits=SCRATCH_LIMITS),
+            ),
             channels=(
                 Channel("alcove.agent", sockets["agent"].fileno()),
                 Channel("alcove.invoke", sockets["invoke"].fileno()),
@@ -235,3 +278,14 @@ class Launcher:
     def _released(self, sandbox: VmSandbox) -> None:
         self.live.discard(sandbox)
         self._taken.discard(sandbox.resources.user)
+
+
+def _private_copy(source: int, folder: Path, size: int) -> int:
+    """Return a file of ``size`` without a name, with the data of ``source``. Raises ``CapacityError``."""
+    target = unnamed_file(folder, size)
+    try:
+        copy_sparse(source, target)
+    except BaseException:
+        os.close(target)
+        raise
+    return target

@@ -20,7 +20,6 @@ from alcove.host.cgroup import Cgroup
 from alcove.host.memory import create_memory
 from alcove.host.process import Process, ProcessIdentity, spawn
 from alcove.host.threads import to_the_end
-from alcove.images.guest import remove_other_images
 from alcove.sandbox.agent import AgentClient
 from alcove.sandbox.protocol import Adopts, Isolation, Runtime, SandboxId, SnapshotUnfit, Start, Workload, adopt_none
 from alcove.sandbox.snapshots import Snapshots
@@ -53,6 +52,9 @@ class VmTier:
     async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
         await self.templates.get(runtime, progress or log.info)
 
+    def has_image(self, runtime: Runtime) -> bool:
+        return self.launcher.images.find(runtime) is not None
+
     async def keep_waiting(self, runtime: Runtime, count: int) -> None:
         """Keep ``count`` QEMUs of this runtime's template waiting from now on."""
         await self.waiting.keep(runtime, await self.templates.get(runtime), count)
@@ -76,7 +78,9 @@ class VmTier:
     async def _boot(self, runtime: Runtime) -> VmSandbox:
         memory = create_memory("alcove-boot", MEMORY_MIB * MIB)
         try:
-            sandbox = await self.launcher.launch(runtime, Start.BOOTED, memory_fd=memory, boot=True)
+            sandbox = await self.launcher.launch(
+                runtime, Start.BOOTED, memory_fd=memory, scratch_fd=self.launcher.empty_scratch_fd, boot=True
+            )
         finally:
             os.close(memory)
         try:
@@ -110,7 +114,8 @@ class VmTier:
             sockets = {
                 part: stack.enter_context(listen(folder / f"{part}.sock")) for part in ("qmp", "agent", "invoke")
             }
-            root = os.open(self.launcher.image.root, os.O_RDONLY | os.O_CLOEXEC)
+            image = await self.launcher.images.get(runtime)
+            root = os.open(image.root, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, root)
             spec = self.launcher.spec("bare", saved.memory_fd, root, sockets)
             state = saved.state()
@@ -176,7 +181,7 @@ class VmTier:
         """
         await self.templates.retain_current()
         await self.snapshots.retain(published)
-        await to_the_end(remove_other_images, self.launcher.image)
+        await to_the_end(self.launcher.images.remove_others)
         if not self.launcher.live:
             await to_the_end(remove_other_jails, self.launcher.jail)
 

@@ -48,7 +48,7 @@ class WaitingMachines:
             await sandbox.close()
         self._expect_again(runtime, saved, start)
         began = asyncio.get_running_loop().time()
-        sandbox = await self._launcher.launch(runtime, start, memory_fd=saved.memory_fd)
+        sandbox = await self._launcher.launch(runtime, start, memory_fd=saved.memory_fd, scratch_fd=saved.scratch_fd)
         sandbox.phases_ms["launch"] = (asyncio.get_running_loop().time() - began) * 1000
         return sandbox
 
@@ -57,7 +57,8 @@ class WaitingMachines:
         self.size = count
         queue = self._queues.setdefault(saved.key, deque())
         while len(queue) < count:
-            queue.append(await self._launcher.launch(runtime, Start.RESTORED, memory_fd=saved.memory_fd))
+            memory, scratch = saved.memory_fd, saved.scratch_fd
+            queue.append(await self._launcher.launch(runtime, Start.RESTORED, memory_fd=memory, scratch_fd=scratch))
 
     def forget(self, key: str) -> None:
         """End those that wait for this saved machine: the next of its key has other memory."""
@@ -86,7 +87,9 @@ class WaitingMachines:
                 return
             try:
                 with saved.held():
-                    sandbox = await self._launcher.launch(runtime, start, memory_fd=saved.memory_fd)
+                    sandbox = await self._launcher.launch(
+                        runtime, start, memory_fd=saved.memory_fd, scratch_fd=saved.scratch_fd
+                    )
             except (SandboxError, CapacityError, HostError) as error:
                 log.warning("no machine could be launched ahead: %s", error)
                 return

@@ -34,6 +34,10 @@ class VersionRow:
     image_digest: str
     dead_letter: str = ""
     layers: str = "[]"
+    scratch_mib: int = 512
+    log_format: str = "Text"
+    log_level: str = ""
+    system_log_level: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,15 @@ _FIRST_USER = 2_000_000
 _INSTANCES = 4096
 USERS = 65_536
 
+# No file grows beyond 12 GiB (in blocks of 512 bytes), whatever a guest that has broken out asks for: the largest
+# scratch disk has 10.2.
 # The shell joins the cgroups while it is still root in the host's view, so that no instruction of QEMU's runs outside
 # of them. /proc shows the process itself alone, for /proc/self/fd; in a mount namespace of its own, it vanishes with
 # the process.
 _LAUNCH = """
 root=$1 user=$2 groups=$3; shift 3
 ulimit -c 0
+ulimit -f 25165824
 for file in $groups; do echo $$ > "$file" || exit 71; done
 mount -t proc -o nosuid,nodev,noexec,hidepid=2,subset=pid proc "$root/proc" || exit 71
 exec chroot --userspec="$user:$user" --groups= "$root" "$@"

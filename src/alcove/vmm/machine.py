@@ -159,6 +159,10 @@ class Machine:
         if previous is not None:
             self._unused.append(previous)
 
+    async def resize(self, drive: str, size: int) -> None:
+        """Give the file behind a live drive that size, and tell the guest."""
+        await self.monitor.execute("block_resize", {"node-name": drive, "size": size})
+
     async def drop_unused(self) -> None:
         """Close the files that were swapped out: apart from ``swap``, which is on the path of a cold start."""
         while self._unused:

@@ -45,6 +45,14 @@ class DeviceModel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DiskLimits:
+    """What a guest may ask of the host's disk in a second; what is beyond waits."""
+
+    bytes_per_s: int
+    requests_per_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drive:
     """A virtio disk; ``fd`` None is an empty placeholder of ``size`` bytes, whose backing is swapped in later."""
 
@@ -52,6 +60,7 @@ class Drive:
     fd: int | None
     size: int = 0
     read_only: bool = True
+    limits: DiskLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +183,26 @@ def _drive(number: int, drive: Drive, spec: MachineSpec) -> list[str]:
         options = ["-add-fd", f"fd={drive.fd},set={number + 1}"]
         file = f"driver=file,node-name={drive.name}-file,filename=/dev/fdset/{number + 1},locking=off"
         file += f",aio={spec.disk_io},read-only={mode}"
-    return [
-        *options,
-        "-blockdev", file,
-        "-blockdev", f"driver=raw,node-name={drive.name},file={drive.name}-file,read-only={mode}",
-        "-device", f"virtio-blk-pci,drive={drive.name},id=disk-{drive.name}{notify}",
-    ]  # fmt: skip
+    raw = f"driver=raw,node-name={drive.name}{'-raw' if drive.limits else ''},file={drive.name}-file,read-only={mode}"
+    if not drive.read_only:
+        # What the guest deletes is freed on the host; nothing of it need survive the host. A full disk of the host's is
+        # an error of the guest's, not a machine that stands still.
+        file += ",discard=unmap" + ("" if drive.fd is None else ",cache.no-flush=on")
+        raw += ",discard=unmap"
+        notify += ",werror=report,rerror=report"
+    if drive.limits is not None:
+        options += ["-object", _throttle(drive.name, drive.limits)]
+        options += ["-blockdev", file, "-blockdev", raw]
+        top = f"driver=throttle,node-name={drive.name},throttle-group={drive.name}-limits,file={drive.name}-raw"
+        top += ",discard=unmap"
+    else:
+        options += ["-blockdev", file]
+        top = raw
+    return [*options, "-blockdev", top, "-device", f"virtio-blk-pci,drive={drive.name},id=disk-{drive.name}{notify}"]
+
+
+def _throttle(name: str, limits: DiskLimits) -> str:
+    # For as long as a second the double: bursts are what scratch disks see.
+    size, requests = limits.bytes_per_s, limits.requests_per_s
+    group = f"throttle-group,id={name}-limits,x-bps-total={size},x-bps-total-max={2 * size}"
+    return f"{group},x-iops-total={requests},x-iops-total-max={2 * requests}"

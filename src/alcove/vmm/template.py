@@ -27,6 +27,7 @@ from alcove.host.memory import extents, is_sealed, load_memory, punch_zero_pages
 log = logging.getLogger(__name__)
 
 _HASH_CHUNK = 1 << 22
+_PAGE = 4096
 
 
 def machine_key(**parts: Any) -> str:
@@ -50,13 +51,31 @@ def memory_digest(fd: int) -> str:
     return digest.hexdigest()
 
 
+def disk_digest(fd: int) -> str:
+    """Return a digest of a disk's content, wherever its file has holes: file systems differ in that."""
+    digest = hashlib.sha256(b"%d" % os.fstat(fd).st_size)
+    empty = bytes(_PAGE)
+    for start, end in extents(fd):
+        for position in range(start - start % _PAGE, end, _PAGE):
+            page = os.pread(fd, _PAGE, position)
+            if page != empty[: len(page)]:
+                digest.update(b"%d;" % position)
+                digest.update(page)
+    return digest.hexdigest()
+
+
 @dataclass(slots=True)
 class SavedMachine:
-    """A machine that can be restored any number of times; it owns two descriptors, both sealed or read-only."""
+    """A machine that can be restored any number of times; it owns its descriptors, all sealed or read-only.
+
+    ``scratch_fd`` is its scratch disk as it was: each restored machine goes on with a copy, for its kernel holds parts
+    of that disk in memory. None is a machine without one.
+    """
 
     key: str
     memory_fd: int
     state_fd: int
+    scratch_fd: int | None = None
     closed: bool = False
     _holders: int = 0
 
@@ -91,10 +110,12 @@ class SavedMachine:
         if not self._holders:
             os.close(self.memory_fd)
             os.close(self.state_fd)
+            if self.scratch_fd is not None:
+                os.close(self.scratch_fd)
 
 
 class MachineStore:
-    """A folder of saved machines, each in a folder named by its key: ``memory`` (sparse), ``state``,
+    """A folder of saved machines, each in a folder named by its key: ``memory`` and ``scratch`` (sparse), ``state``,
     ``manifest.json``.
     """
 
@@ -102,13 +123,16 @@ class MachineStore:
         self._folder = private_folder(folder)
         reap_unfinished(folder)
 
-    def save(self, key: str, memory_fd: int, state: bytes, facts: dict[str, Any]) -> SavedMachine:
-        """Seal the memory and keep both durably. Raises ``CapacityError`` where the disk is full; nothing is
-        left then.
+    def save(
+        self, key: str, memory_fd: int, state: bytes, facts: dict[str, Any], scratch_fd: int | None = None
+    ) -> SavedMachine:
+        """Seal the memory and keep it, the state and a copy of the scratch disk durably. Raises ``CapacityError``
+        where the disk is full; nothing is left then.
         """
         punch_zero_pages(memory_fd)
         seal_memory(memory_fd)
-        require_space(self._folder, os.fstat(memory_fd).st_blocks * 512 + len(state), "a saved machine")
+        blocks = sum(os.fstat(fd).st_blocks for fd in (memory_fd, scratch_fd) if fd is not None)
+        require_space(self._folder, blocks * 512 + len(state), "a saved machine")
         target = self._folder / key
         if target.exists():
             shutil.rmtree(target)
@@ -121,8 +145,11 @@ class MachineStore:
                 "memory_size": os.fstat(memory_fd).st_size,
                 "state_sha256": hashlib.sha256(state).hexdigest(),
             }
+            if scratch_fd is not None:
+                store_memory(scratch_fd, work / "scratch")
+                manifest["scratch_sha256"] = disk_digest(scratch_fd)
             write_json(work / "manifest.json", manifest)
-        return SavedMachine(key, memory_fd, _open_state(target / "state"))
+        return SavedMachine(key, memory_fd, *_open_files(target))
 
     def load(self, key: str) -> SavedMachine | None:
         """Return the saved machine, or None where there is none that is whole."""
@@ -145,11 +172,17 @@ class MachineStore:
             if size != manifest["memory_size"] or memory_digest(memory_fd) != manifest["memory_sha256"]:
                 raise ValueError("the memory was altered")
             assert is_sealed(memory_fd)
-            return SavedMachine(key, memory_fd, _open_state(folder / "state"))
+            saved = SavedMachine(key, memory_fd, *_open_files(folder))
         except (ValueError, KeyError, TypeError, OSError) as error:
             os.close(memory_fd)
             self._discard(key, str(error))
             return None
+        scratch = None if saved.scratch_fd is None else disk_digest(saved.scratch_fd)
+        if scratch != manifest.get("scratch_sha256"):
+            saved.close()
+            self._discard(key, "the scratch disk was altered")
+            return None
+        return saved
 
     def has(self, key: str) -> bool:
         return (self._folder / key / "manifest.json").exists()
@@ -165,5 +198,10 @@ class MachineStore:
         self.remove(key)
 
 
-def _open_state(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _open_files(folder: Path) -> tuple[int, int | None]:
+    """Return the descriptors of device state and scratch disk, None where there is none."""
+    state = os.open(folder / "state", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return state, os.open(folder / "scratch", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return state, None

@@ -12,6 +12,7 @@ const Module = require('module');
 
 const { Channel, KIND } = require('./node_channel.js');
 const handlers = require('./node_handler.js');
+const log = require('./node_log.js');
 const random = require('./node_random.js');
 const streams = require('./node_stream.js');
 
@@ -53,6 +54,8 @@ function variables() {
     AWS_LAMBDA_LOG_GROUP_NAME: load.log_group,
     AWS_LAMBDA_LOG_STREAM_NAME: load.log_stream,
     AWS_LAMBDA_INITIALIZATION_TYPE: 'on-demand',
+    AWS_LAMBDA_LOG_FORMAT: (load.logging && load.logging.format) || 'Text',
+    ...(load.logging && load.logging.level ? { AWS_LAMBDA_LOG_LEVEL: load.logging.level } : {}),
   };
 }
 
@@ -67,6 +70,7 @@ async function onLoad(payload) {
   const began = performance.now();
   load = JSON.parse(payload);
   random.reseed();
+  log.install(load.logging);
   if (load.rehearsal) saved = { ...process.env };
   setEnvironment({ ...DEFAULTS, ...variables(), ...load.environment });
   try {
@@ -230,7 +234,11 @@ async function callShared(call, data, asked) {
       return await stream(call, event, asked, () => {});
     }
     const outcome = await runShared(call, event);
-    if ('error' in outcome) return [KIND.FAILURE, failure(outcome.error)];
+    if ('error' in outcome) {
+      const document = failure(outcome.error);
+      log.failure(document);
+      return [KIND.FAILURE, document];
+    }
     return [KIND.RESULT, serialise(outcome.value)];
   } catch (error) {
     return [KIND.FAILURE, failure(error)];
@@ -240,7 +248,7 @@ async function callShared(call, data, asked) {
 async function serveShared(id, call, data) {
   const asked = { id, requestId: call.request_id, streaming: false };
   shared.set(id, asked);
-  const [kind, payload] = await callShared(call, data, asked);
+  const [kind, payload] = await log.within(call.request_id, () => callShared(call, data, asked));
   answerShared(asked, kind, payload);
 }
 
@@ -278,6 +286,7 @@ function split(payload) {
 async function onInvoke(payload) {
   const { call, data } = split(payload);
   current.requestId = call.request_id;
+  log.begin(call.request_id);
   if (call.trace_id) process.env._X_AMZN_TRACE_ID = call.trace_id;
   else delete process.env._X_AMZN_TRACE_ID;
   try {
@@ -285,7 +294,11 @@ async function onInvoke(payload) {
     const event = parseEvent(data);
     if (handler[streams.STREAMING] === 'response') return await stream(call, event, current, whenDrained);
     const outcome = await run(call, event);
-    if ('error' in outcome) return [KIND.FAILURE, failure(outcome.error)];
+    if ('error' in outcome) {
+      const document = failure(outcome.error);
+      log.failure(document);
+      return [KIND.FAILURE, document];
+    }
     return [KIND.RESULT, serialise(outcome.value)];
   } catch (error) {
     return [KIND.FAILURE, failure(error)];

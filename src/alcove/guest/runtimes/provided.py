@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from alcove.guest.runtimes.channel import Channel, ChannelClosed
+from alcove.guest.runtimes.log_settings import log_variables
 from alcove.guest.runtimes.provided_http import (
     CONTINUE,
     MAX_BODY,
@@ -518,6 +519,7 @@ def _variables(load: dict[str, Any]) -> dict[str, str]:
         "AWS_LAMBDA_LOG_GROUP_NAME": load["log_group"],
         "AWS_LAMBDA_LOG_STREAM_NAME": load["log_stream"],
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        **log_variables(load),
     }
 
 

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from alcove.guest.runtimes.channel import Channel, ChannelClosed
 from alcove.guest.runtimes.hooks import Hooks
+from alcove.guest.runtimes.log_settings import log_variables
+from alcove.guest.runtimes.python_logging import Log
 from alcove.guest.runtimes.streaming import AnswerWriter
 from alcove.wire.frame import Frame, Kind, document
 
@@ -60,13 +62,25 @@ class Identity:
     cognito_identity_pool_id: str | None = None
 
 
+class Client:
+    """AWS's context.client_context.client."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.installation_id = document.get("installation_id")
+        self.app_title = document.get("app_title")
+        self.app_version_name = document.get("app_version_name")
+        self.app_version_code = document.get("app_version_code")
+        self.app_package_name = document.get("app_package_name")
+
+
 class ClientContext:
     """AWS's context.client_context: what the caller sent, decoded."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.custom = document.get("custom")
         self.env = document.get("env")
-        self.client = document.get("client")
+        client = document.get("client")
+        self.client = Client(client) if isinstance(client, dict) else None
 
 
 class Context:
@@ -102,6 +116,7 @@ class PythonRuntime:
         self._before: tuple[set[str], list[str], set[str]] | None = None
         self._hooks = Hooks()
         self._threads: Threads | None = None
+        self._log = Log()
         _reset_environment()
 
     def run(self) -> NoReturn:
@@ -132,6 +147,7 @@ class PythonRuntime:
             self._before = (set(sys.modules), list(sys.path), set(sys.path_importer_cache))
         self._hooks.reseed()
         os.environ.update({**_variables(load), **load["environment"]})
+        self._log.install(load.get("logging") or {})
         root = load["task_root"]
         sys.path[:0] = [root]
         if load.get("layers"):
@@ -160,6 +176,7 @@ class PythonRuntime:
                 del sys.path_importer_cache[entry]
         self._before = None
         self._handler = None
+        self._log.remove()
         self._load = {}
         os.chdir("/")
         _reset_environment()
@@ -213,6 +230,7 @@ class PythonRuntime:
         except ValueError as error:
             return Kind.FAILURE, _failure("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}", [])
         writer = AnswerWriter(self._channel, id)
+        self._log.begin(call["request_id"])
         try:
             result = self._handler(event, Context(self._load, call))
             if hasattr(type(result), "__next__"):
@@ -223,7 +241,9 @@ class PythonRuntime:
             message = f"RequestId: {call['request_id']} Error: {status}"
             return writer.failed, _failure("Runtime.ExitError", message, [])
         except BaseException as error:
-            return writer.failed, _failure(type(error).__name__, _message(error), _stack(error))
+            failure = _failure(type(error).__name__, _message(error), _stack(error))
+            self._log.failure(json.loads(failure))
+            return writer.failed, failure
         try:
             answer = json.dumps(result).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -263,6 +283,7 @@ def _variables(load: dict[str, Any]) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(load["memory_mib"]),
         "AWS_LAMBDA_LOG_GROUP_NAME": load["log_group"],
         "AWS_LAMBDA_LOG_STREAM_NAME": load["log_stream"],
+        **log_variables(load),
     }
 
 
@@ -367,7 +388,7 @@ def _message(error: BaseException) -> str:
 def _stack(error: BaseException) -> list[str]:
     """Return the tenant's own frames, formatted as AWS does."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("/opt/alcove/")]
+    own = [frame for frame in frames if frame.filename != __file__]
     return traceback.format_list(own)
 
 

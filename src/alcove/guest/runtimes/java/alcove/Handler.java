@@ -1,0 +1,150 @@
+package alcove;
+
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.File;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.lang.reflect.Method;
+import java.lang.reflect.Modifier;
+import java.net.URL;
+import java.net.URLClassLoader;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * A loaded handler: "package.Class::method", or "package.Class" for one that implements RequestHandler or
+ * RequestStreamHandler. Its parameters are an event (a Map, List, String, number or Object, or an InputStream with an
+ * OutputStream) and, where it wants one, a Context.
+ */
+final class Handler {
+    private static final int MAX_RESULT = 6 * 1024 * 1024;
+    private static final String CONTEXT = "com.amazonaws.services.lambda.runtime.Context";
+
+    private final Object target;
+    private final Method method;
+
+    private Handler(Object target, Method method) {
+        this.target = target;
+        this.method = method;
+    }
+
+    /** The package's own classes and jars, then those of layers; of ours the tenant sees nothing. */
+    static URLClassLoader loader(String root) throws Exception {
+        List<URL> found = new ArrayList<>(List.of(new File(root + "/").toURI().toURL()));
+        for (String folder : new String[] {root + "/lib", "/opt/java/lib"}) {
+            File[] jars = new File(folder).listFiles((directory, name) -> name.endsWith(".jar"));
+            if (jars == null) continue;
+            Arrays.sort(jars);
+            for (File jar : jars) found.add(jar.toURI().toURL());
+        }
+        return new URLClassLoader(found.toArray(URL[]::new), ClassLoader.getPlatformClassLoader());
+    }
+
+    static Handler find(String name, ClassLoader loader) throws Throwable {
+        String[] parts = name.split("::", -1);
+        if (parts.length > 2 || parts[0].isEmpty()) {
+            throw new Failure("Runtime.MalformedHandlerName", "Bad handler '" + name + "': package.Class::method is wanted");
+        }
+        Class<?> type;
+        try {
+            type = Class.forName(parts[0], true, loader);
+        } catch (ClassNotFoundException error) {
+            throw new Failure("Runtime.ImportModuleError", "Class not found: " + parts[0]);
+        }
+        String wanted = parts.length == 2 ? parts[1] : "handleRequest";
+        Method method = choose(type, wanted);
+        Object target = Modifier.isStatic(method.getModifiers()) ? null : instance(type);
+        method.setAccessible(true);
+        return new Handler(target, method);
+    }
+
+    private static Object instance(Class<?> type) throws ReflectiveOperationException, Failure {
+        try {
+            var constructor = type.getDeclaredConstructor();
+            constructor.setAccessible(true);
+            return constructor.newInstance();
+        } catch (NoSuchMethodException error) {
+            throw new Failure("Runtime.HandlerNotFound", "Class " + type.getName() + " has no constructor without parameters");
+        }
+    }
+
+    /** Of several methods of that name the one with most parameters, as AWS chooses; bridges never. */
+    private static Method choose(Class<?> type, String name) throws Failure {
+        Method found = null;
+        for (Method method : type.getMethods()) {
+            if (!method.getName().equals(name) || method.isBridge() || !understood(method)) continue;
+            if (found == null || method.getParameterCount() > found.getParameterCount()) found = method;
+        }
+        if (found != null) return found;
+        throw new Failure("Runtime.HandlerNotFound", "Class " + type.getName() + " has no public method " + name
+                + " whose parameters are understood: an event, streams, a Context");
+    }
+
+    private static boolean understood(Method method) {
+        Class<?>[] types = method.getParameterTypes();
+        int count = types.length - (types.length > 0 && isContext(types[types.length - 1]) ? 1 : 0);
+        if (count == 2) return types[0] == InputStream.class && types[1] == OutputStream.class;
+        return count <= 1;
+    }
+
+    private static boolean isContext(Class<?> type) {
+        return type.getName().equals(CONTEXT);
+    }
+
+    byte[] call(byte[] event, Map<String, Object> load, Map<String, Object> call) throws Throwable {
+        Class<?>[] types = method.getParameterTypes();
+        List<Object> arguments = new ArrayList<>();
+        ByteArrayOutputStream streamed = null;
+        for (Class<?> type : types) {
+            if (isContext(type)) arguments.add(Context.of(type, load, call));
+            else if (type == InputStream.class) arguments.add(new ByteArrayInputStream(event));
+            else if (type == OutputStream.class) arguments.add(streamed = new ByteArrayOutputStream());
+            else arguments.add(convert(event, type));
+        }
+        Object result = method.invoke(target, arguments.toArray());
+        return limited(streamed != null ? streamed.toByteArray() : serialise(result));
+    }
+
+    private static Object convert(byte[] event, Class<?> type) throws Failure {
+        Object value;
+        try {
+            value = event.length == 0 ? null : Json.parse(new String(event, StandardCharsets.UTF_8));
+        } catch (Json.Malformed error) {
+            throw new Failure("Runtime.UnmarshalError", "Unable to unmarshal input: " + error.getMessage());
+        }
+        if (value instanceof Number number) value = narrowed(number, type);
+        if (value == null ? !type.isPrimitive() : type.isInstance(value) || boxed(type, value)) return value;
+        if (type == String.class) return new String(event, StandardCharsets.UTF_8);
+        throw new Failure("Runtime.UnmarshalError", "Unable to unmarshal input: the handler's " + type.getName()
+                + " is made of no such event; take a Map, a List, a String, a number or an Object");
+    }
+
+    private static boolean boxed(Class<?> type, Object value) {
+        return type == int.class && value instanceof Integer || type == long.class && value instanceof Long
+                || type == double.class && value instanceof Double || type == boolean.class && value instanceof Boolean;
+    }
+
+    private static Object narrowed(Number value, Class<?> type) {
+        if (type == long.class || type == Long.class) return value.longValue();
+        if (type == double.class || type == Double.class) return value.doubleValue();
+        return value;
+    }
+
+    private static byte[] serialise(Object result) throws Failure {
+        try {
+            return Json.write(result).getBytes(StandardCharsets.UTF_8);
+        } catch (Json.Malformed error) {
+            throw new Failure("Runtime.MarshalError", "Unable to marshal response: " + error.getMessage());
+        }
+    }
+
+    private static byte[] limited(byte[] answer) throws Failure {
+        if (answer.length <= MAX_RESULT) return answer;
+        throw new Failure("Function.ResponseSizeTooLarge", "Response payload size (" + answer.length
+                + " bytes) exceeded maximum allowed payload size (" + MAX_RESULT + " bytes).");
+    }
+}

@@ -1,0 +1,110 @@
+"""Packages of stock runtimes, unmodified: AWS's runtime interface clients and its library for Go.
+
+Each is a function package for the runtime ``provided``, built once into ``build/stock-runtimes`` and again where its
+inputs change. They come from their registries, with releases and hashes pinned (requirements.txt, package-lock.json,
+go.sum).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TARGET = HERE.parents[1] / "build/stock-runtimes"
+PYTHON_BOOTSTRAP = "#!/bin/sh\nexec /usr/bin/python3 -m awslambdaric app.handler\n"
+NODE_BOOTSTRAP = "#!/bin/sh\nexec /usr/bin/node node_modules/aws-lambda-ric/bin/index.mjs app.handler\n"
+
+
+def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> None:
+    done = subprocess.run(argv, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{argv}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+
+
+def python(folder: Path) -> None:
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+    run(*pip, "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", folder, "-r",
+        HERE / "requirements.txt")  # fmt: skip
+    shutil.copy(HERE / "app.py", folder)
+    _bootstrap(folder, PYTHON_BOOTSTRAP)
+
+
+def node(folder: Path) -> None:
+    """What the package's install scripts do, less building their own curl with autotools: its native part is compiled
+    from the sources that it brings, against the curl of the guest image.
+    """
+    work = folder.with_name(folder.name + "-work")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(HERE / name, work)
+    run("npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error", cwd=work)
+    client = work / "node_modules/aws-lambda-ric"
+    _compile(client, work)
+    shutil.rmtree(client / "deps")
+    shutil.copytree(client, folder / "node_modules/aws-lambda-ric")
+    shutil.copy(HERE / "app.js", folder)
+    _bootstrap(folder, NODE_BOOTSTRAP)
+    shutil.rmtree(work)
+
+
+def _compile(client: Path, work: Path) -> None:
+    for archive in (client / "deps").glob("*.tar.gz"):
+        run("tar", "-x", "--no-same-owner", "-f", archive, "-C", work)
+    (library,) = work.glob("aws-lambda-cpp-*")
+    (curl,) = work.glob("curl-curl-*")
+    release = library.name.rpartition("-")[2]
+    version = (library / "src/version.cpp.in").read_text().replace("@PROJECT_VERSION@", release)
+    for part, number in zip(("MAJOR", "MINOR", "PATCH"), release.split("."), strict=True):
+        version = version.replace(f"@PROJECT_VERSION_{part}@", number)
+    (work / "version.cpp").write_text(version)
+    # It includes these and uses nothing of them.
+    (work / "unused").mkdir()
+    for name in ("uv.h", "v8.h", "node.h"):
+        (work / "unused" / name).touch()
+    # In place of the guest's library, for its name alone.
+    (work / "empty.c").touch()
+    run("gcc", "-shared", "-Wl,-soname,libcurl.so.4", "-o", "libcurl.so", "empty.c", cwd=work)
+    includes = (work / "unused", work / "node_modules/node-api-headers/include", work / "node_modules/node-addon-api",
+                library / "include", curl / "include")  # fmt: skip
+    sources = (client / "src/rapid-client.cc", library / "src/runtime.cpp", library / "src/logging.cpp", "version.cpp")
+    options = ("-O1", "-std=c++17", "-fPIC", "-shared", *(f"-I{path.resolve()}" for path in includes))
+    target = client / "dist/rapid-client.node"
+    run("g++", *options, *sources, "-L.", "-Wl,--no-as-needed", "-lcurl", "-o", target, cwd=work)
+
+
+def go(folder: Path) -> None:
+    target = folder / "bootstrap"
+    run("go", "build", "-tags", "lambda.norpc", "-trimpath", "-ldflags", "-s -w", "-o", target, ".", cwd=HERE / "go",
+        CGO_ENABLED="0", GOFLAGS="-mod=readonly -buildvcs=false")  # fmt: skip
+
+
+def _bootstrap(folder: Path, text: str) -> None:
+    (folder / "bootstrap").write_text(text)
+    (folder / "bootstrap").chmod(0o755)
+
+
+BUILDERS: dict[str, Callable[[Path], None]] = {"python": python, "node": node, "go": go}
+
+
+def build(name: str) -> Path:
+    """Return the folder of the package of that name."""
+    digest = hashlib.sha256()
+    for path in sorted(HERE.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(path.read_bytes())
+    target = TARGET / f"{name}-{digest.hexdigest()[:12]}"
+    if not target.exists():
+        for old in TARGET.glob(f"{name}-*"):
+            shutil.rmtree(old)
+        unfinished = TARGET / f".{name}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        BUILDERS[name](unfinished)
+        unfinished.rename(target)
+    return target

@@ -109,6 +109,7 @@ class FakeSandbox:
             event = json.loads(event["body"])
         collector = Collector()
         sink = invocation.sink or collector
+        streamed = 0
         room = asyncio.Event()
         sink.on_room = room.set
         sink.begin(event["type"])
@@ -118,12 +119,14 @@ class FakeSandbox:
                 if not sink.write(part.encode()):
                     await room.wait()
                 self._tier.streamed += len(part)
+                streamed += len(part.encode())
                 await asyncio.sleep(0)
         if event.get("error") == "exit":
             self.die("exited")
             raise SandboxGone("the runtime ended: exited", reason="exited")
         error = event["error"].encode() if "error" in event else sink.problem()
-        return Outcome(collector.payload() if sink is collector and error is None else b"", error, event["type"])
+        whole = collector.payload() if sink is collector and error is None else b""
+        return Outcome(whole, error, event["type"], streamed)
 
     def die(self, reason: str) -> None:
         self.ended = True

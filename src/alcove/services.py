@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from alcove.audit.log import AuditLog
 from alcove.events.delivery import Delivery
 from alcove.events.invoke_configs import InvokeConfigs
 from alcove.events.queue import EventQueue
@@ -88,6 +89,7 @@ class Services:
     meter: Meter
     tariff: Tariff
     metrics: Metrics
+    audit: AuditLog
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
@@ -135,6 +137,9 @@ async def open_services(
     meter = await Meter.open(state)
     stack.push_async_callback(meter.close)
     metrics = Metrics()
+    audit = await asyncio.to_thread(AuditLog, state / "audit")
+    stack.callback(audit.close)
+    audit.on_line = lambda line: metrics.audited(line.outcome)
     dispatcher.observers = (meter, metrics, *_tracers(stack, settings))
     dispatcher.sample = settings.otlp_sample if settings.otlp_endpoint else 0.0
     preparer = Preparer(tiers)
@@ -235,6 +240,7 @@ async def open_services(
         meter=meter,
         tariff=_tariff(settings),
         metrics=metrics,
+        audit=audit,
     )
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from tests.parity.conftest import HELLO, ROLE, Platform
 from tests.parity.signing import send
+from tests.parity.test_response_streams import create, stream
 from tests.parity.test_tenants import alcove, shown
 
 from alcove.cli import exits
@@ -51,6 +52,17 @@ def test_errors_and_failed_inits_are_calls(platform: Platform, aws: Any) -> None
         found = rows(platform)[f"use-{handler}"]
         assert (found["calls"], found["errors"]) == (1, 1)
         assert found["billed_ms"] > 0
+
+
+def test_streamed_bytes_are_counted(platform: Platform, aws: Any) -> None:
+    name = create(aws, "use-stream", "stream")
+    for parts in (["one", "two"], ["x" * 70_000]):
+        stream(aws, name, {"type": "text/plain", "parts": parts})
+    cut_short = stream(aws, name, {"type": "text/plain", "parts": ["four"], "error": "exit"})[1]
+    assert cut_short["ErrorCode"] == "Unhandled"
+    aws.delete_function(FunctionName=name)
+    found = rows(platform)[name]
+    assert (found["calls"], found["errors"], found["streamed_bytes"]) == (3, 1, 70_010)
 
 
 def test_a_tenant_sees_its_own_use_alone(platform: Platform, aws: Any, function: str) -> None:

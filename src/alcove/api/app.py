@@ -16,6 +16,7 @@ import time
 import uuid
 
 from alcove.api import (
+    audit,
     aws,
     aws_aliases,
     aws_concurrency,
@@ -40,6 +41,7 @@ from alcove.api import (
     usage,
     webhooks,
 )
+from alcove.api.audit import is_change, perform
 from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall, answer
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
@@ -86,6 +88,7 @@ FACES = (
     tenants,
     usage,
     metrics,
+    audit,
 )
 ROUTES: tuple[Route, ...] = (
     *(route for face in FACES for route in face.ROUTES),
@@ -132,6 +135,8 @@ class App:
             if not route.signed:
                 return await route.act(OpenCall(self._faces, request, request_id), **names)
             call = await self._authenticate(request, request_id, route.service)
+            if is_change(route):
+                return await perform(call, route, names)
             return await route.act(call, **names)
         except AlcoveError as error:
             return dialect.answer(error, request_id)
@@ -145,7 +150,7 @@ class App:
             tenant = self._tenants.find(named) if named else self._tenants.default
             return Call(self._faces, request, request_id, tenant.id, operator=True)
         key = await self._signed_by(request, service)
-        return Call(self._faces, request, request_id, self._tenants.owner_of(key).id, operator=False)
+        return Call(self._faces, request, request_id, self._tenants.owner_of(key).id, operator=False, key=key)
 
     async def _signed_by(self, request: Request, service: str = "lambda") -> str:
         if len(request.body) > LARGE_BODY:

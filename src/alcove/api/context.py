@@ -23,7 +23,7 @@ from alcove.functions.statements import Caller
 from alcove.gateway.message import Request, Response
 from alcove.sandbox.protocol import TenantId
 from alcove.services import Services
-from alcove.wire.trace import TraceContext
+from alcove.wire.trace import LONGEST_HEADER, TraceContext
 
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
 # A zip of 50 MB, base64-encoded in JSON.
@@ -75,6 +75,7 @@ class Call:
     request_id: str
     tenant: TenantId
     operator: bool
+    key: str = ""  # that signed it
 
     def reference(self, text: str, qualifier: str | None = None) -> names.Reference:
         found = names.parse(text, qualifier)
@@ -169,8 +170,8 @@ def decode_context(header: str | None) -> str:
 
 
 def incoming_trace(request: Request) -> str:
-    """Return the caller's trace context as it was sent, W3C's where there are both."""
-    return request.headers.get("traceparent") or request.headers.get("x-amzn-trace-id", "")
+    """Return the caller's trace context as it was sent, W3C's where there are both; no more than a context takes."""
+    return (request.headers.get("traceparent") or request.headers.get("x-amzn-trace-id", ""))[:LONGEST_HEADER]
 
 
 def trace_headers(trace: TraceContext | None) -> dict[str, str]:

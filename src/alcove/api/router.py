@@ -27,7 +27,8 @@ Act = Callable[..., Awaitable[Response]]
 class Route:
     """``act`` is called with a ``Call`` and what the path names. ``body_limit`` is in bytes. Where ``signed`` is False
     anyone may call, as no tenant: the operation then decides by itself (``act`` gets an ``OpenCall``). ``service`` is
-    the one that a SigV4 signature must be for; ``detail`` is for the OpenAPI document.
+    the one that a SigV4 signature must be for; ``detail`` is for the OpenAPI document. ``audited`` None: signed calls
+    that are not GET, and do not just invoke, are.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Route:
     signed: bool = True
     service: str = "lambda"
     detail: Detail = NO_DETAIL
+    audited: bool | None = None
 
 
 class _Node:

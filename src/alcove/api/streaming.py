@@ -12,7 +12,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from alcove.api.context import INVOKE_BODY, Call, check_event, decode_context
+from alcove.api.context import INVOKE_BODY, Call, check_event, decode_context, incoming_trace
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, Detail
@@ -38,7 +38,7 @@ async def invoke_with_response_stream(call: Call, name: str) -> Response:
     work = call.faces.dispatcher.invoke(
         function,
         event,
-        trace_id=headers.get("x-amzn-trace-id", ""),
+        trace_id=incoming_trace(call.request),
         client_context=context,
         want_log=want_log,
         request_id=call.request_id,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from alcove.api import cors
 from alcove.api.cfc_event import make_cfc_event
-from alcove.api.context import SYNCHRONOUS_LIMIT
+from alcove.api.context import SYNCHRONOUS_LIMIT, incoming_trace
 from alcove.api.web_answer import BadAnswer, make_response, refuse
 from alcove.api.web_event import Caller, make_event
 from alcove.api.web_stream import make_streamed, make_whole
@@ -138,7 +138,7 @@ class Web:
         event = make(caller)
         if len(event) > SYNCHRONOUS_LIMIT:
             raise TooLarge("The event is over the limit.")
-        trace_id = request.headers.get("x-amzn-trace-id", "")
+        trace_id = incoming_trace(request)
         stream = AnswerStream(self._services.stream_limit) if endpoint.mode is Mode.STREAM else None
         work = self._services.dispatcher.invoke(function, event, trace_id=trace_id, request_id=request_id, sink=stream)
         if stream is None:

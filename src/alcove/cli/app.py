@@ -26,6 +26,7 @@ COMMANDS = {
     "route": ("alcove.cli.route", "group", "Have functions answer a host and path."),
     "tenant": ("alcove.cli.tenant", "group", "Say who may use this server, and how much."),
     "usage": ("alcove.cli.usage", "usage", "Print what was used, and the bill."),
+    "audit": ("alcove.cli.audit", "audit", "Print who changed what."),
     "bench": ("alcove.bench.cli", "group", "Measure start-up times, density and bursts."),
     "settings": ("alcove.cli.reference", "settings_command", "Print the server's settings."),
     "completion": ("alcove.cli.completion", "completion", "Print a shell's completion script."),

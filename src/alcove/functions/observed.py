@@ -58,7 +58,9 @@ class ObservedDispatcher(Dispatcher):
             raise
         result = replace(result, trace=trace)
         spent_s = time.perf_counter() - clock
-        seen = Observation(function, result, trace, began_ns, spent_s, result.streamed_bytes)
+        # Of an answer that was cut short, the sink alone knows.
+        streamed = max(result.streamed_bytes, getattr(options.get("sink"), "size", 0))
+        seen = Observation(function, result, trace, began_ns, spent_s, streamed)
         for observer in self.observers:
             observer.answered(seen)
         return result

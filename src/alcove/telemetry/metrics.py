@@ -92,7 +92,8 @@ class Metrics:
         self._audited = self._counter("alcove_audited_changes", "Changes that were audited.", "outcome")
         self._series: dict[_Key, tuple[Counter, Counter, Histogram]] = {}
         self._phase_series: dict[str, Counter] = {}
-        self._bounded = {name: Bounded() for name in ("start", "cause", "phase", "reason", "runtime", "isolation")}
+        bounded = ("start", "cause", "phase", "reason", "runtime", "isolation", "outcome")
+        self._bounded = {name: Bounded() for name in bounded}
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(name, help, labels, registry=self._registry)
@@ -140,7 +141,7 @@ class Metrics:
         self._lateness.observe(max(0.0, time.time() - instant_ms / 1000))
 
     def audited(self, outcome: str) -> None:
-        self._audited.labels(outcome).inc()
+        self._audited.labels(self._bounded["outcome"](outcome)).inc()
 
     # What is there
 

@@ -15,7 +15,7 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 _ROOT = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
 _SPAN = re.compile(r"[0-9a-f]{16}")
 # More than any client of ours or of the clouds sends.
-_LONGEST = 1024
+LONGEST_HEADER = 1024
 # Ids must differ, not be secret: each invocation needs two.
 _random = random.Random()
 
@@ -44,7 +44,7 @@ class TraceContext:
 
 def read_traceparent(header: str) -> TraceContext | None:
     """Return the caller's span; None for what is not a valid ``traceparent``."""
-    found = _TRACEPARENT.fullmatch(header[:_LONGEST].strip())
+    found = _TRACEPARENT.fullmatch(header[:LONGEST_HEADER].strip())
     if found is None:
         return None
     version, trace_id, span_id, flags, more = found.groups()
@@ -55,7 +55,7 @@ def read_traceparent(header: str) -> TraceContext | None:
 
 def read_xray(header: str) -> TraceContext | None:
     """Return the caller's span (empty where it names none); None for what has no valid root."""
-    fields = dict(part.strip().partition("=")[::2] for part in header[:_LONGEST].split(";"))
+    fields = dict(part.strip().partition("=")[::2] for part in header[:LONGEST_HEADER].split(";"))
     root = _ROOT.fullmatch(fields.get("Root", ""))
     if root is None or not int(root[1] + root[2], 16):
         return None

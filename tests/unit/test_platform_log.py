@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, cast
 
-from alcove.functions.platform_log import around
+from alcove.functions.platform_log import Lines, around
 from alcove.sandbox.protocol import Logging
 
 
@@ -18,20 +18,21 @@ class Function:
     memory_mib: int = 256
 
 
-def lines(logging: Logging) -> tuple[str, str]:
+def lines(logging: Logging) -> tuple[Lines, Lines]:
     return around(cast(Any, Function(logging)), "r-1", 12.3456)
 
 
 def test_text() -> None:
-    head, report = lines(Logging())
-    assert head == "START RequestId: r-1 Version: 7\n"
-    assert report == (
-        "END RequestId: r-1\nREPORT RequestId: r-1\tDuration: 12.35 ms\tBilled Duration: 13 ms\tMemory Size: 256 MB\n"
+    before, after = lines(Logging())
+    assert before == ("START RequestId: r-1 Version: 7",)
+    assert after == (
+        "END RequestId: r-1",
+        "REPORT RequestId: r-1\tDuration: 12.35 ms\tBilled Duration: 13 ms\tMemory Size: 256 MB",
     )
 
 
 def test_json() -> None:
-    start, report = (json.loads(line) for line in lines(Logging("JSON", "INFO", "INFO")))
+    start, report = (json.loads(line) for (line,) in lines(Logging("JSON", "INFO", "INFO")))
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event.pop("time")) for event in (start, report))
     assert start == {"type": "platform.start", "record": {"requestId": "r-1", "version": "7"}}
     metrics = {"durationMs": 12.346, "billedDurationMs": 13, "memorySizeMB": 256}
@@ -39,4 +40,4 @@ def test_json() -> None:
 
 
 def test_levels() -> None:
-    assert lines(Logging("JSON", "INFO", "WARN")) == ("", "")
+    assert lines(Logging("JSON", "INFO", "WARN")) == ((), ())

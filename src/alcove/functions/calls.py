@@ -53,27 +53,35 @@ class Caller:
 
     async def report(self, instance: Instance, request_id: str, duration_ms: float, want_log: bool) -> bytes:
         """Have the request's log written; return its tail where it is wanted."""
-        written: list[bytes] = []
+        written: list[bytes] | None = [] if want_log else None
         if instance.gone is not None and instance.active == 1:
             instance.log.flush()
         elif want_log:
             await instance.log.settle(request_id)
         instance.log.report(
             request_id,
-            lambda output: written.append(self._write(instance.function, request_id, duration_ms, output)),
+            lambda output: self._write(instance.function, request_id, duration_ms, output, written),
         )
         return written[0][-TAIL_BYTES:] if written else b""
 
-    def _write(self, function: FunctionVersion, request_id: str, duration_ms: float, output: bytes) -> bytes:
-        head, report = platform_log.around(function, request_id, duration_ms)
-        if output and not output.endswith(b"\n"):
-            output += b"\n"
-        text = head.encode() + output + report.encode()
+    def _write(
+        self,
+        function: FunctionVersion,
+        request_id: str,
+        duration_ms: float,
+        output: bytes,
+        written: list[bytes] | None,
+    ) -> None:
+        """Write the request's log, into ``written`` too where there is one."""
+        before, after = platform_log.around(function, request_id, duration_ms)
+        printed = output.decode(errors="replace").splitlines() if output else ()
+        lines = (*before, *printed, *after)
         try:
-            self._logs.of(function.function_id).append(request_id, text.decode(errors="replace").splitlines())
+            self._logs.of(function.function_id).append(request_id, lines)
         except OSError as error:
             log.warning("the log of %s cannot be written: %s", function.name, error)
-        return text
+        if written is not None:
+            written.append("\n".join((*lines, "")).encode())
 
     def init_failed(
         self, function: FunctionVersion, request_id: str, error: InitError, duration_ms: float

@@ -12,6 +12,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from alcove.functions import answers
@@ -25,6 +26,7 @@ from alcove.functions.scheduler import Bounds, Scheduler
 from alcove.functions.snapshots import SnapshotKeeper
 from alcove.functions.starts import Starter
 from alcove.sandbox.protocol import AnswerSink, InitError, Invocation, Isolation, Runtime, Sandbox, TenantId, Tier
+from alcove.wire.trace import TraceContext
 
 CONCURRENCY = 1000
 SWEEP_EVERY_S = 60.0
@@ -125,6 +127,7 @@ class Dispatcher:
         want_log: bool = False,
         request_id: str = "",
         sink: AnswerSink | None = None,
+        trace: TraceContext | None = None,
     ) -> InvokeResult:
         """Run one invocation. Raises ``ThrottledError``, ``CapacityError``, ``HostError``; what the function
         does wrong is an answer.
@@ -137,7 +140,7 @@ class Dispatcher:
                 instance, start, why, phases = await self._find(function)
             except InitError as error:
                 spent_ms = (time.perf_counter() - began) * 1000
-                return self._caller.init_failed(function, request_id, error, spent_ms)
+                return replace(self._caller.init_failed(function, request_id, error, spent_ms), trace=trace)
             deadline_ms = int(time.time() * 1000 + function.timeout_s * 1000)
             invocation = Invocation(
                 request_id,
@@ -169,6 +172,7 @@ class Dispatcher:
             log_tail=tail,
             executed_version=function.version,
             sandbox_id=instance.sandbox.id,
+            trace=trace,
             content_type=outcome.content_type,
             streamed_bytes=outcome.streamed_bytes,
         )

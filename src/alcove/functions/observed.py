@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from alcove.errors import AlcoveError
@@ -51,12 +51,11 @@ class ObservedDispatcher(Dispatcher):
         trace = continue_trace(trace_id, sample=random.random() < self.sample)
         began_ns, clock = time.time_ns(), time.perf_counter()
         try:
-            result = await super().invoke(function, event, trace_id=trace.xray, **options)
+            result = await super().invoke(function, event, trace_id=trace.xray, trace=trace, **options)
         except AlcoveError as error:
             for observer in self.observers:
                 observer.refused(function, error)
             raise
-        result = replace(result, trace=trace)
         spent_s = time.perf_counter() - clock
         # Of an answer that was cut short, the sink alone knows.
         streamed = max(result.streamed_bytes, getattr(options.get("sink"), "size", 0))

@@ -55,6 +55,18 @@ class Sink(Protocol):
     def expects_continue(self) -> None: ...
 
 
+# Names that most requests have, as clients write them: to look one up is a quarter of making it anew.
+_KEYS = {
+    spelling.encode(): name
+    for name in (
+        *("host", "user-agent", "accept", "accept-encoding", "connection", "content-length", "content-type"),
+        *("authorization", "x-amz-date", "x-amz-content-sha256", "x-amzn-trace-id", "x-bce-date", "traceparent"),
+        *("x-forwarded-for", "x-forwarded-proto", "amz-sdk-invocation-id", "amz-sdk-request"),
+    )
+    for spelling in (name, name.title(), "-".join(part.capitalize() for part in name.split("-")))
+}
+
+
 class RequestReader:
     """The parser's callbacks. Bodies handed on count in the budget until the sink takes them out."""
 
@@ -121,7 +133,7 @@ class RequestReader:
         self._header_count += 1
         if self._header_count > HEADER_COUNT_LIMIT:
             raise Refused(431, "The request has too many headers.")
-        key = name.decode("latin-1").lower()
+        key = _KEYS.get(name) or name.decode("latin-1").lower()
         text = value.decode("latin-1").strip()
         known = self._headers.get(key)
         if known is None:

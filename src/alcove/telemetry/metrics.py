@@ -54,9 +54,22 @@ class Bounded:
         return text
 
 
-# Kinds of answers whose series are remembered.
-KNOWN_SERIES = 1024
+# Kinds of answers that are tallied before they are added up.
+KNOWN_TALLIES = 256
 _Key = tuple[str, str, str, str, str]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Answers of one kind since the last scrape: plain sums, for counting in the series takes longer than a call's
+    way through the dispatcher.
+    """
+
+    durations: Histogram
+    calls: int = 0
+    billed_gb_s: float = 0.0
+    streamed: int = 0
+    phases_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Metrics:
@@ -90,8 +103,7 @@ class Metrics:
             registry=self._registry,
         )
         self._audited = self._counter("alcove_audited_changes", "Changes that were audited.", "outcome")
-        self._series: dict[_Key, tuple[Counter, Counter, Histogram]] = {}
-        self._phase_series: dict[str, Counter] = {}
+        self._tallies: dict[_Key, _Tally] = {}
         bounded = ("start", "cause", "phase", "reason", "runtime", "isolation", "outcome")
         self._bounded = {name: Bounded() for name in bounded}
 
@@ -103,36 +115,36 @@ class Metrics:
     def answered(self, seen: Observation) -> None:
         function, result = seen.function, seen.result
         outcome = "ok" if result.error is None else "error"
-        key = (function.runtime_name, str(function.isolation), outcome, result.start, result.why)
-        calls, starts, durations = self._series.get(key) or self._find_series(key)
-        calls.inc()
-        starts.inc()
-        durations.observe(seen.duration_s)
+        key = (function.runtime_name, function.isolation, outcome, result.start, result.why)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._begin_tally(key)
+        tally.calls += 1
+        tally.durations.observe(seen.duration_s)
+        tally.billed_gb_s += result.billed_ms * function.memory_mib / 1_024_000
+        tally.streamed += seen.streamed_bytes
+        phases = tally.phases_ms
         for phase, spent_ms in result.phases_ms.items():
-            found = self._phase_series.get(phase) or self._find_phase(phase)
-            found.inc(max(0.0, spent_ms) / 1000)
-        self._billed.inc(result.billed_ms * function.memory_mib / 1024 / 1000)
-        self._streamed.inc(seen.streamed_bytes)
+            phases[phase] = phases.get(phase, 0.0) + spent_ms
 
-    def _find_series(self, key: _Key) -> tuple[Counter, Counter, Histogram]:
-        """Return what counts such answers; looking labels up takes longer than counting."""
-        runtime, isolation, outcome, start, why = key
+    def _begin_tally(self, key: _Key) -> _Tally:
+        if len(self._tallies) >= KNOWN_TALLIES:
+            self._add_up()
+        tally = self._tallies[key] = _Tally(self._durations.labels(self._bounded["start"](key[3])))
+        return tally
+
+    def _add_up(self) -> None:
+        """Put what was tallied into the series."""
         bounded = self._bounded
-        start = bounded["start"](start)
-        found = (
-            self._calls.labels(bounded["runtime"](runtime), bounded["isolation"](isolation), outcome),
-            self._starts.labels(start, bounded["cause"](why)),
-            self._durations.labels(start),
-        )
-        if len(self._series) < KNOWN_SERIES:
-            self._series[key] = found
-        return found
-
-    def _find_phase(self, phase: str) -> Counter:
-        found = self._phases.labels(self._bounded["phase"](phase))
-        if len(self._phase_series) < KNOWN_SERIES:
-            self._phase_series[phase] = found
-        return found
+        for (runtime, isolation, outcome, start, why), tally in self._tallies.items():
+            answered = self._calls.labels(bounded["runtime"](runtime), bounded["isolation"](isolation), outcome)
+            answered.inc(tally.calls)
+            self._starts.labels(bounded["start"](start), bounded["cause"](why)).inc(tally.calls)
+            for phase, spent_ms in tally.phases_ms.items():
+                self._phases.labels(bounded["phase"](phase)).inc(max(0.0, spent_ms) / 1000)
+            self._billed.inc(tally.billed_gb_s)
+            self._streamed.inc(tally.streamed)
+        self._tallies.clear()
 
     def refused(self, function: FunctionVersion, error: AlcoveError) -> None:
         self._refused.labels(self._bounded["reason"](_reason(error))).inc()
@@ -147,6 +159,7 @@ class Metrics:
 
     async def render(self) -> bytes:
         """Return everything in Prometheus's text format."""
+        self._add_up()
         self._gauges.found = [gauge for source in self.sources for gauge in await source()]
         return generate_latest(self._registry)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -109,6 +110,7 @@ def _choose(kind: type[E], name: str, text: str) -> E:
         raise InvalidRequest(f"{name} {text[:40]!r} is not one of {', '.join(kind)}.") from None
 
 
+@functools.lru_cache(maxsize=256)
 def host_name(header: str) -> str:
     """Return the name of a Host header: no port, no last point, lower case. An IPv6 address keeps its brackets."""
     name = header if header.endswith("]") else header.rpartition(":")[0] or header

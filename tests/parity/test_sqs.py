@@ -13,7 +13,12 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.parity.conftest import Platform
+
+from alcove.api.sqs import OPERATIONS
+from alcove.cli.client import _Connection as UnixConnection
 
 
 def client_of(platform: Platform, access_key: str = "", secret: str = "") -> Any:
@@ -322,3 +327,32 @@ def test_clients_that_send_to_the_queue_s_url_are_served(platform: Platform, url
     call = urllib.request.Request(url, data=body, headers=dict(request.headers.items()), method="POST")
     with urllib.request.urlopen(call) as answer:
         assert json.load(answer)["MD5OfMessageBody"] == hashlib.md5(b"x").hexdigest()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(
+    [
+        *("QueueUrl", "QueueName", "QueueNamePrefix", "MaxResults", "NextToken", "Attributes", "AttributeNames"),
+        *("MessageBody", "DelaySeconds", "MessageAttributes", "MaxNumberOfMessages", "VisibilityTimeout", "Entries"),
+        *("ReceiptHandle", "MessageAttributeNames", "MessageSystemAttributeNames", "QueueOwnerAWSAccountId"),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operation=st.sampled_from(sorted(OPERATIONS)), named=st.booleans(), document=st.dictionaries(FIELDS, VALUES))
+def test_nothing_that_is_sent_breaks_the_server(
+    platform: Platform, url: str, operation: str, named: bool, document: dict[str, Any]
+) -> None:
+    document = {**document, **({"QueueUrl": url} if named and operation != "DeleteQueue" else {}), "WaitTimeSeconds": 0}
+    connection = UnixConnection(platform.socket, 30.0)
+    connection.request("POST", "/", json.dumps(document), {"X-Amz-Target": f"AmazonSQS.{operation}"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    assert answer.status < 500, body
+    assert answer.status == 200 or json.loads(body)["__type"].startswith("com.amazonaws.sqs#")

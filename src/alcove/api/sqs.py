@@ -13,6 +13,7 @@ from alcove.api import sqs_messages as messages
 from alcove.api.body import field, read_object, text_map
 from alcove.api.context import Call
 from alcove.api.router import Route
+from alcove.api.schema import Detail, object_of
 from alcove.api.sqs_dialect import CONTENT_TYPE, SQS
 from alcove.api.sqs_messages import queue_of, whole
 from alcove.errors import InvalidRequest
@@ -129,7 +130,8 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
-async def act(call: Call, **path: str) -> Response:
+async def act(call: Call) -> Response:
+    """Carry out a call of the SQS API: X-Amz-Target names it."""
     target = call.request.headers.get("x-amz-target", "")
     operation = OPERATIONS.get(target.removeprefix(TARGET)) if target.startswith(TARGET) else None
     if operation is None:
@@ -141,4 +143,6 @@ async def act(call: Call, **path: str) -> Response:
     return Response(200, headers, b"" if found is None else json.dumps(found).encode())
 
 
-ROUTES = (Route("POST", "/", act, SQS, BODY_LIMIT, service="sqs"),)
+ROUTES = (
+    Route("POST", "/", act, SQS, BODY_LIMIT, service="sqs", detail=Detail(object_of(), headers=("X-Amz-Target",))),
+)

@@ -301,14 +301,18 @@ def test_outcomes_and_dead_letters_reach_queues(aws: Any, sqs: Any, url: str, fu
     dead, record = sorted(found, key=lambda one: len(one["Body"]))
     assert dead["Body"] == '{"n": 1}'
     assert dead["MessageAttributes"]["ErrorMessage"]["StringValue"] == "no"
+    assert dead["MessageAttributes"]["ErrorCode"] == {"DataType": "Number", "StringValue": "200"}
     request_id = sent["ResponseMetadata"]["RequestId"]
     assert dead["MessageAttributes"]["RequestID"]["StringValue"] == request_id
     document = json.loads(record["Body"])
     assert document["requestContext"]["requestId"] == request_id
     assert document["requestContext"]["condition"] == "RetriesExhausted"
     assert document["responsePayload"]["errorType"] == "ValueError"
-    with pytest.raises(ClientError):
-        aws.update_function_configuration(FunctionName=function, DeadLetterConfig={"TargetArn": arn + "-none"})
+    own = aws.get_function_configuration(FunctionName=function)["FunctionArn"]
+    for bad in (arn + "-none", own, "arn:aws:sns:eu-central-1:000000000000:topic"):
+        with pytest.raises(ClientError) as error:
+            aws.update_function_configuration(FunctionName=function, DeadLetterConfig={"TargetArn": bad})
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 404)
 
 
 def test_clients_that_send_to_the_queue_s_url_are_served(platform: Platform, url: str) -> None:

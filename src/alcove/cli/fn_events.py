@@ -48,7 +48,8 @@ def events(
     change = _change(client, given)
     if change:
         _put(client, path, change)
-    _print(_found(client, path), as_json)
+    configuration = client.call("GET", f"{FUNCTIONS}/{quote(name, safe='')}/configuration{query}")
+    _print({**_found(client, path), "DeadLetterConfig": configuration.get("DeadLetterConfig", {})}, as_json)
 
 
 def _change(client: Client, given: dict[str, Any]) -> dict[str, Any]:
@@ -90,3 +91,4 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     click.echo(f"{'Maximum age:':<14}{found.get('MaximumEventAgeInSeconds', '21600 (the default)')} s")
     for label, key in (("On success:", "OnSuccess"), ("On failure:", "OnFailure")):
         click.echo(f"{label:<14}{destinations.get(key, {}).get('Destination', '-')}")
+    click.echo(f"{'Dead letters:':<14}{found['DeadLetterConfig'].get('TargetArn', '-')}")

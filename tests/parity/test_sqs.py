@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.parity.conftest import Platform
 
 from alcove.api.sqs import OPERATIONS
+from alcove.cli.client import Client
 from alcove.cli.client import _Connection as UnixConnection
 
 
@@ -360,3 +361,24 @@ def test_nothing_that_is_sent_breaks_the_server(
     connection.close()
     assert answer.status < 500, body
     assert answer.status == 200 or json.loads(body)["__type"].startswith("com.amazonaws.sqs#")
+
+
+def test_the_audit_tells_of_queues_and_not_of_messages(sqs: Any, platform: Platform, name: str) -> None:
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    sqs.receive_message(QueueUrl=url)
+    sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "1"})
+    with pytest.raises(ClientError):
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "-1"})
+    sqs.purge_queue(QueueUrl=url)
+    sqs.delete_queue(QueueUrl=url)
+    lines = Client(platform.socket.parent).call("GET", "/alcove/v1/audit?tail=50")["lines"]
+    told = [(line["operation"], line["outcome"]) for line in lines if line["resource"] == f"queue={name}"]
+    assert told == [
+        ("sqs.create_queue", "done"),
+        ("sqs.set_queue_attributes", "done"),
+        ("sqs.set_queue_attributes", "400"),
+        ("sqs.purge_queue", "done"),
+        ("sqs.delete_queue", "done"),
+    ]

@@ -97,6 +97,8 @@ class Daemon:
         app = App(self, services)
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close)
+        # Whoever waits for messages is answered before the server waits for its requests to end.
+        stack.callback(services.queues.wake)
         await server.listen_unix(settings.api_socket)
         port = await server.listen_tcp(settings.listen.host, settings.listen.port)
         self.address = Address(settings.listen.host, port)

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from tests.brokers import Broker, rabbitmq_server, redis_server
 from tests.crash.sources_driver import count
 
+from alcove.errors import TooLarge
 from alcove.queues.message import Draft
 from alcove.queues.service import QueueService
 from alcove.sandbox.protocol import TenantId
@@ -28,7 +29,7 @@ from alcove.sources.address import AddressRule
 from alcove.sources.queue import QueueSource
 from alcove.sources.rabbitmq import RabbitSource
 from alcove.sources.redis import RedisSource
-from alcove.sources.source import EventSource, Item, SourceUnavailable
+from alcove.sources.source import ITEM_BYTES, EventSource, Item, SourceUnavailable
 from alcove.sources.spec import SourceKind, SourceSpec
 
 TENANT = TenantId("000000000001")
@@ -258,6 +259,15 @@ async def test_text_of_any_kind_arrives(bench: Bench, source: EventSource) -> No
     texts = ["Grüße 🦆", '{"json": [1]}', "x" * 200_000, " "]
     await bench.put(*texts)
     assert bench.read(source, await bench.fetch_all(source, len(texts))) == texts
+
+
+async def test_what_is_too_large_is_passed_over(bench: Bench, source: EventSource) -> None:
+    if isinstance(source, QueueSource):
+        with pytest.raises(TooLarge):
+            await bench.put("x" * ITEM_BYTES)
+    else:
+        await bench.put("before", "x" * (ITEM_BYTES + 1), "after")
+        assert bench.read(source, await bench.fetch_all(source, 2)) == ["before", "after"]
 
 
 async def test_a_closed_source_says_so(bench: Bench, source: EventSource) -> None:

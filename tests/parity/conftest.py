@@ -114,6 +114,7 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
         platform.routes = app.routes
         server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
         stack.push_async_callback(server.close, 2.0)
+        stack.callback(services.queues.wake)
         await server.listen_unix(platform.socket)
         platform.port = await server.listen_tcp("127.0.0.1", 0)
         started(platform)

@@ -13,7 +13,13 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.parity.conftest import Platform
+
+from alcove.api.sqs import OPERATIONS
+from alcove.cli.client import Client
+from alcove.cli.client import _Connection as UnixConnection
 
 
 def client_of(platform: Platform, access_key: str = "", secret: str = "") -> Any:
@@ -296,14 +302,18 @@ def test_outcomes_and_dead_letters_reach_queues(aws: Any, sqs: Any, url: str, fu
     dead, record = sorted(found, key=lambda one: len(one["Body"]))
     assert dead["Body"] == '{"n": 1}'
     assert dead["MessageAttributes"]["ErrorMessage"]["StringValue"] == "no"
+    assert dead["MessageAttributes"]["ErrorCode"] == {"DataType": "Number", "StringValue": "200"}
     request_id = sent["ResponseMetadata"]["RequestId"]
     assert dead["MessageAttributes"]["RequestID"]["StringValue"] == request_id
     document = json.loads(record["Body"])
     assert document["requestContext"]["requestId"] == request_id
     assert document["requestContext"]["condition"] == "RetriesExhausted"
     assert document["responsePayload"]["errorType"] == "ValueError"
-    with pytest.raises(ClientError):
-        aws.update_function_configuration(FunctionName=function, DeadLetterConfig={"TargetArn": arn + "-none"})
+    own = aws.get_function_configuration(FunctionName=function)["FunctionArn"]
+    for bad in (arn + "-none", own, "arn:aws:sns:eu-central-1:000000000000:topic"):
+        with pytest.raises(ClientError) as error:
+            aws.update_function_configuration(FunctionName=function, DeadLetterConfig={"TargetArn": bad})
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 404)
 
 
 def test_clients_that_send_to_the_queue_s_url_are_served(platform: Platform, url: str) -> None:
@@ -322,3 +332,53 @@ def test_clients_that_send_to_the_queue_s_url_are_served(platform: Platform, url
     call = urllib.request.Request(url, data=body, headers=dict(request.headers.items()), method="POST")
     with urllib.request.urlopen(call) as answer:
         assert json.load(answer)["MD5OfMessageBody"] == hashlib.md5(b"x").hexdigest()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(
+    [
+        *("QueueUrl", "QueueName", "QueueNamePrefix", "MaxResults", "NextToken", "Attributes", "AttributeNames"),
+        *("MessageBody", "DelaySeconds", "MessageAttributes", "MaxNumberOfMessages", "VisibilityTimeout", "Entries"),
+        *("ReceiptHandle", "MessageAttributeNames", "MessageSystemAttributeNames", "QueueOwnerAWSAccountId"),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operation=st.sampled_from(sorted(OPERATIONS)), named=st.booleans(), document=st.dictionaries(FIELDS, VALUES))
+def test_nothing_that_is_sent_breaks_the_server(
+    platform: Platform, url: str, operation: str, named: bool, document: dict[str, Any]
+) -> None:
+    document = {**document, **({"QueueUrl": url} if named and operation != "DeleteQueue" else {}), "WaitTimeSeconds": 0}
+    connection = UnixConnection(platform.socket, 30.0)
+    connection.request("POST", "/", json.dumps(document), {"X-Amz-Target": f"AmazonSQS.{operation}"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    assert answer.status < 500, body
+    assert answer.status == 200 or json.loads(body)["__type"].startswith("com.amazonaws.sqs#")
+
+
+def test_the_audit_tells_of_queues_and_not_of_messages(sqs: Any, platform: Platform, name: str) -> None:
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    sqs.receive_message(QueueUrl=url)
+    sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "1"})
+    with pytest.raises(ClientError):
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "-1"})
+    sqs.purge_queue(QueueUrl=url)
+    sqs.delete_queue(QueueUrl=url)
+    lines = Client(platform.socket.parent).call("GET", "/alcove/v1/audit?tail=50")["lines"]
+    told = [(line["operation"], line["outcome"]) for line in lines if line["resource"] == f"queue={name}"]
+    assert told == [
+        ("sqs.create_queue", "done"),
+        ("sqs.set_queue_attributes", "done"),
+        ("sqs.set_queue_attributes", "400"),
+        ("sqs.purge_queue", "done"),
+        ("sqs.delete_queue", "done"),
+    ]

@@ -36,14 +36,14 @@ def own(tmp_path: Path, server: Server) -> Iterator[Server]:
     assert is_clean(own.leftovers()), own.leftovers()
 
 
-def client(server: Server) -> Any:
+def client(server: Server, service: str = "lambda") -> Any:
     import boto3
     from botocore.config import Config
 
     env = server.environment()
     return boto3.client(
-        "lambda",
-        endpoint_url=env["AWS_ENDPOINT_URL_LAMBDA"],
+        service,
+        endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"],
         aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
         region_name=env["AWS_REGION"],
@@ -108,23 +108,42 @@ def test_a_server_killed_at_any_moment_leaves_nothing_behind(own: Server) -> Non
     assert len(leftovers["machines"]) == len(records)
 
 
-def test_an_accepted_event_outlives_the_server(own: Server) -> None:
-    aws = client(own)
+def test_accepted_events_their_outcomes_and_messages_outlive_the_server(own: Server) -> None:
+    aws, sqs = client(own), client(own, "sqs")
     create(aws, "later")
+    outcomes = sqs.create_queue(QueueName="outcomes")["QueueUrl"]
+    work = sqs.create_queue(QueueName="work")["QueueUrl"]
+    arns = [
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        for url in (outcomes, work)
+    ]
+    aws.put_function_event_invoke_config(
+        FunctionName="later", DestinationConfig={"OnSuccess": {"Destination": arns[0]}}
+    )
     accepted = []
-    for _ in range(3):
+    for number in range(3):
         answer = aws.invoke(FunctionName="later", InvocationType="Event", Payload=b"{}")
         assert answer["StatusCode"] == 202
         accepted.append(answer["ResponseMetadata"]["RequestId"])
+        sqs.send_message(QueueUrl=work, MessageBody=str(number))
+    aws.create_event_source_mapping(EventSourceArn=arns[1], FunctionName="later", BatchSize=1)
     own.kill()
     own.start()
-    deadline = time.monotonic() + 60
+    sqs = client(own, "sqs")
+    urls = [sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in ("outcomes", "work")]
+    told: list[str] = []
+    deadline = time.monotonic() + 120
+    while len(told) < len(accepted):
+        assert time.monotonic() < deadline, told
+        got = sqs.receive_message(QueueUrl=urls[0], MaxNumberOfMessages=10, WaitTimeSeconds=10).get("Messages", [])
+        told += [json.loads(one["Body"])["requestContext"]["requestId"] for one in got]
+    assert sorted(told) == sorted(accepted)
     while True:
-        lines = own.call("GET", "/alcove/v1/functions/later/logs?after=0&tail=1000")["lines"]
-        if all(any("END" in line["text"] and id in line["text"] for line in lines) for id in accepted):
+        counts = sqs.get_queue_attributes(QueueUrl=urls[1], AttributeNames=["All"])["Attributes"]
+        if counts["ApproximateNumberOfMessages"] == counts["ApproximateNumberOfMessagesNotVisible"] == "0":
             break
-        assert time.monotonic() < deadline, lines
-        time.sleep(0.1)
+        assert time.monotonic() < deadline, counts
+        time.sleep(0.2)
 
 
 def test_a_killed_machine_is_replaced(own: Server) -> None:

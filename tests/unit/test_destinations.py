@@ -43,7 +43,7 @@ class Sink:
     """Takes records by id; ``refusals`` are raised first."""
 
     def __init__(self) -> None:
-        self.taken: dict[str, tuple[str, bytes, Mapping[str, str]]] = {}
+        self.taken: dict[str, tuple[str, bytes, Mapping[str, str | int]]] = {}
         self.refusals: list[Exception] = []
 
     async def check(self, tenant: TenantId, arn: str) -> None:
@@ -51,7 +51,7 @@ class Sink:
             raise NotFound("no such queue")
 
     async def put(
-        self, tenant: TenantId, arn: str, record: bytes, *, record_id: str, attributes: Mapping[str, str]
+        self, tenant: TenantId, arn: str, record: bytes, *, record_id: str, attributes: Mapping[str, str | int]
     ) -> None:
         if self.refusals:
             raise self.refusals.pop()

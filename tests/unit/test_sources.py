@@ -496,10 +496,12 @@ def test_an_endpoint_is_host_and_port(text: str) -> None:
 async def test_an_answer_without_end_ends_the_connection(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_parser, "ANSWER_BYTES", 100_000)
 
+    ended = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(answer)
-        await reader.read(100)
+        await ended.wait()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -513,6 +515,7 @@ async def test_an_answer_without_end_ends_the_connection(answer: bytes, monkeypa
             await connection.send_command("PING")
             await connection.read_response()
     assert not isinstance(error.value, RedisTimeout)
+    ended.set()
     await connection.disconnect()
     server.close()
     await server.wait_closed()

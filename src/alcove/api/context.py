@@ -105,7 +105,7 @@ class Call:
     async def check_dead_letter(self, change: FunctionChange) -> None:
         """Raises ``InvalidRequest`` or ``NotFound`` where a dead-letter queue is named that the tenant has not."""
         if change.dead_letter:
-            await self.faces.services.destinations.check(self.tenant, change.dead_letter, functions=False)
+            await self.faces.services.destinations.check_dead_letter(self.tenant, change.dead_letter)
 
     async def accept(
         self, function: FunctionVersion, event: bytes, qualifier: str, *, trace_id: str = "", client_context: str = ""

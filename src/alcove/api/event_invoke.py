@@ -9,6 +9,7 @@ from alcove.api.body import field, number, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import NUMBER, TEXT, Detail, object_of
 from alcove.errors import InvalidRequest
 from alcove.events.invoke_configs import InvokeConfig, KnownConfig
 from alcove.gateway.message import Response
@@ -86,10 +87,17 @@ async def list_configs(call: Call, name: str) -> Response:
 
 
 _PATH = "/2019-09-25/functions/{name}/event-invoke-config"
+_DESTINATION = object_of(Destination=TEXT)
+_CONFIG = object_of(
+    MaximumRetryAttempts=NUMBER,
+    MaximumEventAgeInSeconds=NUMBER,
+    DestinationConfig=object_of(OnSuccess=_DESTINATION, OnFailure=_DESTINATION),
+)
+_QUALIFIED = ("Qualifier",)
 ROUTES = (
-    Route("PUT", _PATH, put_config, AWS),
-    Route("POST", _PATH, update_config, AWS),
-    Route("GET", _PATH, get_config, AWS),
-    Route("DELETE", _PATH, delete_config, AWS),
-    Route("GET", _PATH + "/list", list_configs, AWS),
+    Route("PUT", _PATH, put_config, AWS, detail=Detail(_CONFIG, query=_QUALIFIED)),
+    Route("POST", _PATH, update_config, AWS, detail=Detail(_CONFIG, query=_QUALIFIED)),
+    Route("GET", _PATH, get_config, AWS, detail=Detail(query=_QUALIFIED)),
+    Route("DELETE", _PATH, delete_config, AWS, detail=Detail(query=_QUALIFIED, status=204)),
+    Route("GET", _PATH + "/list", list_configs, AWS, detail=Detail(query=("Marker", "MaxItems"))),
 )

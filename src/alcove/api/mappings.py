@@ -17,6 +17,7 @@ from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS, BCE
 from alcove.api.event_invoke import destination
 from alcove.api.router import Route
+from alcove.api.schema import FLAG, NUMBER, TEXT, TEXTS, Detail, object_of, one_of
 from alcove.errors import InvalidRequest
 from alcove.functions.names import Reference
 from alcove.gateway.message import Response
@@ -246,15 +247,40 @@ async def list_cfc(call: Call) -> Response:
 
 _AWS = "/2015-03-31/event-source-mappings"
 _CFC = "/v1/event-source-mappings"
+_BATCHES = {
+    "FunctionName": TEXT,
+    "Enabled": FLAG,
+    "BatchSize": NUMBER,
+    "MaximumBatchingWindowInSeconds": NUMBER,
+    "MaximumRetryAttempts": NUMBER,
+    "ParallelizationFactor": NUMBER,
+    "ScalingConfig": object_of(MaximumConcurrency=NUMBER),
+    "FunctionResponseTypes": {"type": "array", "items": one_of("ReportBatchItemFailures")},
+    "DestinationConfig": object_of(OnFailure=object_of(Destination=TEXT)),
+    "SourceAccessConfigurations": {
+        "type": "array",
+        "items": object_of(Type=one_of("BASIC_AUTH", "VIRTUAL_HOST"), URI=TEXT),
+    },
+}
+_SOURCES = {
+    "EventSourceArn": TEXT,
+    "SelfManagedEventSource": object_of(Endpoints=object_of(REDIS_SERVERS=TEXTS, RABBITMQ_BROKERS=TEXTS)),
+    "Topics": TEXTS,
+    "Queues": TEXTS,
+    "StartingPosition": one_of("LATEST", "TRIM_HORIZON"),
+}
+_MADE = Detail(object_of(**_SOURCES, **_BATCHES), status=202)
+_CHANGED = Detail(object_of(**_BATCHES), status=202)
+_LISTED = Detail(query=("Marker", "MaxItems", "FunctionName", "EventSourceArn"))
 ROUTES = (
-    Route("POST", _AWS, create_mapping, AWS),
-    Route("GET", _AWS, list_mappings, AWS),
+    Route("POST", _AWS, create_mapping, AWS, detail=_MADE),
+    Route("GET", _AWS, list_mappings, AWS, detail=_LISTED),
     Route("GET", _AWS + "/{uuid}", get_mapping, AWS),
-    Route("PUT", _AWS + "/{uuid}", update_mapping, AWS),
-    Route("DELETE", _AWS + "/{uuid}", delete_mapping, AWS),
-    Route("POST", _CFC, create_cfc, BCE),
-    Route("GET", _CFC, list_cfc, BCE),
+    Route("PUT", _AWS + "/{uuid}", update_mapping, AWS, detail=_CHANGED),
+    Route("DELETE", _AWS + "/{uuid}", delete_mapping, AWS, detail=Detail(status=202)),
+    Route("POST", _CFC, create_cfc, BCE, detail=replace(_MADE, status=200)),
+    Route("GET", _CFC, list_cfc, BCE, detail=_LISTED),
     Route("GET", _CFC + "/{uuid}", get_cfc, BCE),
-    Route("PUT", _CFC + "/{uuid}", update_cfc, BCE),
+    Route("PUT", _CFC + "/{uuid}", update_cfc, BCE, detail=replace(_CHANGED, status=200)),
     Route("DELETE", _CFC + "/{uuid}", delete_cfc, BCE),
 )

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from alcove.api import sqs_messages as messages
+from alcove.api.audit import perform
 from alcove.api.body import field, read_object, text_map
 from alcove.api.context import Call
 from alcove.api.router import Route
+from alcove.api.schema import Detail, object_of
 from alcove.api.sqs_dialect import CONTENT_TYPE, SQS
 from alcove.api.sqs_messages import queue_of, whole
 from alcove.errors import InvalidRequest
@@ -129,16 +131,35 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
-async def act(call: Call, **path: str) -> Response:
+# What the audit tells of; messages come and go without.
+CHANGES = frozenset({create_queue, set_queue_attributes, delete_queue, purge_queue})
+
+
+async def act(call: Call) -> Response:
+    """Carry out a call of the SQS API: X-Amz-Target names it."""
     target = call.request.headers.get("x-amz-target", "")
     operation = OPERATIONS.get(target.removeprefix(TARGET)) if target.startswith(TARGET) else None
     if operation is None:
         raise Unsupported(
             f"There is no operation {target[:80]!r} here.", hint="SQS's JSON protocol is spoken: update the SDK"
         )
-    found = await operation(call, read_object(call.request))
+    document = read_object(call.request)
+    if operation not in CHANGES:
+        return await _carry_out(call, operation, document)
+
+    async def change(call: Call, queue: str) -> Response:
+        return await _carry_out(call, operation, document)
+
+    change.__name__ = operation.__name__
+    named = field(document, "QueueName", str) or field(document, "QueueUrl", str) or ""
+    return await perform(call, Route("POST", "/", change, SQS), {"queue": named.rpartition("/")[2]})
+
+
+async def _carry_out(call: Call, operation: Operation, document: Mapping[str, Any]) -> Response:
+    found = await operation(call, document)
     headers = {"Content-Type": CONTENT_TYPE, "x-amzn-RequestId": call.request_id}
     return Response(200, headers, b"" if found is None else json.dumps(found).encode())
 
 
-ROUTES = (Route("POST", "/", act, SQS, BODY_LIMIT, service="sqs"),)
+_DETAIL = Detail(object_of(), headers=("X-Amz-Target",))
+ROUTES = (Route("POST", "/", act, SQS, BODY_LIMIT, service="sqs", detail=_DETAIL, audited=False),)

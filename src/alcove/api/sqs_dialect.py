@@ -12,7 +12,6 @@ from alcove.errors import (
     HostError,
     InvalidRequest,
     RequestError,
-    ThrottledError,
     TooLarge,
 )
 from alcove.gateway.message import Response
@@ -69,11 +68,9 @@ SQS = Dialect(
         (faults.LongBatch, "", 400, "BatchRequestTooLong"),
         (faults.SameIds, "", 400, "BatchEntryIdsNotDistinct"),
         (faults.BadEntryId, "", 400, "InvalidBatchEntryId"),
-        (faults.QueueFull, "", 403, "OverLimit"),
         (MalformedDocument, "", 400, "SerializationException"),
         (TooLarge, "", 400, "InvalidParameterValueException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
-        (ThrottledError, "", 400, "RequestThrottled"),
         (RequestError, "", 400, "InvalidParameterValueException"),
         (CapacityError, "", 503, "ServiceUnavailable"),
         (HostError, "", 500, "InternalFailure"),

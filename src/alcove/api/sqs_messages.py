@@ -31,7 +31,10 @@ VISIBILITY_MOST_S = 43_200
 
 def queue_of(call: Call, document: Mapping[str, Any]) -> Queue:
     """Return the queue that ``QueueUrl`` names: its path is /TENANT/NAME, or only a name. Raises ``NoSuchQueue``."""
-    parts = urlsplit(field(document, "QueueUrl", str) or "").path.strip("/").split("/")
+    try:
+        parts = urlsplit(field(document, "QueueUrl", str) or "").path.strip("/").split("/")
+    except ValueError:
+        raise faults.NoSuchQueue from None
     if len(parts) > 2 or (len(parts) == 2 and parts[0] != call.tenant):
         raise faults.NoSuchQueue
     return call.faces.services.queues.directory.find(call.tenant, parts[-1])

@@ -24,6 +24,8 @@ COMMANDS = {
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
     "url": ("alcove.cli.url", "group", "Give functions URLs of their own."),
     "route": ("alcove.cli.route", "group", "Have functions answer a host and path."),
+    "queue": ("alcove.cli.queue", "group", "Make queues, send and receive messages."),
+    "mapping": ("alcove.cli.mapping", "group", "Have functions called by queues and streams."),
     "tenant": ("alcove.cli.tenant", "group", "Say who may use this server, and how much."),
     "usage": ("alcove.cli.usage", "usage", "Print what was used, and the bill."),
     "audit": ("alcove.cli.audit", "audit", "Print who changed what."),

@@ -127,10 +127,12 @@ class Client:
             raise _error(answer)
         return answer
 
-    def call(self, method: str, path: str, document: Any = None, **options: Any) -> Any:
-        """Send and receive JSON."""
+    def call(
+        self, method: str, path: str, document: Any = None, extra: Mapping[str, str] | None = None, **options: Any
+    ) -> Any:
+        """Send and receive JSON; ``extra`` are further headers."""
         body = b"" if document is None else json.dumps(document).encode()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(extra or {})}
         return self.request(method, path, body, headers, **options).json()
 
     def pages(self, path: str, key: str) -> list[Any]:
@@ -170,4 +172,7 @@ def _error(answer: Answer) -> AlcoveError:
     if code in _QUOTAS:
         return QuotaExceeded(str(message), code=code, hint=str(fields.get("hint") or ""))
     kind = _ERRORS.get(answer.status, InvalidRequest if answer.status < 500 else AlcoveError)
+    if str(fields.get("__type")).endswith("#QueueDoesNotExist"):
+        # SQS says so with the status of any other refusal.
+        kind = NotFound
     return kind(str(message), hint=str(fields.get("hint") or ""))

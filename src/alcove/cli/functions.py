@@ -13,6 +13,7 @@ from alcove.cli.alias import all_aliases, describe
 from alcove.cli.client import FUNCTIONS, Client
 from alcove.cli.deploy import deploy
 from alcove.cli.export import get
+from alcove.cli.fn_events import events
 from alcove.cli.invoke import invoke
 from alcove.cli.logs import logs
 from alcove.cli.options import json_option, run_option
@@ -24,6 +25,7 @@ def group() -> None:
 
 
 group.add_command(deploy)
+group.add_command(events)
 group.add_command(get)
 group.add_command(invoke)
 group.add_command(logs)

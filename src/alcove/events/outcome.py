@@ -130,9 +130,8 @@ def _event(
     )
 
 
-def _dead_letter_attributes(row: EventRow, outcome: Outcome) -> dict[str, str]:
+def _dead_letter_attributes(row: EventRow, outcome: Outcome) -> dict[str, str | int]:
     """As of "Dead-letter queues", AWS Lambda developer guide."""
-    found = {"RequestID": row.request_id, "ErrorCode": "200"}
     message = str(outcome.condition)
     if outcome.result is not None:
         try:
@@ -140,4 +139,4 @@ def _dead_letter_attributes(row: EventRow, outcome: Outcome) -> dict[str, str]:
             message = str(document["errorMessage"])
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
-    return {**found, "ErrorMessage": message[:1024]}
+    return {"RequestID": row.request_id, "ErrorCode": 200, "ErrorMessage": message[:1024]}

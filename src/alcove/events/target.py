@@ -25,7 +25,7 @@ class DestinationSink(Protocol):
         ...
 
     async def put(
-        self, tenant: TenantId, arn: str, record: bytes, *, record_id: str, attributes: Mapping[str, str]
+        self, tenant: TenantId, arn: str, record: bytes, *, record_id: str, attributes: Mapping[str, str | int]
     ) -> None:
         """Take a record durably; one of an id that was taken before is taken already.
 
@@ -56,11 +56,17 @@ class Destinations:
             raise InvalidRequest(f"{arn[:200]!r} is not a destination that is known here.")
         return sink
 
-    async def check(self, tenant: TenantId, arn: str, *, functions: bool = True) -> None:
+    async def check_dead_letter(self, tenant: TenantId, arn: str) -> None:
+        """As ``check``; only a queue takes dead letters."""
+        if service_of(arn) != "sqs":
+            raise InvalidRequest("The target of DeadLetterConfig must be a queue.", hint="give the queue's ARN")
+        await self.check(tenant, arn)
+
+    async def check(self, tenant: TenantId, arn: str) -> None:
         """Raises ``InvalidRequest`` or ``NotFound`` where events of the tenant cannot go there."""
         if len(arn) > ARN_LIMIT:
             raise InvalidRequest("The ARN of a destination is too long.")
-        if service_of(arn) == "lambda" and functions:
+        if service_of(arn) == "lambda":
             reference = names.parse(arn)
             reference.check_owner(tenant)
             await self._functions.resolve(tenant, reference.name, reference.version)

@@ -17,10 +17,14 @@ class QueueSink:
         self._queues.directory.by_arn(tenant, arn)
 
     async def put(
-        self, tenant: TenantId, arn: str, record: bytes, *, record_id: str, attributes: Mapping[str, str]
+        self, tenant: TenantId, arn: str, record: bytes, *, record_id: str, attributes: Mapping[str, str | int]
     ) -> None:
         queue = self._queues.directory.by_arn(tenant, arn)
-        typed = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value}
+        typed = {
+            name: {"DataType": "Number" if isinstance(value, int) else "String", "StringValue": str(value)}
+            for name, value in attributes.items()
+            if value != ""
+        }
         body = record.decode(errors="replace")
         # An event of the largest size has attributes beside it.
         draft = Draft(body, typed, message_id=record_id)

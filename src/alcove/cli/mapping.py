@@ -1,0 +1,196 @@
+"""``alcove mapping``: functions called by what arrives in queues and streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+
+from alcove.cli import output
+from alcove.cli.client import Client
+from alcove.cli.options import json_option, run_option
+from alcove.cli.targets import arn, queue_arn
+from alcove.errors import InvalidRequest
+
+MAPPINGS = "/2015-03-31/event-source-mappings"
+
+
+@click.group()
+def group() -> None:
+    """Have functions called by queues and streams."""
+
+
+def _source(client: Client, source: str, user: str | None, virtual_host: str | None) -> dict[str, Any]:
+    """Read ``queue:NAME``, ``redis://HOST:PORT/STREAM``, ``rabbitmq://HOST:PORT/QUEUE``."""
+    if source.startswith("arn:"):
+        return {"EventSourceArn": source}
+    if source.startswith("queue:"):
+        return {"EventSourceArn": queue_arn(client, source.removeprefix("queue:"))}
+    kind, _, rest = source.partition("://")
+    endpoint, _, name = rest.partition("/")
+    keys = {"redis": ("REDIS_SERVERS", "Topics"), "rabbitmq": ("RABBITMQ_BROKERS", "Queues")}.get(kind)
+    if keys is None or not name:
+        raise InvalidRequest(
+            f"{source} names no source", hint="write queue:NAME, redis://HOST:PORT/STREAM or rabbitmq://HOST:PORT/QUEUE"
+        )
+    access = [{"Type": "BASIC_AUTH", "URI": user}] if user else []
+    if virtual_host:
+        access.append({"Type": "VIRTUAL_HOST", "URI": virtual_host})
+    return {
+        "SelfManagedEventSource": {"Endpoints": {keys[0]: [endpoint]}},
+        keys[1]: [name],
+        "SourceAccessConfigurations": access,
+    }
+
+
+@group.command()
+@click.argument("source")
+@click.argument("function")
+@click.option("--batch", type=int, help="Messages of a call at most.")
+@click.option("--window", type=int, metavar="S", help="Seconds to wait for a batch to fill.")
+@click.option("--concurrency", type=int, help="Batches in the function at once, at most.")
+@click.option("--partial/--whole", default=None, help="The function may say which messages failed (batchItemFailures).")
+@click.option("--retries", type=int, help="Tries again of what failed; without it, no end (Redis, RabbitMQ).")
+@click.option("--on-failure", metavar="TARGET", help="Where given-up batches go: queue:NAME, function:NAME, an ARN.")
+@click.option("--from-start", is_flag=True, help="Begin at the oldest entry of a stream, not at what comes now.")
+@click.option("--user", metavar="USER:PASSWORD", envvar="ALCOVE_SOURCE_USER", help="For Redis or RabbitMQ.")
+@click.option("--virtual-host", help="RabbitMQ's; / without it.")
+@click.option("--disabled", is_flag=True, help="Make it, and read nothing yet.")
+@run_option
+@json_option
+def add(
+    source: str,
+    function: str,
+    on_failure: str | None,
+    from_start: bool,
+    user: str | None,
+    virtual_host: str | None,
+    disabled: bool,
+    run: Path,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Call FUNCTION with what arrives at SOURCE.
+
+    \b
+    Examples:
+      alcove mapping add queue:orders handle-order --batch 5 --partial
+      alcove mapping add redis://10.1.2.3:6379/clicks count --user :secret --retries 3 --on-failure queue:failed
+      alcove mapping add rabbitmq://10.1.2.4:5672/mails send-mail --user mailer:secret
+    """
+    client = Client(run)
+    document = {"FunctionName": function, "Enabled": not disabled, **_source(client, source, user, virtual_host)}
+    document |= _options(given)
+    if from_start:
+        document["StartingPosition"] = "TRIM_HORIZON"
+    if on_failure:
+        document["DestinationConfig"] = {"OnFailure": {"Destination": arn(client, on_failure)}}
+    made = client.call("POST", MAPPINGS, document)
+    if as_json:
+        output.print_json(made)
+    else:
+        click.echo(f"mapping {made['UUID']} calls {function}")
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    names = {"batch": "BatchSize", "window": "MaximumBatchingWindowInSeconds", "retries": "MaximumRetryAttempts"}
+    document = {names[option]: value for option, value in given.items() if option in names and value is not None}
+    if given["concurrency"] is not None:
+        document["ScalingConfig"] = {"MaximumConcurrency": given["concurrency"]}
+    if given["partial"] is not None:
+        document["FunctionResponseTypes"] = ["ReportBatchItemFailures"] if given["partial"] else []
+    return document
+
+
+@group.command("list")
+@click.option("--function", help="Those of this function only.")
+@run_option
+@json_option
+def list_command(function: str | None, run: Path, as_json: bool) -> None:
+    """List the mappings, their states and what came of the last batch.
+
+    \b
+    Example:
+      alcove mapping list
+    """
+    client, found, marker = Client(run), [], ""
+    while marker is not None:
+        query = {"Marker": marker, **({"FunctionName": function} if function else {})}
+        page = client.call("GET", f"{MAPPINGS}?{urlencode(query)}")
+        found += page["EventSourceMappings"]
+        marker = page.get("NextMarker")
+    if as_json:
+        output.print_json(found)
+        return
+    rows = [(one["UUID"], _name(one), _function(one), one["State"], one["LastProcessingResult"]) for one in found]
+    columns = ("ID", "SOURCE", "FUNCTION", "STATE", "LAST RESULT")
+    output.print_table(columns, rows, empty="no mapping yet; see: alcove mapping add")
+
+
+def _function(one: dict[str, Any]) -> str:
+    return str(one["FunctionArn"]).partition(":function:")[2]
+
+
+def _name(one: dict[str, Any]) -> str:
+    if "EventSourceArn" in one:
+        return "queue:" + str(one["EventSourceArn"]).rpartition(":")[2]
+    ((key, endpoints),) = one["SelfManagedEventSource"]["Endpoints"].items()
+    kind = "redis" if key == "REDIS_SERVERS" else "rabbitmq"
+    return f"{kind}://{endpoints[0]}/{(one.get('Topics') or one.get('Queues') or [''])[0]}"
+
+
+@group.command()
+@click.argument("uuid")
+@run_option
+def show(uuid: str, run: Path) -> None:
+    """Show a mapping as JSON.
+
+    \b
+    Example:
+      alcove mapping show 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e
+    """
+    output.print_json(Client(run).call("GET", f"{MAPPINGS}/{quote(uuid, safe='')}"))
+
+
+@group.command()
+@click.argument("uuid")
+@click.option("--enable/--disable", default=None, help="Read, or read nothing; what is in the function ends.")
+@click.option("--batch", type=int, help="Messages of a call at most.")
+@click.option("--window", type=int, metavar="S", help="Seconds to wait for a batch to fill.")
+@click.option("--concurrency", type=int, help="Batches in the function at once, at most.")
+@click.option("--partial/--whole", default=None, help="The function may say which messages failed.")
+@click.option("--retries", type=int, help="Tries again of what failed.")
+@run_option
+@json_option
+def update(uuid: str, enable: bool | None, run: Path, as_json: bool, **given: Any) -> None:
+    """Change a mapping.
+
+    \b
+    Examples:
+      alcove mapping update 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e --disable
+      alcove mapping update 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e --batch 1
+    """
+    document = _options(given)
+    if enable is not None:
+        document["Enabled"] = enable
+    changed = Client(run).call("PUT", f"{MAPPINGS}/{quote(uuid, safe='')}", document)
+    if as_json:
+        output.print_json(changed)
+    else:
+        click.echo(f"mapping {uuid}: {changed['State']}")
+
+
+@group.command()
+@click.argument("uuid")
+@run_option
+def remove(uuid: str, run: Path) -> None:
+    """Remove a mapping; messages stay where they are.
+
+    \b
+    Example:
+      alcove mapping remove 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e
+    """
+    Client(run).call("DELETE", f"{MAPPINGS}/{quote(uuid, safe='')}")
+    click.echo(f"removed {uuid}")

@@ -67,6 +67,7 @@ class Daemon:
     async def _start(self) -> None:
         settings, stack = self.settings, self._stack
         state = private_folder(settings.state)
+        unavailable: dict[Isolation, str] = {}
         tiers, network = await open_engine(
             stack,
             state=state,
@@ -75,6 +76,7 @@ class Daemon:
             accelerator=settings.accelerator,
             isolations=frozenset(Isolation(name) for name in settings.isolation_allowed),
             snapshot_bytes=settings.snapshot_memory_mib << 20,
+            unavailable=unavailable,
         )
         sizes = {
             Runtime.PYTHON: settings.pool_python,
@@ -82,7 +84,11 @@ class Daemon:
             Runtime.PROVIDED: settings.pool_provided,
         }
         services = await open_services(
-            stack, settings, tiers, pool_sizes={(Isolation.VM, runtime): size for runtime, size in sizes.items()}
+            stack,
+            settings,
+            tiers,
+            pool_sizes={(Isolation.VM, runtime): size for runtime, size in sizes.items()},
+            unavailable=unavailable,
         )
         self._services = services
         await self._recover(tiers, services, network)
@@ -114,7 +120,7 @@ class Daemon:
         await services.functions.recover()
         known: dict[str, FunctionVersion] = {}
         for tenant in services.tenants.all():
-            async for version in services.functions.every_version(tenant.id):
+            for version in await services.functions.every_version(tenant.id):
                 known[version.revision] = version
         addresses: set[str] = set()
         for tier in tiers.values():

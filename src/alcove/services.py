@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from alcove.audit.log import AuditLog
 from alcove.events.delivery import Delivery
@@ -20,6 +21,7 @@ from alcove.events.target import Destinations
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.isolation import IsolationPolicy, trust_all
 from alcove.functions.layers import LayerService
 from alcove.functions.logs import LogStore
 from alcove.functions.observed import ObservedDispatcher, Observer
@@ -30,8 +32,12 @@ from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.scheduler import Bounds
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
+from alcove.images.kernels import KernelStore
 from alcove.metering.bill import Tariff
 from alcove.metering.meter import Meter
+from alcove.policy.rules import Checks
+from alcove.policy.rules_file import load_rules
+from alcove.policy.scans import Checker, JailedChecker, Scans
 from alcove.queues.destination import QueueSink
 from alcove.queues.service import QueueService
 from alcove.removal import TenantRemoval
@@ -90,6 +96,8 @@ class Services:
     tariff: Tariff
     metrics: Metrics
     audit: AuditLog
+    kernels: KernelStore
+    scans: Scans | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
@@ -100,6 +108,9 @@ class Services:
         await self.concurrency.start()
         self.queues.start()
         self.meter.start()
+        if self.scans is not None:
+            stack.push_async_callback(self.scans.close)
+            self.scans.start()
         stack.push_async_callback(self.delivery.close)
         self.delivery.start()
         stack.push_async_callback(self.mappings.close)
@@ -116,9 +127,12 @@ async def open_services(
     *,
     region: str = "us-east-1",
     pool_sizes: Mapping[tuple[Isolation, Runtime], int] | None = None,
+    unavailable: Mapping[Isolation, str] | None = None,
+    checker: Checker | None = None,
 ) -> Services:
     """Open the state in ``settings.state`` and put everything together; ``stack`` closes it again."""
     state = settings.state
+    rules = load_rules(Path(settings.isolation_rules) if settings.isolation_rules else None)
     database = await Database.open(state / "alcove.db")
     stack.push_async_callback(database.close)
     tenants = await TenantDirectory.open(database, _default_quotas(settings))
@@ -134,6 +148,12 @@ async def open_services(
         limit_of=lambda tenant: tenants.quotas(tenant).concurrency,
         memory_reserve_mib=settings.memory_reserve_mib,
     )
+    floor = Isolation(settings.isolation_floor)
+    scans = None if rules.checks is None else _open_scans(database, code, state, rules.checks, checker)
+    kernels = KernelStore(state / "kernels")
+    kernels.recover()
+    verdict = scans.verdict if scans else trust_all
+    policy = IsolationPolicy(rules, floor, frozenset(tiers), unavailable or {}, verdict, kernels)
     meter = await Meter.open(state)
     stack.push_async_callback(meter.close)
     metrics = Metrics()
@@ -148,11 +168,14 @@ async def open_services(
         database,
         code,
         dispatcher,
-        ServiceSettings(region, isolations=frozenset(tiers)),
+        ServiceSettings(region, frozenset(tiers), policy),
         quotas=tenants.quotas,
         preparer=preparer,
     )
     functions.on_deleted = logs.remove
+    if scans is not None:
+        scans.decided = lambda package: functions.moves.reconsider(package_sha256=package)
+        functions.code_changed = scans.wake
     provisioner = Provisioner(database, functions, dispatcher.admission, dispatcher.scheduler)
     concurrency = ConcurrencyService(
         database, functions, dispatcher.admission, provisioner, minimum=settings.unreserved_concurrency
@@ -241,6 +264,8 @@ async def open_services(
         tariff=_tariff(settings),
         metrics=metrics,
         audit=audit,
+        scans=scans,
+        kernels=kernels,
     )
 
 
@@ -279,3 +304,7 @@ def _tracers(stack: AsyncExitStack, settings: Settings) -> list[Observer]:
 
 def _tariff(settings: Settings) -> Tariff:
     return Tariff(settings.free_calls, settings.free_gb_s, settings.price_of_a_million_calls, settings.price_of_a_gb_s)
+
+
+def _open_scans(database: Database, code: CodeStore, state: Path, checks: Checks, checker: Checker | None) -> Scans:
+    return Scans(database, checker or JailedChecker(state / "checks", checks), checks, code.package_path)

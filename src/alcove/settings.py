@@ -166,7 +166,15 @@ class Settings:
     )
     isolation_allowed: tuple[str, ...] = _row(
         ("vm", "gvisor", "process"),
-        "Isolation tiers that a function may ask for. The default of a function is vm, always.",
+        "Isolation tiers that are offered. Which of them a function runs in, the isolation rules decide.",
+        choices=("vm", "gvisor", "process"),
+    )
+    isolation_rules: str = _row(
+        "", "A TOML file of isolation rules (`alcove policy check --help`); without one everything runs in vm."
+    )
+    isolation_floor: str = _row(
+        "process",
+        "The weakest tier that anything may run in, whatever the rules and choices say.",
         choices=("vm", "gvisor", "process"),
     )
     network_subnet: IPv4Network = _row(

@@ -144,3 +144,13 @@ def test_names_that_are_refused(text: str) -> None:
         names.parse(text)
     with pytest.raises(InvalidRequest):
         names.parse("f:1", "2")
+
+
+async def test_every_version_is_every_version(plane: Plane) -> None:
+    service, tenant = plane.service, plane.tenant
+    await service.create(tenant, "a", zipped("1"), PYTHON, publish=True)
+    await service.create(tenant, "b", zipped("2"), PYTHON, tags={"k": "v"})
+    found = {(version.name, version.version): version for version in await service.every_version(tenant)}
+    assert sorted(found) == [("a", LATEST), ("a", "1"), ("b", LATEST)]
+    assert found["b", LATEST] == await service.get(tenant, "b")
+    assert await service.every_version(TenantId("nobody")) == []

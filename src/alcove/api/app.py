@@ -27,10 +27,12 @@ from alcove.api import (
     bce_concurrency,
     bce_layers,
     event_invoke,
+    kernels,
     mappings,
     metrics,
     native,
     openapi,
+    policy,
     relations,
     routes,
     sqs,
@@ -89,6 +91,8 @@ FACES = (
     usage,
     metrics,
     audit,
+    policy,
+    kernels,
 )
 ROUTES: tuple[Route, ...] = (
     *(route for face in FACES for route in face.ROUTES),

@@ -55,6 +55,8 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
         "FreshVm": function.fresh_vm,
         "InstanceConcurrency": function.instance_concurrency,
         "Layers": [_layer(layer) for layer in function.layers],
+        "IsolationCase": function.cause,
+        "IsolationReason": function.reason,
     }
 
 

@@ -90,7 +90,8 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
     """Read the configuration's fields, the same in both dialects.
 
     ``Isolation`` and ``Network`` are our own: the operator sends them as fields, others as the tags
-    ``alcove:isolation`` and ``alcove:network`` (their SDKs refuse fields that they do not know).
+    ``alcove:isolation`` and ``alcove:network`` (their SDKs refuse fields that they do not know). The tag
+    ``alcove:isolation`` stays with the function: the isolation policy reads it.
     """
     environment = field(document, "Environment", dict)
     tags = tags or {}
@@ -107,7 +108,7 @@ def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *
         environment=None if environment is None else text_map(environment, "Variables") or {},
         description=field(document, "Description", str),
         role=field(document, "Role", str),
-        isolation=isolation or tags.get("alcove:isolation"),
+        isolation=isolation,
         network=network,
         dead_letter=None if dead_letter is None else field(dead_letter, "TargetArn", str) or "",
         layers=_layers(document),

@@ -1,7 +1,7 @@
 """How a function's sandboxes are used: its own policies, which the clouds' APIs lack.
 
-They are tags of the function, so that stock clients can set them (``alcove:fresh-vm``, ``alcove:concurrency``); the
-operator may send them as fields of a configuration too, which become the tags.
+They are tags of the function (``alcove:fresh-vm``, ``alcove:concurrency``, ``alcove:kernel``), so that stock clients
+can set them; the operator may send them as fields of a configuration too, which become the tags.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from alcove.api.body import field
 from alcove.api.context import Call
+from alcove.functions.isolation import KERNEL_TAG
 from alcove.functions.model import CONCURRENCY_TAG, FRESH_VM_TAG
 
 
@@ -19,8 +20,10 @@ def policy_tags(document: Mapping[str, Any], *, operator: bool) -> dict[str, str
     if not operator:
         return {}
     fresh, calls = field(document, "FreshVm", bool), field(document, "InstanceConcurrency", int)
+    kernel = field(document, "Kernel", str)
     tags = {} if fresh is None else {FRESH_VM_TAG: str(fresh).lower()}
-    return tags if calls is None else tags | {CONCURRENCY_TAG: str(calls)}
+    tags |= {} if calls is None else {CONCURRENCY_TAG: str(calls)}
+    return tags if kernel is None else tags | {KERNEL_TAG: kernel}
 
 
 async def put_policies(call: Call, name: str, document: Mapping[str, Any]) -> None:

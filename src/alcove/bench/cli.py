@@ -20,7 +20,9 @@ from alcove.bench import fresh_vm as fresh_bench
 from alcove.bench import gateway as gateway_bench
 from alcove.bench import gateway_cpu as cpu_bench
 from alcove.bench import overload as overload_bench
+from alcove.bench import registry as registry_bench
 from alcove.bench import startup as startup_bench
+from alcove.bench import timers as timers_bench
 from alcove.bench.figures import Figures, Ratio, percentile, print_ratios, write_report
 from alcove.sandbox.protocol import Isolation
 
@@ -76,6 +78,8 @@ def group() -> None:
       alcove bench fresh-vm
       alcove bench gateway-cpu
       alcove bench overload --seconds 60
+      alcove bench registry
+      alcove bench timers
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
 
@@ -263,3 +267,36 @@ def fresh_vm(state: Path, report: Path | None, calls: int) -> None:
         for mode in ("fresh, with pauses", "fresh, one after the other")
     ]
     _conclude(console, figures, ratios, report)
+
+
+@group.command()
+@_state
+@_json
+@click.option("--functions", default=20_000, show_default=True, help="Functions to register.")
+@click.option("--calls", default=3000, show_default=True, help="Warm calls, one after the other, each time.")
+def registry(state: Path, report: Path | None, functions: int, calls: int) -> None:
+    """What many registered functions cost: warm calls, control calls, memory. No machine is started."""
+    console = Console()
+    with console.status("starting") as status:
+        found = registry_bench.measure(
+            state.resolve() / "registry", functions=functions, calls=calls, progress=status.update
+        )
+    found.figures.print(console, "Requests over the UNIX socket, stand-in for the machines")
+    console.print(
+        f"memory of the server: {found.rss_few_mib:.0f} MiB with {registry_bench.FEW} functions,"
+        f" {found.rss_many_mib:.0f} MiB with {functions}; started again with them in {found.start_s:.1f} s"
+    )
+    _conclude(console, found.figures, registry_bench.ratios(found, functions), report)
+
+
+@group.command()
+@_state
+@_json
+@click.option("--timers", default=5000, show_default=True, help="Timers, each due once a minute.")
+def timers(state: Path, report: Path | None, timers: int) -> None:
+    """How late timers fire. Takes two to four minutes, of the clock. No machine is started."""
+    console = Console()
+    with console.status("starting") as status:
+        figures = _run(timers_bench.measure(state.resolve() / "timers", timers=timers, progress=status.update))
+    figures.print(console, "Lateness of a timer's run")
+    _conclude(console, figures, timers_bench.ratios(figures), report)

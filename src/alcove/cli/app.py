@@ -29,6 +29,8 @@ COMMANDS = {
     "tenant": ("alcove.cli.tenant", "group", "Say who may use this server, and how much."),
     "usage": ("alcove.cli.usage", "usage", "Print what was used, and the bill."),
     "audit": ("alcove.cli.audit", "audit", "Print who changed what."),
+    "kernel": ("alcove.cli.kernel", "group", "Kernels for functions that need one of their own."),
+    "policy": ("alcove.cli.policy", "group", "Isolation rules: check, explain, show, floors."),
     "bench": ("alcove.bench.cli", "group", "Measure start-up times, density and bursts."),
     "settings": ("alcove.cli.reference", "settings_command", "Print the server's settings."),
     "completion": ("alcove.cli.completion", "completion", "Print a shell's completion script."),

@@ -32,7 +32,8 @@ _POLL_S = 0.2
 @click.option("--log-format", type=click.Choice(["Text", "JSON"]), help="How its log lines are written.")
 @click.option("--timeout", type=int, metavar="S", help="Seconds that a call may take (3 without it).")
 @click.option("--env", "pairs", multiple=True, metavar="K=V", help="Environment; may be repeated.")
-@click.option("--isolation", help="vm (the default), gvisor or process.")
+@click.option("--isolation", help="vm, gvisor or process; rules: what the isolation rules say (the default).")
+@click.option("--kernel", metavar="NAME", help="A kernel of its own (alcove kernel list), or none.")
 @click.option("--network/--no-network", default=None, help="A network, or none. With one by default.")
 @click.option("--fresh-vm/--no-fresh-vm", default=None, help="A new machine for every call, or not (the default).")
 @click.option("--instance-concurrency", type=int, metavar="N", help="Calls in one machine at once, 1 to 100.")
@@ -95,6 +96,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
         "timeout": "Timeout",
         "isolation": "Isolation",
         "network": "Network",
+        "kernel": "Kernel",
         "fresh_vm": "FreshVm",
         "instance_concurrency": "InstanceConcurrency",
         "description": "Description",

@@ -13,6 +13,7 @@ from alcove.cli.alias import all_aliases, describe
 from alcove.cli.client import FUNCTIONS, Client
 from alcove.cli.deploy import deploy
 from alcove.cli.export import get
+from alcove.cli.findings import show_findings
 from alcove.cli.fn_events import events
 from alcove.cli.invoke import invoke
 from alcove.cli.logs import logs
@@ -45,7 +46,7 @@ def list_command(run: Path, as_json: bool) -> None:
     if as_json:
         output.print_json(found)
         return
-    columns = ("NAME", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "ISOLATION", "PACKAGE", "CHANGED")
+    columns = ("NAME", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "ISOLATION", "BECAUSE", "PACKAGE", "CHANGED")
     rows = [
         (
             one.get("FunctionName", ""),
@@ -54,6 +55,7 @@ def list_command(run: Path, as_json: bool) -> None:
             f"{one.get('MemorySize', '')} MiB",
             f"{one.get('Timeout', '')} s",
             one.get("Isolation", ""),
+            one.get("IsolationCase", ""),
             output.size(one.get("CodeSize", 0)),
             str(one.get("LastModified", ""))[:19],
         )
@@ -65,17 +67,22 @@ def list_command(run: Path, as_json: bool) -> None:
 @group.command()
 @click.argument("name")
 @click.option("--qualifier", help="A version or alias; without it, $LATEST.")
+@click.option("--findings", is_flag=True, help="What the automatic checks found in its code.")
 @run_option
 @json_option
-def show(name: str, qualifier: str | None, run: Path, as_json: bool) -> None:
-    """Show a function, its versions and aliases.
+def show(name: str, qualifier: str | None, findings: bool, run: Path, as_json: bool) -> None:
+    """Show a function, its versions and aliases, or what the automatic checks found in its code.
 
     \b
-    Example:
+    Examples:
       alcove fn show hello
+      alcove fn show hello --findings
     """
     client = Client(run)
     query = "?" + urlencode({"Qualifier": qualifier}) if qualifier else ""
+    if findings:
+        show_findings(client.call("GET", f"/alcove/v1/functions/{quote(name, safe='')}/findings{query}"), as_json)
+        return
     found = client.call("GET", f"{FUNCTIONS}/{quote(name)}" + query)
     versions = client.pages(f"{FUNCTIONS}/{quote(name)}/versions", "Versions")
     aliases = all_aliases(client, name)

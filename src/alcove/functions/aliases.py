@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.functions.limits import check_description
 from alcove.functions.model import LATEST
+from alcove.functions.moves import Moved, reconsider
 from alcove.functions.records import check_revision, find_function
 from alcove.functions.routing import is_version
 from alcove.functions.service import PAGE_LIMIT, FunctionService, page_limit
@@ -122,18 +123,26 @@ class AliasService:
     async def delete(self, tenant: TenantId, function: str, name: str) -> bool:
         """Return whether there was one; ``NotFound`` says that there is no such function."""
 
-        def write(connection: sqlite3.Connection) -> bool:
+        def write(connection: sqlite3.Connection) -> tuple[bool, list[Moved]]:
             owner = find_function(connection, tenant, function)
             permissions.delete_permissions(connection, owner.id, name)
-            return rows.delete_alias(connection, owner.id, name)
+            deleted = rows.delete_alias(connection, owner.id, name)
+            return deleted, reconsider(connection, self._functions.records, function_id=owner.id)
 
-        deleted = await self._database.write(write)
+        deleted, moved = await self._database.write(write)
         self._functions.drop(tenant, function)
+        await self._functions.moves.move(moved)
         return deleted
 
     async def _written(self, tenant: TenantId, function: str, write: Callable[[sqlite3.Connection], Alias]) -> Alias:
-        alias = await self._database.write(write)
+        def decided(connection: sqlite3.Connection) -> tuple[Alias, list[Moved]]:
+            alias = write(connection)
+            # The names of its aliases can say that a version is for development.
+            return alias, reconsider(connection, self._functions.records, function_id=alias.row.function_id)
+
+        alias, moved = await self._database.write(decided)
         self._functions.drop(tenant, function)
+        await self._functions.moves.move(moved)
         return alias
 
     def _put(

@@ -210,3 +210,6 @@ class Dispatcher:
             if function.version == LATEST:
                 self.admission.remove(function.tenant, function.function_id)
         await self.snapshots.drop(functions)
+
+    async def drop_snapshots(self, functions: Iterable[FunctionVersion]) -> None:
+        await self.snapshots.drop(functions)

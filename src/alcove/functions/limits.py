@@ -138,6 +138,11 @@ def check_shared(tags: Mapping[str, str], runtime: Runtime) -> None:
         )
 
 
+def check_wish(name: str, allowed: frozenset[Isolation]) -> str:
+    """The operator's choice for one function; ``rules`` takes it back."""
+    return "" if name == "rules" else check_isolation(name, allowed).value
+
+
 def check_isolation(name: str, allowed: frozenset[Isolation]) -> Isolation:
     """Only what the operator allows; never another tier in place of the one asked for."""
     try:
@@ -147,6 +152,6 @@ def check_isolation(name: str, allowed: frozenset[Isolation]) -> Isolation:
     if isolation not in allowed:
         raise InvalidRequest(
             f"Isolation {isolation.value!r} is not allowed here: {', '.join(sorted(allowed))}.",
-            hint="the operator allows tiers with `alcove serve --allow-isolation`",
+            hint="the operator allows tiers with `alcove serve --isolation-allowed`",
         )
     return isolation

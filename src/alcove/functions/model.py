@@ -57,6 +57,10 @@ class FunctionVersion:
     scratch_mib: int = 512  # the quota of /tmp
     logging: Logging = field(default_factory=Logging)
     alias: str = ""  # by which it was asked for
+    asked: str = ""  # the tier that the operator chose for this function
+    cause: str = ""  # the case that decided on ``isolation``, and the reason in words
+    reason: str = ""
+    kernel: str = ""  # digest of a kernel of its own
 
     @property
     def arn(self) -> str:
@@ -88,8 +92,9 @@ class FunctionVersion:
 
     @property
     def revision(self) -> str:
-        """Tells one state of ``$LATEST`` from the next: sandboxes of an earlier one are never taken for it."""
-        return f"{self.arn}#{self.revision_id}"
+        """Tells one state of ``$LATEST``, and one tier, from the next: no sandbox of another one is taken for it."""
+        tier = "" if self.isolation is Isolation.VM else f"@{self.isolation}"
+        return f"{self.arn}#{self.revision_id}{tier}"
 
     @property
     def code_sha256(self) -> str:
@@ -119,6 +124,7 @@ class FunctionVersion:
             network=self.network,
             logging=self.logging,
             revision=self.revision,
+            kernel=self.kernel,
         )
 
 
@@ -200,6 +206,10 @@ class DispatcherProtocol(Protocol):
 
     async def remove(self, functions: Iterable[FunctionVersion]) -> None:
         """These versions are deleted: drop their snapshots and what concurrency they had set aside."""
+        ...
+
+    async def drop_snapshots(self, functions: Iterable[FunctionVersion]) -> None:
+        """Remove the snapshots of versions that have another tier now."""
         ...
 
     def instances(self) -> list[dict[str, Any]]: ...

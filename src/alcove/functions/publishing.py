@@ -53,6 +53,7 @@ def publish_latest(
         revision_id=str(uuid.uuid4()),
         description=latest.description if description is None else description,
     )
+    published = records.settings.policy.judge(connection, published, new_wish=False)
     rows.put_version(connection, to_row(published))
     rows.set_next_version(connection, function.id, function.next_version + 1)
     return published

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from alcove.errors import Conflict, NotFound
 from alcove.functions import limits, runtimes
+from alcove.functions.isolation import IsolationPolicy
 from alcove.functions.layering import layers_from_text, layers_to_text
 from alcove.functions.model import LATEST, FunctionChange, FunctionVersion
 from alcove.functions.statements import policy_revision
@@ -29,7 +30,7 @@ class Settings:
 
     region: str = "us-east-1"
     isolations: frozenset[Isolation] = frozenset({Isolation.VM})
-    default_isolation: Isolation = Isolation.VM
+    policy: IsolationPolicy = field(default_factory=IsolationPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,10 @@ class Records:
             layers=layers_from_text(row.layers),
             scratch_mib=row.scratch_mib,
             logging=Logging(row.log_format, row.log_level, row.system_log_level),
+            asked=row.asked,
+            cause=row.cause,
+            reason=row.reason,
+            kernel=row.kernel,
         )
 
     def new(self, function: rows.FunctionRow, config: FunctionChange) -> FunctionVersion:
@@ -91,7 +96,7 @@ class Records:
             environment={},
             description="",
             role="",
-            isolation=self.settings.default_isolation,
+            isolation=Isolation.VM,
             network=True,
             code=CodeImage("", self.code.folder),
             package_sha256="",
@@ -125,8 +130,7 @@ class Records:
         if change.role is not None:
             changed = replace(changed, role=change.role[:256])
         if change.isolation is not None:
-            isolation = limits.check_isolation(change.isolation, self.settings.isolations)
-            changed = replace(changed, isolation=isolation)
+            changed = replace(changed, asked=limits.check_wish(change.isolation, self.settings.isolations))
         if change.network is not None:
             changed = replace(changed, network=change.network)
         if change.dead_letter is not None:
@@ -183,12 +187,17 @@ def to_row(version: FunctionVersion) -> rows.VersionRow:
         log_format=version.logging.format,
         log_level=version.logging.level,
         system_log_level=version.logging.system_level,
+        asked=version.asked,
+        cause=version.cause,
+        reason=version.reason,
+        kernel=version.kernel,
     )
 
 
 def same_configuration(published: FunctionVersion, latest: FunctionVersion) -> bool:
     """Tell whether publishing ``latest`` again would make a copy of ``published``."""
     unlike = {"version": "", "revision_id": "", "description": "", "modified_ms": 0}
+    unlike |= {"isolation": Isolation.VM, "cause": "", "reason": ""}
     return replace(published, **unlike) == replace(latest, **unlike)  # type: ignore[arg-type]
 
 

@@ -15,14 +15,16 @@ import random
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
+from alcove.functions.isolation import POLICY_TAGS
 from alcove.functions.layering import use_layers
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
+from alcove.functions.moves import Moved, Moves, reconsider
 from alcove.functions.preparing import Preparer
 from alcove.functions.publishing import publish_latest
 from alcove.functions.records import (
@@ -40,11 +42,14 @@ from alcove.sandbox.protocol import InitError, Runtime, TenantId
 from alcove.store import functions as rows
 from alcove.store import layers, permissions
 from alcove.store.database import Database
+from alcove.store.isolation import versions_of
 from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
 PAGE_LIMIT = 50
+# Functions whose versions are kept in memory, some 4 KiB each.
+RESOLVED_LIMIT = 32_768
 # How often updates look for code that they have replaced: to look costs by all that there is.
 COLLECT_EVERY_S = 10.0
 # How long code that an update has replaced stays: calls that were accepted before may still start with it.
@@ -85,20 +90,24 @@ class FunctionService:
         self._database = database
         self.code = code
         self._dispatcher = dispatcher
-        self._resolved: dict[tuple[str, str, str], Routing] = {}
+        self._resolved: dict[tuple[str, str], dict[str, Routing]] = {}
         self.generation = 0
         # Told whenever a function has changed in any way: ``drop``.
         self.changed: list[Callable[[TenantId, str], None]] = []
+        self.code_changed: Callable[[], None] = lambda: None
+        self.moves = Moves(database, self.records, dispatcher, self.drop)
 
     async def recover(self) -> None:
-        """At start: remove unfinished builds, and code that no version refers to."""
+        """At start: remove unfinished builds and code that no version refers to; decide anew where versions run."""
         self.code.recover()
         await self.collect()
+        await self.moves.reconsider()
 
     async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
         """Return what one invocation of this name and version, or alias, runs; from memory where possible."""
-        known = self._resolved.get((tenant, name, version)) or await self._route(tenant, name, version)
-        return known.pick(self._chance)
+        known = self._resolved.get((tenant, name))
+        routing = None if known is None else known.get(version)
+        return (routing or await self._route(tenant, name, version)).pick(self._chance)
 
     async def get(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
         """Return this version; for an alias, the one that most of it is said of: its first."""
@@ -110,7 +119,9 @@ class FunctionService:
             lambda connection: read_routing(connection, self.records, tenant, name, version)
         )
         if generation == self.generation:
-            self._resolved[tenant, name, version] = found
+            self._resolved.setdefault((tenant, name), {})[version] = found
+            if len(self._resolved) > RESOLVED_LIMIT:
+                del self._resolved[next(iter(self._resolved))]
         return found
 
     async def list(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
@@ -118,8 +129,8 @@ class FunctionService:
         limit = page_limit(limit)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            found = rows.list_functions(connection, tenant, marker, limit + 1)
-            return [self.records.find(connection, function, LATEST) for function in found]
+            found = rows.list_latest(connection, tenant, marker, limit + 1)
+            return [self.records.from_row(*row) for row in found]
 
         items = await self._database.read(query)
         return Page(items[:limit], items[limit - 1].name if len(items) > limit else None)
@@ -153,23 +164,13 @@ class FunctionService:
         number = "0" if following.version == LATEST else following.version
         return Page(items[:limit], f"{following.name}:{number}")
 
-    async def every_version(self, tenant: TenantId) -> AsyncIterator[FunctionVersion]:
-        """All versions of all functions of the tenant, a page at a time."""
-        functions = ""
-        while True:
-            page = await self.list(tenant, functions)
-            for function in page.items:
-                versions = ""
-                while True:
-                    part = await self.list_versions(tenant, function.name, versions)
-                    for version in part.items:
-                        yield version
-                    if part.marker is None:
-                        break
-                    versions = part.marker
-            if page.marker is None:
-                return
-            functions = page.marker
+    async def every_version(self, tenant: TenantId) -> Sequence[FunctionVersion]:
+        """All versions of all functions of the tenant."""
+
+        def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
+            return [self.records.from_row(*row) for row in versions_of(connection, tenant_id=tenant)]
+
+        return await self._database.read(query)
 
     async def usage(self, tenant: TenantId) -> tuple[int, int]:
         """The tenant's number of functions, and the bytes of its packages and layers."""
@@ -193,8 +194,7 @@ class FunctionService:
         function = rows.FunctionRow(uuid.uuid4().hex, tenant, name, 1, tags, now_ms())
         draft = await self._layered(self.records.new(function, config), config)
         # Before the package is built, and again when it is written: building may take long.
-        if await self._database.read(lambda c: rows.find_function(c, tenant, name)):
-            raise Conflict(f"Function already exist: {name}")
+        await self._database.read(lambda c: self._check_new(c, draft))
         await self.guard.require_room(tenant, functions=1, code_bytes=len(package))
         with self._pinned(package, draft):
             built = await self._build(package, draft)
@@ -202,16 +202,19 @@ class FunctionService:
             if dry_run:
                 return created
 
-            def change(connection: sqlite3.Connection) -> None:
+            def change(connection: sqlite3.Connection) -> FunctionVersion:
                 rows.insert_function(connection, function)
-                rows.put_version(connection, to_row(created))
+                judged = self.settings.policy.judge(connection, created, new_wish=True)
+                rows.put_version(connection, to_row(judged))
+                return judged
 
             try:
-                await self.guard.write(tenant, change)
+                created = await self.guard.write(tenant, change)
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"Function already exist: {name}") from error
         self.drop(tenant, name)
         self.preparer.expect(created)
+        self.code_changed()
         return await self.publish(tenant, name) if publish else created
 
     async def update_code(
@@ -326,20 +329,35 @@ class FunctionService:
         await self._dispatcher.remove(deleted)
         if version is None:
             self.on_deleted(deleted[0].function_id)
-        await self.collect()
 
     async def set_tags(self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]) -> None:
         """Let ``change`` edit the function's tags."""
+        old_kernel: list[FunctionVersion] = []
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: sqlite3.Connection) -> list[Moved]:
             function = find_function(connection, tenant, name)
             tags = dict(function.tags)
             change(tags)
             limits.check_shared(tags, self.records.find(connection, function, LATEST).runtime)
             rows.set_tags(connection, function.id, limits.check_tags(tags))
+            if any(tags.get(tag) != function.tags.get(tag) for tag in POLICY_TAGS):
+                latest = self.records.find(connection, find_function(connection, tenant, name), LATEST)
+                judged = self.settings.policy.judge(connection, latest, new_wish=True)
+                if judged.kernel != latest.kernel:
+                    rows.put_version(connection, to_row(replace(judged, revision_id=str(uuid.uuid4()))))
+                    old_kernel.append(latest)
+            return reconsider(connection, self.records, function_id=function.id)
 
-        await self._database.write(write)
+        moved = await self._database.write(write)
         self.drop(tenant, name)
+        await self.moves.move(moved)
+        for latest in old_kernel:
+            await self._dispatcher.forget(latest.function_arn, LATEST)
+
+    def _check_new(self, connection: sqlite3.Connection, draft: FunctionVersion) -> None:
+        if rows.find_function(connection, draft.tenant, draft.name):
+            raise Conflict(f"Function already exist: {draft.name}")
+        self.settings.policy.judge(connection, draft, new_wish=True)
 
     async def _update(
         self,
@@ -353,12 +371,14 @@ class FunctionService:
             latest = self.records.find(connection, function, LATEST)
             check_revision(latest, revision_id)
             updated = replace(edit(latest), revision_id=str(uuid.uuid4()), modified_ms=now_ms(), version=LATEST)
+            updated = self.settings.policy.judge(connection, updated, new_wish=updated.asked != latest.asked)
             rows.put_version(connection, to_row(updated))
             return latest, updated
 
         before, updated = await self.guard.write(tenant, change)
         if before.code != updated.code:
             self._replaced[before.package_sha256, before.code.digest] = time.monotonic()
+            self.code_changed()
         self.drop(tenant, name)
         self.preparer.expect(updated)
         await self._dispatcher.forget(updated.function_arn, LATEST)
@@ -396,8 +416,7 @@ class FunctionService:
     def drop(self, tenant: TenantId, name: str) -> None:
         """Forget what invocations of the function run: it has changed."""
         self.generation += 1
-        for key in [key for key in self._resolved if key[:2] == (tenant, name)]:
-            del self._resolved[key]
+        self._resolved.pop((tenant, name), None)
         for listener in self.changed:
             listener(tenant, name)
 

@@ -16,7 +16,7 @@ from alcove.functions.model import FunctionVersion
 from alcove.functions.pool import Pool
 from alcove.functions.snapshots import SnapshotKeeper
 from alcove.host.resources import require_memory
-from alcove.sandbox.protocol import Delivery, InitError, Isolation, Runtime, Sandbox, Tier
+from alcove.sandbox.protocol import Delivery, InitError, Isolation, KernelTier, Runtime, Sandbox, Tier
 
 # Lambda gives init code ten seconds before it is held against the function's own time-out.
 INIT_TIMEOUT_S = 10.0
@@ -69,7 +69,8 @@ class Starter:
         clock = time.perf_counter()
         try:
             found = await self._obtain(tier, function)
-            instance = Instance(function, found.sandbox, found.start, found.why)
+            tier_why = f"; {function.isolation}, for {function.reason}" if function.reason else ""
+            instance = Instance(function, found.sandbox, found.start, found.why + tier_why)
             instance.phases_ms["obtain"] = (time.perf_counter() - clock) * 1000
             await self._load(instance, found.loaded)
         except SandboxGone as gone:
@@ -107,6 +108,8 @@ class Starter:
         restored = await self._snapshots.start(function)
         if restored is not None:
             return _Obtained(restored, "restored", "the version has a snapshot", loaded=True)
+        if function.kernel:
+            return await self._obtain_kernel(tier, function)
         pool = self._pools.get((function.isolation, function.runtime))
         if pool is not None:
             sandbox = pool.claim()
@@ -115,3 +118,11 @@ class Starter:
         sandbox = await tier.start(function.runtime)
         empty = "the pool was empty" if pool is not None and pool.target else "no pool is kept"
         return _Obtained(sandbox, "booted" if str(sandbox.start) == "booted" else "restored", empty)
+
+    async def _obtain_kernel(self, tier: Tier, function: FunctionVersion) -> _Obtained:
+        """Those of the pool run the guest image's kernel."""
+        if not isinstance(tier, KernelTier):
+            raise HostError("this tier runs no other kernels", hint="only the tier vm does")
+        sandbox = await tier.start_kernel(function.runtime, function.kernel)
+        start = "booted" if str(sandbox.start) == "booted" else "restored"
+        return _Obtained(sandbox, start, "no pool is kept for its kernel")

@@ -33,3 +33,18 @@ def build_initrd(init: bytes, busybox: Path, modules: Path, order: Iterable[str]
     for name in names:
         entries.append((f"lib/{name}.ko", stat.S_IFREG | 0o644, (modules / f"{name}.ko").read_bytes()))
     return pack(entries)
+
+
+def read_entry(archive: bytes, wanted: str) -> bytes:
+    """Return the data of one entry of an archive that ``pack`` made. Raises ``KeyError`` where it is not there."""
+    at = 0
+    while archive[at : at + 6] == b"070701":
+        size, length = int(archive[at + 54 : at + 62], 16), int(archive[at + 94 : at + 102], 16)
+        name = archive[at + 110 : at + 110 + length - 1].decode()
+        begin = at + 110 + length
+        begin += -begin % 4
+        if name == wanted:
+            return archive[begin : begin + size]
+        at = begin + size
+        at += -at % 4
+    raise KeyError(wanted)

@@ -39,9 +39,12 @@ async def open_engine(
     waiting: int = 1,
     snapshot_bytes: int = 4 << 30,
     isolations: frozenset[Isolation] = frozenset(Isolation),
+    unavailable: dict[Isolation, str] | None = None,
     progress: Callable[[str], None] = log.info,
 ) -> tuple[dict[Isolation, Tier], Network]:
-    """Bring up images, network and the tiers that work here; ``stack`` takes them down again."""
+    """Bring up images, network and the tiers that work here; ``stack`` takes them down again. ``unavailable`` is
+    told why a tier is not among them.
+    """
     # apt and runc take relative paths for something else.
     state = private_folder(state).resolve()
     tag = instance_tag(state)
@@ -79,6 +82,8 @@ async def open_engine(
                 )
             except HostError as error:
                 log.info("tier %s is not offered: %s (%s)", isolation, error, error.hint)
+                if unavailable is not None:
+                    unavailable[isolation] = str(error)
     return tiers, network
 
 

@@ -27,6 +27,14 @@ class Isolation(StrEnum):
     GVISOR = "gvisor"
     PROCESS = "process"
 
+    @property
+    def strength(self) -> int:
+        """Orders the tiers: the stronger, the higher."""
+        return _STRENGTH[self]
+
+
+_STRENGTH = {Isolation.PROCESS: 0, Isolation.GVISOR: 1, Isolation.VM: 2}
+
 
 class Runtime(StrEnum):
     """The language runtimes that a guest image holds."""
@@ -101,6 +109,8 @@ class Workload:
     logging: Logging = field(default_factory=Logging)
     # Tells this code and configuration from every other that the version had or will have.
     revision: str = ""
+    # The digest of a kernel of its own (``images/kernels.py``), "" for the guest image's.
+    kernel: str = ""
 
 
 class AnswerSink(Protocol):
@@ -235,6 +245,15 @@ class SnapshotTier(Tier, Protocol):
         ...
 
     async def drop_snapshot(self, workload: Workload) -> None: ...
+
+
+@runtime_checkable
+class KernelTier(Tier, Protocol):
+    """A tier whose sandboxes can run another kernel than the guest image's."""
+
+    async def start_kernel(self, runtime: Runtime, kernel: str) -> Sandbox:
+        """As ``start``, on the kernel of that digest. Raises ``NotFound`` where it is not registered."""
+        ...
 
 
 class InitError(Exception):

@@ -32,7 +32,7 @@ class Snapshots:
     def key(self, workload: Workload) -> str:
         """Return the name of the version's snapshot: template, code, and all that its init code may have read."""
         return machine_key(
-            template=self._templates.key(workload.runtime),
+            template=self._templates.key(workload.runtime, workload.kernel),
             tenant=workload.tenant,
             arn=workload.arn,
             version=workload.version,
@@ -77,7 +77,7 @@ class Snapshots:
         await self.shelf.retain({self.key(workload) for workload in workloads})
 
     async def _make(self, workload: Workload, key: str) -> SavedMachine:
-        template = await self._templates.get(workload.runtime)
+        template = await self._templates.get(workload.runtime, kernel=workload.kernel)
         memory = create_memory(f"alcove-{key[:8]}", MEMORY_MIB * MIB)
         try:
             with template.held():

@@ -45,7 +45,8 @@ class Templates:
         self.shelf = Shelf(MachineStore(folder))
         self._launcher = launcher
 
-    def key(self, runtime: Runtime) -> str:
+    def key(self, runtime: Runtime, kernel: str = "") -> str:
+        """``kernel`` is the digest of a kernel of its own, "" for the image's."""
         launcher = self._launcher
         kind = launcher.accelerator.kind
         return machine_key(
@@ -57,14 +58,17 @@ class Templates:
             memory_mib=MEMORY_MIB,
             command_line=KERNEL_COMMAND_LINE,
             runtime=str(runtime),
+            **({"kernel": kernel} if kernel else {}),
         )
 
-    async def get(self, runtime: Runtime, progress: Callable[[str], None] = log.info) -> SavedMachine:
-        """Return the runtime's template, made where there is none, its guest image too. Raises ``SandboxError``,
-        ``CapacityError``, ``HostError``.
+    async def get(
+        self, runtime: Runtime, progress: Callable[[str], None] = log.info, *, kernel: str = ""
+    ) -> SavedMachine:
+        """Return the template of runtime and kernel, made where there is none, its guest image too. Raises
+        ``SandboxError``, ``CapacityError``, ``HostError``, ``NotFound`` where there is no such kernel.
         """
         await self._launcher.images.get(runtime, progress)
-        key = self.key(runtime)
+        key = self.key(runtime, kernel)
         found = self.shelf.get(key)
         if found is not None:
             return found
@@ -72,7 +76,7 @@ class Templates:
             found = await self.shelf.find_locked(key)
             if found is None:
                 progress(f"template {runtime}: booting a machine to save")
-                found = await self._build(runtime, key)
+                found = await self._build(runtime, key, kernel)
                 progress(f"template {runtime}: saved, {found.memory_bytes() >> 20} MiB")
             return found
 
@@ -82,10 +86,11 @@ class Templates:
             await self.shelf.drop(saved.key)
 
     async def retain_current(self) -> None:
-        """Remove the templates of other images, accelerators and QEMUs."""
-        await self.shelf.retain({self.key(runtime) for runtime in Runtime})
+        """Remove the templates of other images, accelerators and QEMUs, and of kernels that are gone."""
+        kernels = ["", *(kernel.digest for kernel in self._launcher.kernels.all())]
+        await self.shelf.retain({self.key(runtime, kernel) for runtime in Runtime for kernel in kernels})
 
-    async def _build(self, runtime: Runtime, key: str) -> SavedMachine:
+    async def _build(self, runtime: Runtime, key: str, kernel: str) -> SavedMachine:
         memory = create_memory(f"alcove-{key[:8]}", MEMORY_MIB * MIB)
         try:
             # Without a tap: the state must fit machines with and without a network.
@@ -97,6 +102,7 @@ class Templates:
                 share=True,
                 boot=True,
                 network=False,
+                kernel=kernel,
             )
             try:
                 await sandbox.boot(BOOT_TIMEOUT_S)
@@ -114,6 +120,7 @@ class Templates:
             os.ftruncate(scratch, disk_bytes(SMALLEST_MIB))
             launcher = self._launcher
             facts = {"runtime": str(runtime), "image": launcher.images.digest(runtime), "qemu": launcher.jail.digest}
+            facts |= {"kernel": kernel} if kernel else {}
             try:
                 return await self.shelf.save(key, memory, state, facts, scratch)
             finally:

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from alcove.errors import CapacityError
 from alcove.host.cgroup import Cgroup
@@ -24,6 +25,7 @@ from alcove.host.resources import start_failure
 from alcove.host.threads import to_the_end
 from alcove.images.code import IMAGE_SIZE
 from alcove.images.guest import GuestImage
+from alcove.images.kernels import KernelStore
 from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB, disk_bytes
 from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.protocol import Runtime, SandboxId, Start
@@ -61,6 +63,14 @@ EMULATION_COST = 10.0
 SCRATCH_LIMITS = DiskLimits(bytes_per_s=256 * MIB, requests_per_s=20_000)
 
 
+class BootFiles(NamedTuple):
+    """What a machine that is not restored boots."""
+
+    kernel: Path
+    initrd: Path
+    command_line: str
+
+
 class Launcher:
     """See the module's docstring. ``live`` holds every machine that was launched and not released yet."""
 
@@ -79,6 +89,7 @@ class Launcher:
         self.empty_scratch_fd = empty_scratch_fd
         self.tag = tag
         self.images = images
+        self.kernels = KernelStore(state / "kernels")
         self.jail = jail
         self.accelerator = accelerator
         self.network = network
@@ -104,19 +115,23 @@ class Launcher:
         share: bool = False,
         boot: bool = False,
         network: bool = True,
+        kernel: str = "",
     ) -> VmSandbox:
         """Launch a machine and connect to it; everything is freed again where that fails.
 
         Its scratch disk is a copy of ``scratch_fd``; for a machine that boots, in a file of the largest size: so
         large the guest's kernel, and all that are restored from it, believe the disk to be. ``share`` lets it write to
-        ``memory_fd`` itself, else it maps the memory privately.
+        ``memory_fd`` itself, else it maps the memory privately. ``kernel`` is the digest of
+        the kernel that it boots, "" for the image's.
         """
         if self.closing:
             raise CapacityError("the service is stopping")
         self._launching += 1
         self._launched.clear()
         try:
-            sandbox = await self._launch(runtime, start, memory_fd, scratch_fd, share=share, boot=boot, network=network)
+            sandbox = await self._launch(
+                runtime, start, memory_fd, scratch_fd, share=share, boot=boot, network=network, kernel=kernel
+            )
         finally:
             self._launching -= 1
             if not self._launching:
@@ -133,6 +148,7 @@ class Launcher:
         share: bool,
         boot: bool,
         network: bool,
+        kernel: str,
     ) -> VmSandbox:
         id = new_id()
         user = self._free_user()
@@ -149,7 +165,8 @@ class Launcher:
             if network and self.network is not None:
                 resources.tap = await self.network.tap()
             image = await self.images.get(runtime)
-            resources.machine = await self._start_machine(resources, image, memory_fd, share=share, boot=boot)
+            files = await to_the_end(self.boot_files, image, kernel) if boot else None
+            resources.machine = await self._start_machine(resources, image, memory_fd, share=share, boot=files)
             if resources.tap is not None:
                 resources.tap.close()
             sandbox = self.sandbox(resources, runtime, start)
@@ -203,8 +220,18 @@ class Launcher:
             else:
                 await sandbox.close()
 
+    def boot_files(self, image: GuestImage, kernel: str) -> BootFiles:
+        """Return what a machine boots: the image's kernel, or the one of that digest. For a thread. Raises
+        ``NotFound``.
+        """
+        if not kernel:
+            return BootFiles(image.kernel, image.initrd, KERNEL_COMMAND_LINE)
+        found = self.kernels.find(kernel)
+        command_line = f"{KERNEL_COMMAND_LINE} {found.append}".strip()
+        return BootFiles(found.vmlinuz, self.kernels.initrd_of(found, image), command_line)
+
     async def _start_machine(
-        self, resources: VmResources, image: GuestImage, memory_fd: int, *, share: bool, boot: bool
+        self, resources: VmResources, image: GuestImage, memory_fd: int, *, share: bool, boot: BootFiles | None
     ) -> Machine:
         with contextlib.ExitStack() as stack:
             sockets = {
@@ -223,7 +250,7 @@ class Launcher:
                 open_file(image.root),
                 sockets,
                 share=share,
-                boot=Boot(open_file(image.kernel), open_file(image.initrd), KERNEL_COMMAND_LINE) if boot else None,
+                boot=None if boot is None else Boot(open_file(boot.kernel), open_file(boot.initrd), boot.command_line),
                 scratch_fd=resources.scratch_fd,
                 tap_fd=resources.tap.fd if resources.tap is not None else None,
             )

@@ -63,9 +63,16 @@ class VmTier:
 
     async def start(self, runtime: Runtime, how: Start | None = None) -> VmSandbox:
         """Start a machine without code. ``how`` None restores, and boots cold where the template does not fit."""
+        return await self._start(runtime, how, "")
+
+    async def start_kernel(self, runtime: Runtime, kernel: str) -> VmSandbox:
+        """As ``start``, on the kernel of that digest."""
+        return await self._start(runtime, None, kernel)
+
+    async def _start(self, runtime: Runtime, how: Start | None, kernel: str) -> VmSandbox:
         if how is Start.BOOTED:
-            return await self._boot(runtime)
-        saved = await self.templates.get(runtime)
+            return await self._boot(runtime, kernel)
+        saved = await self.templates.get(runtime, kernel=kernel)
         try:
             return await self._restore(runtime, saved, Start.RESTORED)
         except RestoreError as error:
@@ -73,13 +80,18 @@ class VmTier:
                 raise
             log.warning("template %s does not fit, booting cold: %s", runtime, error)
             await self.templates.discard(saved)
-            return await self._boot(runtime)
+            return await self._boot(runtime, kernel)
 
-    async def _boot(self, runtime: Runtime) -> VmSandbox:
+    async def _boot(self, runtime: Runtime, kernel: str) -> VmSandbox:
         memory = create_memory("alcove-boot", MEMORY_MIB * MIB)
         try:
             sandbox = await self.launcher.launch(
-                runtime, Start.BOOTED, memory_fd=memory, scratch_fd=self.launcher.empty_scratch_fd, boot=True
+                runtime,
+                Start.BOOTED,
+                memory_fd=memory,
+                scratch_fd=self.launcher.empty_scratch_fd,
+                boot=True,
+                kernel=kernel,
             )
         finally:
             os.close(memory)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
-from sqlite3 import Connection, Row
+from sqlite3 import Connection
+from typing import Any
 
 LATEST = "$LATEST"
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """One row of ``versions``; ``environment`` is a JSON object as text, ``layers`` an array. Field order is column
-    order.
-    """
+    """One row of ``versions``; ``environment`` is a JSON object as text, ``layers`` an array."""
 
     function_id: str
     version: str
@@ -38,6 +37,10 @@ class VersionRow:
     log_format: str = "Text"
     log_level: str = ""
     system_log_level: str = ""
+    asked: str = ""
+    cause: str = ""
+    reason: str = ""
+    kernel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class FunctionRow:
 
 _VERSION_COLUMNS = ", ".join(f"v.{field.name}" for field in fields(VersionRow))
 _FUNCTION_COLUMNS = "f.id, f.tenant_id, f.name, f.next_version, f.tags, f.created_ms"
+_FUNCTION_WIDTH = len(fields(FunctionRow))
 
 
 def insert_function(connection: Connection, row: FunctionRow) -> None:
@@ -74,7 +78,7 @@ def find_function(connection: Connection, tenant_id: str, name: str) -> Function
         f"SELECT {_FUNCTION_COLUMNS} FROM functions f WHERE f.tenant_id = ? AND f.name = ?",  # noqa: S608
         (tenant_id, name),
     ).fetchone()
-    return None if row is None else _function(row)
+    return None if row is None else function_row(row)
 
 
 def set_tags(connection: Connection, function_id: str, tags: Mapping[str, str]) -> None:
@@ -144,17 +148,18 @@ def page_all_versions(
         f"AND (f.name > :name OR {_NUMBER} >= :start) ORDER BY f.name, {_NUMBER} LIMIT :limit",
         {"tenant": tenant_id, "name": name, "start": start, "limit": limit},
     )
-    return [(_function(row), VersionRow(*row[len(fields(FunctionRow)) :])) for row in rows]
+    return [split_row(row) for row in rows]
 
 
-def list_functions(connection: Connection, tenant_id: str, after: str, limit: int) -> list[FunctionRow]:
-    """At most ``limit`` functions of the tenant with names greater than ``after``, by name."""
-    rows = connection.execute(
-        f"SELECT {_FUNCTION_COLUMNS} FROM functions f WHERE f.tenant_id = ? AND f.name > ? "  # noqa: S608
-        "ORDER BY f.name LIMIT ?",
+def list_latest(connection: Connection, tenant_id: str, after: str, limit: int) -> list[tuple[FunctionRow, VersionRow]]:
+    """At most ``limit`` functions of the tenant with names greater than ``after``, by name, with their ``$LATEST``."""
+    found = connection.execute(
+        f"SELECT {_FUNCTION_COLUMNS}, {_VERSION_COLUMNS} FROM functions f "  # noqa: S608
+        "JOIN versions v ON v.function_id = f.id AND v.version = '$LATEST' "
+        "WHERE f.tenant_id = ? AND f.name > ? ORDER BY f.name LIMIT ?",
         (tenant_id, after, limit),
     )
-    return [_function(row) for row in rows]
+    return [split_row(row) for row in found]
 
 
 def code_in_use(connection: Connection) -> set[tuple[str, str]]:
@@ -163,11 +168,29 @@ def code_in_use(connection: Connection) -> set[tuple[str, str]]:
     return {(str(package), str(image)) for package, image in rows}
 
 
+def kernel_in_use(connection: Connection, digest: str) -> bool:
+    return connection.execute("SELECT 1 FROM versions WHERE kernel = ? LIMIT 1", (digest,)).fetchone() is not None
+
+
 def usage(connection: Connection, tenant_id: str) -> tuple[int, int]:
     """Return the tenant's number of functions and the bytes of the packages of all its versions and layers."""
     row = connection.execute("SELECT functions, code_bytes FROM usage WHERE tenant_id = ?", (tenant_id,)).fetchone()
     return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 
-def _function(row: Row) -> FunctionRow:
+def function_columns() -> str:
+    return _FUNCTION_COLUMNS
+
+
+def version_columns() -> str:
+    return _VERSION_COLUMNS
+
+
+def function_row(row: Sequence[Any]) -> FunctionRow:
     return FunctionRow(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5])
+
+
+def split_row(row: Sequence[Any]) -> tuple[FunctionRow, VersionRow]:
+    """Of a row with the columns of a function, then of a version."""
+    values = tuple(row)
+    return function_row(values[:_FUNCTION_WIDTH]), VersionRow(*values[_FUNCTION_WIDTH:])

@@ -10,8 +10,9 @@ first of the two.
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,6 +24,7 @@ _MINUTE_MS = 60_000
 _UNITS = {"minute": _MINUTE_MS, "hour": 60 * _MINUTE_MS, "day": 24 * 60 * _MINUTE_MS}
 _RATE = re.compile(r"rate\(\s*([0-9]{1,9})\s+(minute|hour|day)(s?)\s*\)")
 _CRON = re.compile(r"cron\((.*)\)")
+_KNOWN_LIMIT = 16
 # Nothing is planned that lies beyond.
 _LAST_MS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
@@ -57,10 +59,22 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class CronSchedule:
+    """Equal schedules share one object, and it remembers what it answered last: many are due at the same instants."""
+
     cron: Cron
     zone: ZoneInfo
+    _known: dict[int, int | None] = field(default_factory=dict, compare=False)
 
     def next_after(self, instant_ms: int) -> int | None:
+        # What is due is due at whole seconds, so all of one second have the same next instant.
+        second = instant_ms // 1000
+        if second not in self._known:
+            if len(self._known) >= _KNOWN_LIMIT:
+                self._known.clear()
+            self._known[second] = self._next_after(second * 1000)
+        return self._known[second]
+
+    def _next_after(self, instant_ms: int) -> int | None:
         local = datetime.fromtimestamp(instant_ms // 1000, self.zone).replace(tzinfo=None, fold=0)
         # One minute earlier, for what was skipped or comes twice may fall on the minute itself.
         for naive in self.cron.after(local - timedelta(minutes=1)):
@@ -122,7 +136,12 @@ def parse_schedule(text: str, zone: str = "UTC", anchor_ms: int = 0) -> Schedule
     if text.startswith("rate"):
         raise InvalidRequest(f"{text[:80]!r} is not a rate.", hint="for example: rate(5 minutes)")
     cron = _CRON.fullmatch(text)
-    return CronSchedule(parse_cron(cron[1] if cron else text), known_zone)
+    return _cron_schedule(cron[1] if cron else text, known_zone)
+
+
+@functools.lru_cache(maxsize=4096)
+def _cron_schedule(text: str, zone: ZoneInfo) -> CronSchedule:
+    return CronSchedule(parse_cron(text), zone)
 
 
 def _period_ms(count: int, unit: str, *, plural: bool) -> int:

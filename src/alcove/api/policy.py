@@ -1,0 +1,75 @@
+"""The isolation policy, in Alcove's own API: the rules in force, why a function runs where it does, floors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from alcove.api.body import field, read_object
+from alcove.api.context import Call, answer
+from alcove.api.dialect import AWS
+from alcove.api.router import Route
+from alcove.errors import AccessDenied, InvalidRequest
+from alcove.gateway.message import Response
+from alcove.sandbox.protocol import Isolation
+
+
+async def show(call: Call) -> Response:
+    """The rules name tenants: they are for the operator alone."""
+    if not call.operator:
+        raise AccessDenied("only the operator may read the rules", code="missing", hint="use the UNIX socket")
+    return answer(call.faces.service.moves.policy_document, 200, call.request_id)
+
+
+async def explain(call: Call, name: str) -> Response:
+    """Every demand on the isolation of a version, the one that holds first."""
+    function = await call.function(name, call.request.query.get("Qualifier"))
+    demands = await call.faces.service.moves.explain(function)
+    document = {
+        "function": function.name,
+        "version": function.version,
+        "isolation": str(function.isolation),
+        "case": function.cause,
+        "reason": function.reason,
+        "demands": [
+            {"isolation": str(one.isolation), "case": str(one.case), "number": one.case.number, "reason": one.reason}
+            for one in demands
+        ],
+    }
+    return answer(document, 200, call.request_id)
+
+
+async def findings(call: Call, name: str) -> Response:
+    """What the automatic checks found in the code of a version."""
+    function = await call.function(name, call.request.query.get("Qualifier"))
+    scans = call.faces.services.scans
+    document: dict[str, Any] = {"function": function.name, "version": function.version, "state": "off", "findings": []}
+    if scans is not None:
+        state, report = await scans.look(function.package_sha256)
+        document |= {"state": str(state), "failed": report.failed if report else ""}
+        document["findings"] = [msgspec.structs.asdict(one) for one in report.findings] if report else []
+    return answer(document, 200, call.request_id)
+
+
+async def floor(call: Call) -> Response:
+    """The weakest tier for all that is the tenant's."""
+    return answer({"floor": str(await call.faces.service.moves.floor(call.tenant))}, 200, call.request_id)
+
+
+async def put_floor(call: Call) -> Response:
+    """Set the weakest tier for all that is the tenant's. A tenant can raise it, the operator can lower it too."""
+    name = field(read_object(call.request), "floor", str) or ""
+    if name not in set(Isolation):
+        raise InvalidRequest(f"'floor' must be one of {', '.join(Isolation)}.")
+    await call.faces.service.moves.raise_floor(call.tenant, Isolation(name), operator=call.operator)
+    return await floor(call)
+
+
+ROUTES = (
+    Route("GET", "/alcove/v1/policy", show, AWS),
+    Route("GET", "/alcove/v1/policy/floor", floor, AWS),
+    Route("PUT", "/alcove/v1/policy/floor", put_floor, AWS),
+    Route("GET", "/alcove/v1/functions/{name}/policy", explain, AWS),
+    Route("GET", "/alcove/v1/functions/{name}/findings", findings, AWS),
+)

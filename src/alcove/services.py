@@ -13,6 +13,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from alcove.audit.log import AuditLog
+from alcove.buckets.hooks import HookService
+from alcove.buckets.model import Limits
+from alcove.buckets.outbox import Outbox
+from alcove.buckets.service import BucketService
 from alcove.events.delivery import Delivery
 from alcove.events.invoke_configs import InvokeConfigs
 from alcove.events.queue import EventQueue
@@ -90,6 +94,9 @@ class Services:
     tariff: Tariff
     metrics: Metrics
     audit: AuditLog
+    buckets: BucketService
+    outbox: Outbox
+    hooks: HookService
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Set going what works by itself; ``stack`` stops it again."""
@@ -107,6 +114,8 @@ class Services:
         stack.push_async_callback(self.runs.close)
         await self.runs.start()
         await self.relations.start()
+        stack.push_async_callback(self.outbox.close)
+        self.outbox.start()
 
 
 async def open_services(
@@ -199,6 +208,12 @@ async def open_services(
         },
     )
     layers = LayerService(database, functions)
+    limits = Limits(settings.bucket_quota_mib << 20, settings.bucket_objects)
+    buckets = await BucketService.open(state, limits, region)
+    stack.push_async_callback(buckets.close)
+    outbox = Outbox(buckets.database, events)
+    buckets.changed = outbox.look
+    hooks = HookService(buckets.database, events, functions)
     removal = TenantRemoval(
         tenants,
         (
@@ -210,6 +225,7 @@ async def open_services(
             layers.delete_every,
             events.delete_every,
             queues.delete_every,
+            buckets.delete_every,
         ),
     )
     return Services(
@@ -241,6 +257,9 @@ async def open_services(
         tariff=_tariff(settings),
         metrics=metrics,
         audit=audit,
+        buckets=buckets,
+        outbox=outbox,
+        hooks=hooks,
     )
 
 

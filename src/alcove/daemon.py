@@ -19,9 +19,10 @@ from alcove.api.metrics import MetricsApp
 from alcove.api.s3 import S3App
 from alcove.functions.model import LATEST, FunctionVersion
 from alcove.gateway.http import Server
+from alcove.gateway.shares import Shares
 from alcove.gateway.streaming import StreamServer
 from alcove.host.files import private_folder
-from alcove.host.network import Network
+from alcove.host.network import API_PORT, S3_PORT, Network
 from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.sandbox.vm import VmSandbox
@@ -30,6 +31,9 @@ from alcove.services import Services, open_services
 from alcove.settings import Address, Settings
 
 log = logging.getLogger(__name__)
+
+# From sandboxes, to the API and to the object store each.
+CONNECTIONS_OF_A_TENANT = 128
 
 
 class Daemon:
@@ -104,6 +108,7 @@ class Daemon:
         port = await server.listen_tcp(settings.listen.host, settings.listen.port)
         self.address = Address(settings.listen.host, port)
         await self._serve_s3(services)
+        await self._serve_sandboxes(services, app, network)
         log.info("serving on http://%s", self.address)
         if settings.metrics_listen is not None:
             monitor = Server(MetricsApp(services.metrics).handle)
@@ -119,6 +124,16 @@ class Daemon:
         await server.listen_unix(self.settings.s3_socket)
         port = await server.listen_tcp(*self.settings.s3_listen)
         self.s3_address = Address(self.settings.s3_listen.host, port)
+
+    async def _serve_sandboxes(self, services: Services, app: App, network: Network) -> None:
+        """API and object store once more, where functions reach them: nothing else of this machine is there."""
+        face = S3App(services)
+        shares = [Shares(network.tenant_at, CONNECTIONS_OF_A_TENANT) for _ in range(2)]
+        api = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal, shares=shares[0])
+        store = StreamServer(face.handle, refusal=face.refusal, shares=shares[1])
+        for server, port in ((api, API_PORT), (store, S3_PORT)):
+            self._stack.push_async_callback(server.close)
+            await server.listen_on(await network.listen(port))
 
     async def _recover(self, tiers: dict[Isolation, Tier], services: Services, network: Network) -> None:
         """Adopt what an earlier daemon left running, reap the rest."""

@@ -25,6 +25,7 @@ from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.layers import LayerService
+from alcove.functions.keys import FunctionKeys
 from alcove.functions.logs import LogStore
 from alcove.functions.observed import ObservedDispatcher, Observer
 from alcove.functions.permissions import PermissionService
@@ -68,6 +69,7 @@ class Services:
 
     database: Database
     tenants: TenantDirectory
+    keys: FunctionKeys
     code: CodeStore
     logs: LogStore
     dispatcher: Dispatcher
@@ -153,13 +155,10 @@ async def open_services(
     dispatcher.sample = settings.otlp_sample if settings.otlp_endpoint else 0.0
     preparer = Preparer(tiers)
     stack.push_async_callback(preparer.close)
+    keys = await FunctionKeys.open(database, region)
+    function_settings = ServiceSettings(region, isolations=frozenset(tiers), own_environment=keys.environment)
     functions = FunctionService(
-        database,
-        code,
-        dispatcher,
-        ServiceSettings(region, isolations=frozenset(tiers)),
-        quotas=tenants.quotas,
-        preparer=preparer,
+        database, code, dispatcher, function_settings, quotas=tenants.quotas, preparer=preparer
     )
     functions.on_deleted = logs.remove
     provisioner = Provisioner(database, functions, dispatcher.admission, dispatcher.scheduler)
@@ -231,6 +230,7 @@ async def open_services(
     return Services(
         database=database,
         tenants=tenants,
+        keys=keys,
         code=code,
         logs=logs,
         dispatcher=dispatcher,

@@ -16,6 +16,7 @@ from alcove.api import s3_address, s3_auth, s3_buckets, s3_errors, s3_notificati
 from alcove.api.s3_address import Address
 from alcove.api.s3_auth import Signature
 from alcove.api.s3_call import S3Call
+from alcove.api.signers import Signers
 from alcove.buckets.errors import MethodNotAllowed, NotImplementedHere
 from alcove.errors import AlcoveError
 from alcove.gateway.message import Request, Response
@@ -86,7 +87,7 @@ class S3App:
         request_id = uuid.uuid4().hex[:16].upper()
         try:
             address = s3_address.parse(request.headers, request.raw_path)
-            signature, tenant = self._authenticate(request, address)
+            signature, tenant = await self._authenticate(request, address)
             act = _find(request, address)
             services = self._services
             call = S3Call(services.buckets, services.functions, request, request_id, tenant, address, signature)
@@ -99,13 +100,14 @@ class S3App:
         response.headers["x-amz-request-id"] = request_id
         return response
 
-    def _authenticate(self, request: StreamRequest, address: Address) -> tuple[Signature, TenantId]:
+    async def _authenticate(self, request: StreamRequest, address: Address) -> tuple[Signature, TenantId]:
         tenants = self._services.tenants
         if request.peer.is_operator:
             named = request.headers.get("x-alcove-tenant")
             return Signature(), (tenants.find(named) if named else tenants.default).id
-        signature = s3_auth.verify(request, address, tenants.secret_of)
-        return signature, tenants.owner_of(signature.access_key).id
+        signers = await Signers.of(self._services, request.headers, request.raw_query)
+        signature = s3_auth.verify(request, address, signers.secret_of)
+        return signature, signers.tenant_of(signature.access_key)
 
 
 def _find(request: StreamRequest, address: Address) -> Act:

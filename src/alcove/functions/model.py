@@ -56,6 +56,8 @@ class FunctionVersion:
     layers: tuple[Layer, ...] = ()
     scratch_mib: int = 512  # the quota of /tmp
     logging: Logging = field(default_factory=Logging)
+    # Variables that every start of the function gets beside its own; they hold a secret.
+    own_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     alias: str = ""  # by which it was asked for
 
     @property
@@ -115,7 +117,8 @@ class FunctionVersion:
             memory_mib=self.memory_mib,
             scratch_mib=self.scratch_mib,
             timeout_s=float(self.timeout_s),
-            environment=self.environment,
+            # What an SDK needs to find us; the function's own variables win.
+            environment={**self.own_environment, **self.environment} if self.network else self.environment,
             network=self.network,
             logging=self.logging,
             revision=self.revision,

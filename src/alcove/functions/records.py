@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -30,6 +31,8 @@ class Settings:
     region: str = "us-east-1"
     isolations: frozenset[Isolation] = frozenset({Isolation.VM})
     default_isolation: Isolation = Isolation.VM
+    # What a function's sandboxes get in their environment beside what its tenant says, by the function's id.
+    own_environment: Callable[[str], Mapping[str, str]] = lambda function_id: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Records:
             layers=layers_from_text(row.layers),
             scratch_mib=row.scratch_mib,
             logging=Logging(row.log_format, row.log_level, row.system_log_level),
+            own_environment=self.settings.own_environment(function.id),
         )
 
     def new(self, function: rows.FunctionRow, config: FunctionChange) -> FunctionVersion:
@@ -99,6 +103,7 @@ class Records:
             revision_id=str(uuid.uuid4()),
             modified_ms=now_ms(),
             tags=function.tags,
+            own_environment=self.settings.own_environment(function.id),
         )
         return self.apply(blank, replace(config, runtime=config.runtime or ""))
 

@@ -21,6 +21,7 @@ from alcove.errors import HostError
 from alcove.gateway.connection import Connection
 from alcove.gateway.message import BodyLimit, Handler, Peer, Refusal, plain_refusal
 from alcove.gateway.reader import Budget
+from alcove.gateway.shares import Shares
 from alcove.host.files import private_folder
 
 CONNECTION_LIMIT = 4096
@@ -32,6 +33,9 @@ BACKLOG = 1024
 
 class Held(Protocol):
     """What the server asks of its connections."""
+
+    @property
+    def peer(self) -> Peer: ...
 
     def expire(self, now_s: float) -> None: ...
 
@@ -53,6 +57,7 @@ class Server:
         refusal: Refusal = plain_refusal,
         connection_limit: int = CONNECTION_LIMIT,
         body_budget: int = BODY_BUDGET,
+        shares: Shares | None = None,
     ) -> None:
         self.handler = handler
         self.body_limit = body_limit or (lambda head: DEFAULT_BODY_LIMIT)
@@ -61,6 +66,7 @@ class Server:
         self.draining = False
         self.date = formatdate(usegmt=True).encode()
         self._connection_limit = connection_limit
+        self._shares = shares
         self._connections: set[Held] = set()
         self._listeners: list[asyncio.Server] = []
         self._unix_paths: list[Path] = []
@@ -144,11 +150,15 @@ class Server:
     def admit(self, connection: Held) -> bool:
         if self.draining or len(self._connections) >= self._connection_limit:
             return False
+        if self._shares is not None and not self._shares.take(connection, connection.peer.address):
+            return False
         self._connections.add(connection)
         return True
 
     def forget(self, connection: Held) -> None:
         self._connections.discard(connection)
+        if self._shares is not None:
+            self._shares.give(connection)
         if not self._connections:
             self._empty.set()
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from alcove.errors import InvalidRequest
 from alcove.gateway.connection import IDLE_TIMEOUT_S, LINGER_S, WRITE_TIMEOUT_S
 from alcove.gateway.http import Server
-from alcove.gateway.message import Handler, Refusal, Request, Response, plain_refusal
+from alcove.gateway.message import Handler, Peer, Refusal, Request, Response, plain_refusal
 from alcove.gateway.reader import BODY_BYTES_A_SECOND, DISCARD_LIMIT, HEAD_TIMEOUT_S, Budget, Refused, RequestReader
+from alcove.gateway.shares import Shares
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +105,10 @@ class StreamResponse(Response):
 class StreamServer(Server):
     """As ``Server``, for handlers of ``StreamRequest``."""
 
-    def __init__(self, handler: Handler, *, refusal: Refusal = plain_refusal) -> None:
-        super().__init__(handler, body_limit=lambda *_: BODY_LIMIT, refusal=refusal, connection_limit=CONNECTION_LIMIT)
+    def __init__(self, handler: Handler, *, refusal: Refusal = plain_refusal, shares: Shares | None = None) -> None:
+        super().__init__(
+            handler, body_limit=lambda *_: BODY_LIMIT, refusal=refusal, connection_limit=CONNECTION_LIMIT, shares=shares
+        )
 
     def connect(self) -> StreamConnection:  # type: ignore[override]
         return StreamConnection(self)
@@ -165,6 +168,10 @@ class StreamConnection(asyncio.Protocol):
         self._ended = False  # nothing that the client sends from now on counts
         self._lingering = False
         self._deadline_s = time.monotonic() + HEAD_TIMEOUT_S
+
+    @property
+    def peer(self) -> Peer:
+        return self._reader.peer
 
     # Called by the transport
 

@@ -171,3 +171,9 @@ def usage(connection: Connection, tenant_id: str) -> tuple[int, int]:
 
 def _function(row: Row) -> FunctionRow:
     return FunctionRow(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5])
+
+
+def owner_of(connection: Connection, function_id: str) -> str | None:
+    """Return the tenant of the function of that id, if there is one."""
+    row = connection.execute("SELECT tenant_id FROM functions WHERE id = ?", (function_id,)).fetchone()
+    return None if row is None else str(row[0])

@@ -24,8 +24,8 @@ from alcove.events.target import Destinations
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.layers import LayerService
 from alcove.functions.keys import FunctionKeys
+from alcove.functions.layers import LayerService
 from alcove.functions.logs import LogStore
 from alcove.functions.observed import ObservedDispatcher, Observer
 from alcove.functions.permissions import PermissionService
@@ -157,9 +157,7 @@ async def open_services(
     stack.push_async_callback(preparer.close)
     keys = await FunctionKeys.open(database, region)
     function_settings = ServiceSettings(region, isolations=frozenset(tiers), own_environment=keys.environment)
-    functions = FunctionService(
-        database, code, dispatcher, function_settings, quotas=tenants.quotas, preparer=preparer
-    )
+    functions = FunctionService(database, code, dispatcher, function_settings, quotas=tenants.quotas, preparer=preparer)
     functions.on_deleted = logs.remove
     provisioner = Provisioner(database, functions, dispatcher.admission, dispatcher.scheduler)
     concurrency = ConcurrencyService(

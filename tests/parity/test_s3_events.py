@@ -112,6 +112,27 @@ def test_what_cannot_be_told_is_refused(
     assert "LambdaFunctionConfigurations" not in s3.get_bucket_notification_configuration(Bucket=bucket)
 
 
+def test_a_command_sets_which_function_is_called(
+    s3: Any, bucket: str, printer: tuple[str, str, Printed], platform: Platform
+) -> None:
+    name, arn, printed = printer
+    runner, run = CliRunner(), ["--run", str(platform.socket.parent)]
+
+    def notify(*argv: str) -> str:
+        result = runner.invoke(root, ["bucket", "notify", bucket, *argv, *run], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    for suffix in (".other", ".txt"):
+        notify(name, "--suffix", suffix, "--prefix", "in/")
+    assert notify().count(arn) == 1
+    s3.put_object(Bucket=bucket, Key="in/a.txt", Body=b"")
+    s3.put_object(Bucket=bucket, Key="in/a.other", Body=b"")
+    assert [event["Records"][0]["s3"]["object"]["key"] for event in printed(1)] == ["in/a.txt"]
+    notify(name, "--remove")
+    assert arn not in notify()
+
+
 def record(key: str, **subject: str) -> dict[str, Any]:
     return {"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key, **subject}}}
 

@@ -14,6 +14,7 @@ import click
 from alcove.cli import output
 from alcove.cli.bucket_client import BucketClient, elements, texts
 from alcove.cli.bucket_hook import hook
+from alcove.cli.bucket_notify import notify
 from alcove.cli.options import json_option, run_option
 from alcove.errors import InvalidRequest
 
@@ -26,6 +27,7 @@ def group() -> None:
 
 
 group.add_command(hook)
+group.add_command(notify)
 
 
 def _split(place: str) -> tuple[str, str]:

@@ -26,9 +26,11 @@ class BucketClient:
         tenant = os.environ.get("ALCOVE_TENANT")
         self._headers = {"X-Alcove-Tenant": tenant} if tenant else {}
 
-    def call(self, method: str, bucket: str = "", key: str = "", query: dict[str, str] | None = None) -> Answer:
+    def call(
+        self, method: str, bucket: str = "", key: str = "", query: dict[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
         """Raises ``ServerUnreachable``, or the error that fits the status, with its message."""
-        with self._opened(method, bucket, key, query or {}, b"", 0) as response:
+        with self._opened(method, bucket, key, query or {}, body, len(body)) as response:
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
     def document(self, method: str, bucket: str = "", **query: str) -> ElementTree.Element:

@@ -54,6 +54,20 @@ def test_buckets_are_made_listed_and_removed(s3: Any) -> None:
     s3.get_waiter("bucket_not_exists").wait(Bucket="one-bucket", WaiterConfig={"Delay": 0, "MaxAttempts": 1})
 
 
+def test_changes_to_buckets_are_in_the_audit(platform: Platform, s3: Any, bucket: str) -> None:
+    from alcove.cli.client import Client
+
+    s3.put_object(Bucket=bucket, Key="k", Body=b"")
+    with pytest.raises(ClientError):
+        s3.delete_bucket(Bucket=bucket)
+    lines = Client(platform.socket.parent).call("GET", "/alcove/v1/audit?tail=1000")["lines"]
+    mine = [one for one in lines if one["resource"] == f"bucket={bucket}"]
+    assert [(one["operation"], one["outcome"], one["key"]) for one in mine] == [
+        ("s3.create_bucket", "done", platform.access_key),
+        ("s3.delete_bucket", "BucketNotEmpty", platform.access_key),
+    ]
+
+
 @pytest.mark.parametrize("key", ["plain", "a b/ü+%2F&?=#/../x//y", "." * 3, "x" * 1024, "line\nbreak"])
 def test_an_object_comes_back_as_it_was_put(s3: Any, bucket: str, key: str) -> None:
     body = hashlib.sha256(key.encode()).digest() * 5000

@@ -12,7 +12,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable
 
-from alcove.api import s3_address, s3_auth, s3_buckets, s3_errors, s3_notifications, s3_objects, s3_uploads
+from alcove.api import s3_address, s3_audit, s3_auth, s3_buckets, s3_errors, s3_notifications, s3_objects, s3_uploads
 from alcove.api.s3_address import Address
 from alcove.api.s3_auth import Signature
 from alcove.api.s3_call import S3Call
@@ -91,7 +91,7 @@ class S3App:
             act = _find(request, address)
             services = self._services
             call = S3Call(services.buckets, services.functions, request, request_id, tenant, address, signature)
-            response = await act(call)
+            response = await s3_audit.perform(services.audit, call, act)
         except AlcoveError as error:
             return s3_errors.answer(error, request.path, request_id)
         except Exception:

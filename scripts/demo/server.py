@@ -43,7 +43,7 @@ class Server:
         shown = self.log_path.stat().st_size
         with self.log_path.open("ab") as log:
             argv = [ALCOVE, "serve", "--state", self.state, "--run", self.run]
-            argv += ["--listen", "127.0.0.1:0", "--pool", str(pool)]
+            argv += ["--listen", "127.0.0.1:0", "--s3-listen", "127.0.0.1:0", "--pool", str(pool)]
             self._process = subprocess.Popen(list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         began = time.monotonic()
         while not self._answers():

@@ -16,10 +16,13 @@ from typing import Any
 
 from alcove.api.app import App
 from alcove.api.metrics import MetricsApp
+from alcove.api.s3 import S3App
 from alcove.functions.model import LATEST, FunctionVersion
 from alcove.gateway.http import Server
+from alcove.gateway.shares import Shares
+from alcove.gateway.streaming import StreamServer
 from alcove.host.files import private_folder
-from alcove.host.network import Network
+from alcove.host.network import API_PORT, S3_PORT, Network
 from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.sandbox.vm import VmSandbox
@@ -28,6 +31,9 @@ from alcove.services import Services, open_services
 from alcove.settings import Address, Settings
 
 log = logging.getLogger(__name__)
+
+# From sandboxes, to the API and to the object store each.
+CONNECTIONS_OF_A_TENANT = 128
 
 
 class Daemon:
@@ -40,6 +46,7 @@ class Daemon:
         self._services: Services | None = None
         self.started = time.time()
         self.address = settings.listen
+        self.s3_address = settings.s3_listen
 
     def stop(self) -> None:
         """Ask for the end; ``run_until_stopped`` returns. Safe from a signal handler of the loop."""
@@ -108,12 +115,33 @@ class Daemon:
         await server.listen_unix(settings.api_socket)
         port = await server.listen_tcp(settings.listen.host, settings.listen.port)
         self.address = Address(settings.listen.host, port)
+        await self._serve_s3(services)
+        await self._serve_sandboxes(services, app, network)
         log.info("serving on http://%s", self.address)
         if settings.metrics_listen is not None:
             monitor = Server(MetricsApp(services.metrics).handle)
             stack.push_async_callback(monitor.close)
             await monitor.listen_tcp(settings.metrics_listen.host, settings.metrics_listen.port)
             log.info("metrics on http://%s/metrics", settings.metrics_listen)
+
+    async def _serve_s3(self, services: Services) -> None:
+        """The object store, on listeners of its own."""
+        face = S3App(services)
+        server = StreamServer(face.handle, refusal=face.refusal)
+        self._stack.push_async_callback(server.close)
+        await server.listen_unix(self.settings.s3_socket)
+        port = await server.listen_tcp(*self.settings.s3_listen)
+        self.s3_address = Address(self.settings.s3_listen.host, port)
+
+    async def _serve_sandboxes(self, services: Services, app: App, network: Network) -> None:
+        """API and object store once more, where functions reach them: nothing else of this machine is there."""
+        face = S3App(services)
+        shares = [Shares(network.tenant_at, CONNECTIONS_OF_A_TENANT) for _ in range(2)]
+        api = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal, shares=shares[0])
+        store = StreamServer(face.handle, refusal=face.refusal, shares=shares[1])
+        for server, port in ((api, API_PORT), (store, S3_PORT)):
+            self._stack.push_async_callback(server.close)
+            await server.listen_on(await network.listen(port))
 
     async def _recover(self, tiers: dict[Isolation, Tier], services: Services, network: Network) -> None:
         """Adopt what an earlier daemon left running, reap the rest."""
@@ -137,8 +165,11 @@ class Daemon:
 
     def endpoint(self) -> str:
         """Return the URL that clients on this machine use."""
-        host = "127.0.0.1" if self.address.host in ("0.0.0.0", "") else self.address.host
-        return f"http://{Address(host, self.address.port)}"
+        return _local(self.address)
+
+    def s3_endpoint(self) -> str:
+        """Return the URL of the object store, for clients on this machine."""
+        return _local(self.s3_address)
 
     def health(self) -> dict[str, Any]:
         events = 0 if self._services is None else len(self._services.events)
@@ -148,3 +179,8 @@ class Daemon:
             "uptime_s": round(time.time() - self.started, 1),
             "address": str(self.address),
         }
+
+
+def _local(address: Address) -> str:
+    host = "127.0.0.1" if address.host in ("0.0.0.0", "") else address.host
+    return f"http://{Address(host, address.port)}"

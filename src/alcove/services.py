@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alcove.audit.log import AuditLog
+from alcove.buckets.hooks import HookService
+from alcove.buckets.model import Limits
+from alcove.buckets.outbox import Outbox
+from alcove.buckets.service import BucketService
 from alcove.events.delivery import Delivery
 from alcove.events.invoke_configs import InvokeConfigs
 from alcove.events.queue import EventQueue
@@ -22,6 +26,7 @@ from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.isolation import IsolationPolicy, trust_all
+from alcove.functions.keys import FunctionKeys
 from alcove.functions.layers import LayerService
 from alcove.functions.logs import LogStore
 from alcove.functions.observed import ObservedDispatcher, Observer
@@ -70,6 +75,7 @@ class Services:
 
     database: Database
     tenants: TenantDirectory
+    keys: FunctionKeys
     code: CodeStore
     logs: LogStore
     dispatcher: Dispatcher
@@ -97,6 +103,9 @@ class Services:
     metrics: Metrics
     audit: AuditLog
     kernels: KernelStore
+    buckets: BucketService
+    outbox: Outbox
+    hooks: HookService
     scans: Scans | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
@@ -118,6 +127,8 @@ class Services:
         stack.push_async_callback(self.runs.close)
         await self.runs.start()
         await self.relations.start()
+        stack.push_async_callback(self.outbox.close)
+        self.outbox.start()
 
 
 async def open_services(
@@ -164,11 +175,12 @@ async def open_services(
     dispatcher.sample = settings.otlp_sample if settings.otlp_endpoint else 0.0
     preparer = Preparer(tiers)
     stack.push_async_callback(preparer.close)
+    keys = await FunctionKeys.open(database, region)
     functions = FunctionService(
         database,
         code,
         dispatcher,
-        ServiceSettings(region, frozenset(tiers), policy),
+        ServiceSettings(region, frozenset(tiers), policy, keys.environment),
         quotas=tenants.quotas,
         preparer=preparer,
     )
@@ -222,6 +234,12 @@ async def open_services(
         },
     )
     layers = LayerService(database, functions)
+    limits = Limits(settings.bucket_quota_mib << 20, settings.bucket_objects)
+    buckets = await BucketService.open(state, limits, region)
+    stack.push_async_callback(buckets.close)
+    outbox = Outbox(buckets.database, events)
+    buckets.changed = outbox.look
+    hooks = HookService(buckets.database, events, functions)
     removal = TenantRemoval(
         tenants,
         (
@@ -233,11 +251,13 @@ async def open_services(
             layers.delete_every,
             events.delete_every,
             queues.delete_every,
+            buckets.delete_every,
         ),
     )
     return Services(
         database=database,
         tenants=tenants,
+        keys=keys,
         code=code,
         logs=logs,
         dispatcher=dispatcher,
@@ -266,6 +286,9 @@ async def open_services(
         audit=audit,
         scans=scans,
         kernels=kernels,
+        buckets=buckets,
+        outbox=outbox,
+        hooks=hooks,
     )
 
 

@@ -65,6 +65,12 @@ class Settings:
         Address("127.0.0.1", 9600),
         "HOST:PORT of the API over TCP. Requests must be signed; port 0 takes a free one.",
     )
+    s3_listen: Address = _row(
+        Address("127.0.0.1", 9601),
+        "HOST:PORT of the object store, which S3 clients use. Requests must be signed; port 0 takes a free one.",
+    )
+    bucket_quota_mib: int = _row(10_240, "What each tenant may store in buckets, in MiB.", low=0, high=1 << 34)
+    bucket_objects: int = _row(1_000_000, "How many objects each tenant may store.", low=0, high=1 << 40)
     pool_python: int = _row(1, "Started machines kept waiting for Python functions; 0 keeps none.", low=0, high=1000)
     pool_nodejs: int = _row(1, "Started machines kept waiting for Node.js functions; 0 keeps none.", low=0, high=1000)
     pool_provided: int = _row(
@@ -216,6 +222,10 @@ class Settings:
     @property
     def api_socket(self) -> Path:
         return self.run / "api.sock"
+
+    @property
+    def s3_socket(self) -> Path:
+        return self.run / "s3.sock"
 
     @property
     def pid_file(self) -> Path:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.machine.lab import Guest, Lab, command, leftovers, until
 
+from alcove.host.network import API_PORT, S3_PORT, SERVICE_ADDRESS
+
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 
 SERVER = """
@@ -167,6 +169,68 @@ async def test_metadata_addresses_are_out_of_reach(loaded: Guest, internet: Inte
     assert not answer.startswith("hello")
 
 
+@contextlib.contextmanager
+def answering(*listening: socket.socket) -> Iterator[None]:
+    """Servers on sockets that are bound, each of which names its port."""
+    done = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        server.listen()
+        server.settimeout(0.1)
+        while not done.is_set():
+            with contextlib.suppress(TimeoutError):
+                connection, _ = server.accept()
+                connection.sendall(b"port %d" % server.getsockname()[1])
+                connection.close()
+        server.close()
+
+    threads = [threading.Thread(target=serve, args=(one,)) for one in listening]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def bound_inside(address: str, port: int) -> socket.socket:
+    """A socket in the instance's namespace; call it in the network's thread, which is there."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    return made
+
+
+async def test_sandboxes_reach_our_service_and_nothing_beside_it(lab: Lab) -> None:
+    """Everything that could be mistaken for it is listened at: other ports of its address, its ports elsewhere."""
+    mine, other = await lab.load(tenant="tenant-a"), await lab.load(tenant="tenant-b")
+    network = lab.network
+    wildcard = await network._run(bound_inside, "0.0.0.0", 8081)
+    others = [await network._run(bound_inside, at, API_PORT) for at in (network.gateway, network.link_inside)]
+    with (
+        answering(await network.listen(API_PORT), await network.listen(S3_PORT), wildcard, *others),
+        listener() as host,
+    ):
+        for guest in (mine, other):
+            for port in (API_PORT, S3_PORT):
+                assert await connect(guest, SERVICE_ADDRESS, port) == f"port {port}"
+        refused = [(SERVICE_ADDRESS, 8081), (SERVICE_ADDRESS, host), ("169.254.100.2", API_PORT)]
+        refused += [(at, port) for at in (network.gateway, network.link_inside) for port in (8081, API_PORT)]
+        refused += [(network.link_host, host), (network.link_host, API_PORT)]
+        for where in refused:
+            assert not (await connect(mine, *where)).startswith(("port", "host")), where
+        # From outside the namespace it is nowhere.
+        with pytest.raises(OSError), socket.create_connection((SERVICE_ADDRESS, API_PORT), timeout=1) as opened:
+            opened.recv(10)
+    assert network.tenant_at(address(mine)) == "tenant-a"
+    assert network.tenant_at(address(other)) == "tenant-b"
+    left = address(mine)
+    await mine.sandbox.close()
+    assert network.tenant_at(left) is None
+
+
 def received(lab: Lab, name: str) -> int:
     """Return how many packets the guest has sent into its port."""
     inside = ("ip", "netns", "exec", f"alcove-{lab.tag}")
@@ -210,7 +274,7 @@ async def test_a_function_without_a_network_reaches_nothing(lab: Lab, internet: 
             await lab.tier.drop_snapshot(load)
     routes = await guest.do("result = open('/proc/net/route').read()")
     assert len(routes.splitlines()) == 1, routes
-    for target in (internet.address, lab.network.gateway):
+    for target in (internet.address, lab.network.gateway, SERVICE_ADDRESS):
         assert await connect(guest, target, 8080) in ("OSError", "TimeoutError")
 
 

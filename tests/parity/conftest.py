@@ -30,7 +30,9 @@ from tests.fakes import FakeTier
 
 from alcove.api.app import App
 from alcove.api.router import Route
+from alcove.api.s3 import S3App
 from alcove.gateway.http import Server
+from alcove.gateway.streaming import StreamServer
 from alcove.sandbox.protocol import Isolation
 from alcove.services import open_services
 from alcove.settings import Settings
@@ -61,6 +63,8 @@ class Platform:
     other_access_key: str
     other_secret: str
     routes: tuple[Route, ...] = ()
+    s3_port: int = 0
+    s3_socket: Path = Path()
 
     @property
     def url(self) -> str:
@@ -71,6 +75,22 @@ class Platform:
 
     def endpoint(self) -> str:
         return self.url
+
+    def s3_endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.s3_port}"
+
+    def s3(
+        self, access_key: str = "", secret: str = "", *, endpoint: str = "", region: str = "", **options: Any
+    ) -> Any:
+        config: dict[str, Any] = {"retries": {"max_attempts": 0}, "read_timeout": 30, **options}
+        return boto3.client(
+            "s3",
+            endpoint_url=endpoint or self.s3_endpoint(),
+            region_name=region or "eu-central-1",
+            aws_access_key_id=access_key or self.access_key,
+            aws_secret_access_key=secret or self.secret,
+            config=Config(**config),
+        )
 
     def aws(self, access_key: str = "", secret: str = "", **options: Any) -> Any:
         config: dict[str, Any] = {"retries": {"max_attempts": 0}, "read_timeout": 30, **options}
@@ -117,6 +137,12 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
         stack.callback(services.queues.wake)
         await server.listen_unix(platform.socket)
         platform.port = await server.listen_tcp("127.0.0.1", 0)
+        face = S3App(services)
+        store = StreamServer(face.handle, refusal=face.refusal)
+        stack.push_async_callback(store.close, 2.0)
+        platform.s3_socket = folder / "run" / "s3.sock"
+        await store.listen_unix(platform.s3_socket)
+        platform.s3_port = await store.listen_tcp("127.0.0.1", 0)
         started(platform)
         await stop.wait()
 

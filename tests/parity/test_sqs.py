@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from tests.parity.conftest import Platform
 
 from alcove.api.sqs import OPERATIONS
-from alcove.cli.client import Client
-from alcove.cli.client import _Connection as UnixConnection
+from alcove.cli.client import Client, UnixConnection
 
 
 def client_of(platform: Platform, access_key: str = "", secret: str = "") -> Any:

@@ -35,7 +35,14 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(str(Path(sys.executable).with_name("alcove")), "serve", "--listen", "127.0.0.1:0"),
+                    *(
+                        str(Path(sys.executable).with_name("alcove")),
+                        "serve",
+                        "--listen",
+                        "127.0.0.1:0",
+                        "--s3-listen",
+                        "127.0.0.1:0",
+                    ),
                     *("--state", str(self.state), "--run", str(self.run), *self.options),
                 ],
                 stdout=log,

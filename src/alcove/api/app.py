@@ -27,6 +27,7 @@ from alcove.api import (
     bce_concurrency,
     bce_layers,
     event_invoke,
+    hooks,
     kernels,
     mappings,
     metrics,
@@ -47,6 +48,7 @@ from alcove.api.audit import is_change, perform
 from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall, answer
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
+from alcove.api.signers import SecretOf, Signed, Signers, may
 from alcove.api.sqs_dialect import SQS
 from alcove.api.web import Web
 from alcove.errors import AccessDenied, AlcoveError, NotFound
@@ -85,6 +87,7 @@ FACES = (
     webhooks,
     native,
     timers,
+    hooks,
     routes,
     sqs,
     tenants,
@@ -153,15 +156,23 @@ class App:
             named = request.headers.get("x-alcove-tenant")
             tenant = self._tenants.find(named) if named else self._tenants.default
             return Call(self._faces, request, request_id, tenant.id, operator=True)
-        key = await self._signed_by(request, service)
-        return Call(self._faces, request, request_id, self._tenants.owner_of(key).id, operator=False, key=key)
+        signed = await self._signed_by(request, service)
+        if signed.function and not may(request.method, request.raw_path):
+            raise AccessDenied(
+                "A function's own key is for calling functions and for buckets.",
+                hint="give the function a key of its tenant's in its environment",
+            )
+        return Call(self._faces, request, request_id, signed.tenant, operator=False, key=signed.access_key)
 
-    async def _signed_by(self, request: Request, service: str = "lambda") -> str:
+    async def _signed_by(self, request: Request, service: str = "lambda") -> Signed:
+        signers = await Signers.of(self._faces.services, request.headers, request.raw_query)
         if len(request.body) > LARGE_BODY:
-            return await asyncio.to_thread(self._signer, request, service)
-        return self._signer(request, service)
+            key = await asyncio.to_thread(self._signer, request, service, signers.secret_of)
+        else:
+            key = self._signer(request, service, signers.secret_of)
+        return Signed(key, signers.tenant_of(key), function=signers.is_function(key))
 
-    def _signer(self, request: Request, service: str) -> str:
+    def _signer(self, request: Request, service: str, secret_of: SecretOf) -> str:
         if bcev1.is_signed(request.headers):
             return bcev1.verify(
                 method=request.method,
@@ -169,7 +180,7 @@ class App:
                 raw_query=request.raw_query,
                 headers=request.headers,
                 body=request.body,
-                secret_of=self._tenants.secret_of,
+                secret_of=secret_of,
                 now_s=time.time(),
             )
         return sigv4.verify(
@@ -178,7 +189,7 @@ class App:
             raw_query=request.raw_query,
             headers=request.headers,
             body_sha256=lambda: hashlib.sha256(request.body).hexdigest(),
-            secret_of=self._tenants.secret_of,
+            secret_of=secret_of,
             now_s=time.time(),
             service=service,
         ).access_key

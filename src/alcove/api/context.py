@@ -39,6 +39,8 @@ class Host(Protocol):
 
     def endpoint(self) -> str: ...
 
+    def s3_endpoint(self) -> str: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Faces:

@@ -37,6 +37,7 @@ async def environment(call: Call) -> Response:
     document = {
         "AWS_ENDPOINT_URL_LAMBDA": url,
         "AWS_ENDPOINT_URL_SQS": url,
+        "AWS_ENDPOINT_URL_S3": call.faces.host.s3_endpoint(),
         "AWS_ACCESS_KEY_ID": key.access_key,
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_REGION": region,

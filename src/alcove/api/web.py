@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from alcove.api import cors
 from alcove.api.cfc_event import make_cfc_event
 from alcove.api.context import SYNCHRONOUS_LIMIT, incoming_trace
+from alcove.api.signers import Signed
 from alcove.api.web_answer import BadAnswer, make_response, refuse
 from alcove.api.web_event import Caller, make_event
 from alcove.api.web_stream import make_streamed, make_whole
@@ -60,11 +61,11 @@ class Place:
 
 
 class Web:
-    """``place`` tells whether a request is for a function; ``answer`` answers it. ``sign`` returns the access key
-    that has signed a request, or raises ``AccessDenied``.
+    """``place`` tells whether a request is for a function; ``answer`` answers it. ``sign`` returns who
+    has signed a request, or raises ``AccessDenied``.
     """
 
-    def __init__(self, services: Services, sign: Callable[[Request], Awaitable[str]]) -> None:
+    def __init__(self, services: Services, sign: Callable[[Request], Awaitable[Signed]]) -> None:
         self._services = services
         self._sign = sign
 
@@ -148,14 +149,14 @@ class Web:
 
     async def _caller(self, endpoint: Endpoint, request: Request) -> Caller:
         """The endpoint's tenant may call, and others that the function's policy lets in."""
-        access_key = await self._sign(request)
-        tenant = self._services.tenants.owner_of(access_key).id
+        signed = await self._sign(request)
+        tenant = signed.tenant
         if tenant != endpoint.tenant:
             asking = PolicyCaller(tenant, _INVOKE_URL, {"url_auth_type": endpoint.auth, "via_url": "true"})
             permissions = self._services.permissions
             if not await permissions.may(endpoint.tenant, endpoint.function, endpoint.qualifier, asking):
                 raise AccessDenied("The endpoint is another tenant's.")
-        return Caller(access_key, tenant)
+        return Caller(signed.access_key, tenant)
 
     async def _function(self, endpoint: Endpoint) -> FunctionVersion:
         functions = self._services.functions

@@ -103,6 +103,9 @@ class _Host:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def s3_endpoint(self) -> str:
+        return self.endpoint()
+
 
 async def open_server(stack: AsyncExitStack, state: Path) -> tuple[Services, int]:
     """Serve from ``state`` until ``stack`` is closed; return the parts and the TCP port."""

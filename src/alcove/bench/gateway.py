@@ -46,7 +46,8 @@ WARM_UP = 20
 def serving(state: Path, progress: Callable[[str], None], *options: str) -> Iterator[Client]:
     """Run a server in ``state`` for the block. Raises ``HostError`` where it does not start."""
     run = state / "run"
-    argv = [str(Path(sys.executable).with_name("alcove")), "serve", "--listen", "127.0.0.1:0", "--pool", "0"]
+    argv = [str(Path(sys.executable).with_name("alcove")), "serve", "--pool", "0"]
+    argv += ["--listen", "127.0.0.1:0", "--s3-listen", "127.0.0.1:0"]
     argv += ["--state", str(state), "--run", str(run), *options]
     state.mkdir(parents=True, exist_ok=True)
     log_path = state / "server.log"

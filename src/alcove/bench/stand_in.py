@@ -113,6 +113,9 @@ class Host:
     def endpoint(self) -> str:
         return self.url
 
+    def s3_endpoint(self) -> str:
+        return self.url
+
 
 async def serve(state: Path, responder: Path, given: dict[str, str]) -> None:
     start_s = float(given.pop("start_s", "0.05"))

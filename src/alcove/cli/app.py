@@ -21,6 +21,7 @@ COMMANDS = {
     "alias": ("alcove.cli.alias", "group", "Name versions, and share calls between two."),
     "layer": ("alcove.cli.layer", "group", "Share packages between functions."),
     "permission": ("alcove.cli.permission", "group", "Say who else may call a function."),
+    "bucket": ("alcove.cli.bucket", "group", "Store objects, and have functions called when they change."),
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
     "url": ("alcove.cli.url", "group", "Give functions URLs of their own."),
     "route": ("alcove.cli.route", "group", "Have functions answer a host and path."),

@@ -59,7 +59,7 @@ class Answer:
             raise AlcoveError("the server's answer is not JSON") from error
 
 
-class _Connection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s, blocksize=1 << 18)
         self._path = path
@@ -101,7 +101,7 @@ class Client:
         sent: Callable[[int], None] | None = None,
     ) -> Answer:
         """Raises ``ServerUnreachable``, or the error that fits the status, with its message."""
-        connection = _Connection(self.socket, TIMEOUT_S)
+        connection = UnixConnection(self.socket, TIMEOUT_S)
         upload = _Upload(body)
         upload.sent = sent or (lambda _: None)
         every = {"Content-Length": str(len(body)), **self._tenant, **(headers or {})}
@@ -171,8 +171,12 @@ def _error(answer: Answer) -> AlcoveError:
     code = answer.headers.get("x-amzn-errortype", "")
     if code in _QUOTAS:
         return QuotaExceeded(str(message), code=code, hint=str(fields.get("hint") or ""))
-    kind = _ERRORS.get(answer.status, InvalidRequest if answer.status < 500 else AlcoveError)
-    if str(fields.get("__type")).endswith("#QueueDoesNotExist"):
-        # SQS says so with the status of any other refusal.
-        kind = NotFound
-    return kind(str(message), hint=str(fields.get("hint") or ""))
+    # SQS says so with the status of any other refusal.
+    status = 404 if str(fields.get("__type")).endswith("#QueueDoesNotExist") else answer.status
+    return error_for(status, str(message), str(fields.get("hint") or ""))
+
+
+def error_for(status: int, message: str, hint: str) -> AlcoveError:
+    """Return the error that fits the status."""
+    kind = _ERRORS.get(status, InvalidRequest if status < 500 else AlcoveError)
+    return kind(message, hint=hint)

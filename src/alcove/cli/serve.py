@@ -66,10 +66,11 @@ def _require_root() -> None:
 
 
 def _require_port(chosen: Settings) -> None:
-    if chosen.listen.port:
-        check = check_port(*chosen.listen)
-        if not check.ok:
-            raise HostError(f"can't listen on {chosen.listen}: {check.found}", hint=check.mend)
+    for address in (chosen.listen, chosen.s3_listen):
+        if address.port:
+            check = check_port(*address)
+            if not check.ok:
+                raise HostError(f"can't listen on {address}: {check.found}", hint=check.mend)
 
 
 def _set_up_logging(level: str) -> None:

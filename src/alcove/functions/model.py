@@ -56,6 +56,8 @@ class FunctionVersion:
     layers: tuple[Layer, ...] = ()
     scratch_mib: int = 512  # the quota of /tmp
     logging: Logging = field(default_factory=Logging)
+    # Variables that every start of the function gets beside its own; they hold a secret.
+    own_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     alias: str = ""  # by which it was asked for
     asked: str = ""  # the tier that the operator chose for this function
     cause: str = ""  # the case that decided on ``isolation``, and the reason in words
@@ -120,7 +122,8 @@ class FunctionVersion:
             memory_mib=self.memory_mib,
             scratch_mib=self.scratch_mib,
             timeout_s=float(self.timeout_s),
-            environment=self.environment,
+            # What an SDK needs to find us; the function's own variables win.
+            environment={**self.own_environment, **self.environment} if self.network else self.environment,
             network=self.network,
             logging=self.logging,
             revision=self.revision,

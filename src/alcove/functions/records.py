@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -31,6 +32,8 @@ class Settings:
     region: str = "us-east-1"
     isolations: frozenset[Isolation] = frozenset({Isolation.VM})
     policy: IsolationPolicy = field(default_factory=IsolationPolicy)
+    # What a function's sandboxes get in their environment beside what its tenant says, by the function's id.
+    own_environment: Callable[[str], Mapping[str, str]] = lambda function_id: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Records:
             cause=row.cause,
             reason=row.reason,
             kernel=row.kernel,
+            own_environment=self.settings.own_environment(function.id),
         )
 
     def new(self, function: rows.FunctionRow, config: FunctionChange) -> FunctionVersion:
@@ -104,6 +108,7 @@ class Records:
             revision_id=str(uuid.uuid4()),
             modified_ms=now_ms(),
             tags=function.tags,
+            own_environment=self.settings.own_environment(function.id),
         )
         return self.apply(blank, replace(config, runtime=config.runtime or ""))
 

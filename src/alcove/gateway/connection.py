@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from alcove.gateway.message import Request, Response
+from alcove.gateway.message import Peer, Request, Response
 from alcove.gateway.reader import HEAD_TIMEOUT_S, Refused, RequestReader
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Connection(asyncio.Protocol):
         self._continue_due = False
         self._lingering = False
         self._deadline_s = time.monotonic() + HEAD_TIMEOUT_S
+
+    @property
+    def peer(self) -> Peer:
+        return self._reader.peer
 
     # Called by the transport
 

@@ -15,11 +15,13 @@ import struct
 import time
 from email.utils import formatdate
 from pathlib import Path
+from typing import Protocol
 
 from alcove.errors import HostError
 from alcove.gateway.connection import Connection
 from alcove.gateway.message import BodyLimit, Handler, Peer, Refusal, plain_refusal
 from alcove.gateway.reader import Budget
+from alcove.gateway.shares import Shares
 from alcove.host.files import private_folder
 
 CONNECTION_LIMIT = 4096
@@ -27,6 +29,19 @@ CONNECTION_LIMIT = 4096
 BODY_BUDGET = 1 << 30
 DEFAULT_BODY_LIMIT = 1 << 20
 BACKLOG = 1024
+
+
+class Held(Protocol):
+    """What the server asks of its connections."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+    def expire(self, now_s: float) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def abort(self) -> None: ...
 
 
 class Server:
@@ -42,6 +57,7 @@ class Server:
         refusal: Refusal = plain_refusal,
         connection_limit: int = CONNECTION_LIMIT,
         body_budget: int = BODY_BUDGET,
+        shares: Shares | None = None,
     ) -> None:
         self.handler = handler
         self.body_limit = body_limit or (lambda head: DEFAULT_BODY_LIMIT)
@@ -50,7 +66,8 @@ class Server:
         self.draining = False
         self.date = formatdate(usegmt=True).encode()
         self._connection_limit = connection_limit
-        self._connections: set[Connection] = set()
+        self._shares = shares
+        self._connections: set[Held] = set()
         self._listeners: list[asyncio.Server] = []
         self._unix_paths: list[Path] = []
         self._sweeper: asyncio.Task[None] | None = None
@@ -60,7 +77,7 @@ class Server:
         """Listen; return the port (a free one was chosen for 0). Raises ``HostError``."""
         try:
             listener = await asyncio.get_running_loop().create_server(
-                lambda: Connection(self), host, port, backlog=BACKLOG, reuse_address=True
+                self.connect, host, port, backlog=BACKLOG, reuse_address=True
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -74,6 +91,10 @@ class Server:
             ) from error
         self._started(listener)
         return int(listener.sockets[0].getsockname()[1])
+
+    async def listen_on(self, listening: socket.socket) -> None:
+        """Listen on a socket that is bound already, wherever that was; it is closed with the server."""
+        self._started(await asyncio.get_running_loop().create_server(self.connect, sock=listening, backlog=BACKLOG))
 
     async def listen_unix(self, path: Path) -> None:
         """Listen on a socket of mode 0600. One that a dead server left is replaced; a live one's is
@@ -89,7 +110,7 @@ class Server:
             # Nobody can connect before listen(), so the mode is right from the first connection on.
             os.chmod(path, 0o600)
             listener = await asyncio.get_running_loop().create_unix_server(
-                lambda: Connection(self), sock=listening, backlog=BACKLOG
+                self.connect, sock=listening, backlog=BACKLOG
             )
         except OSError as error:
             listening.close()
@@ -122,14 +143,22 @@ class Server:
 
     # Connections
 
-    def admit(self, connection: Connection) -> bool:
+    def connect(self) -> Connection:
+        """Make the protocol of one more connection."""
+        return Connection(self)
+
+    def admit(self, connection: Held) -> bool:
         if self.draining or len(self._connections) >= self._connection_limit:
+            return False
+        if self._shares is not None and not self._shares.take(connection, connection.peer.address):
             return False
         self._connections.add(connection)
         return True
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Held) -> None:
         self._connections.discard(connection)
+        if self._shares is not None:
+            self._shares.give(connection)
         if not self._connections:
             self._empty.set()
 

@@ -2,8 +2,8 @@
 
 Inside the instance's namespace: a port may send only from its own MAC and address (bridge family); forwarding is
 dropped but for replies, for a tenant's bridge to itself, and for the way out, less link-local addresses; the
-namespace itself answers only pings. On the host: nothing from the instance reaches the host's own services or
-another instance; what goes out is translated.
+namespace itself answers only pings, and at ``SERVICE_ADDRESS`` what serves sandboxes there. On the host: nothing from
+the instance reaches the host's own services or another instance; what goes out is translated.
 
 The rules inside are replaced in one transaction that leaves the sets as they are (``flush table``, nft(8)): a daemon
 that starts again cuts off none of the sandboxes that went on running meanwhile.
@@ -17,8 +17,17 @@ _PORTS = "bridge alcove ports"
 _BRIDGES = "inet alcove bridges"
 
 
+SERVICE_ADDRESS = "169.254.100.1"
+SERVICE_PORTS = (9600, 9601)
+
+
 def inside_rules() -> str:
-    return """
+    return _INSIDE.replace("SERVICE_ADDRESS", SERVICE_ADDRESS).replace(
+        "SERVICE_PORTS", ", ".join(map(str, SERVICE_PORTS))
+    )
+
+
+_INSIDE = """
 table inet alcove {
   set bridges { type ifname . ifname; }
   chain forward { type filter hook forward priority filter; policy drop; }
@@ -44,6 +53,7 @@ table inet alcove {
   chain input {
     ct state established,related accept
     iifname "b-*" icmp type echo-request accept
+    iifname "b-*" ip daddr SERVICE_ADDRESS tcp dport { SERVICE_PORTS } accept
   }
   chain postrouting {
     oifname "up0" masquerade

@@ -7,6 +7,7 @@ its master, its route, its neighbour entry.
 
 What is filtered where: ``firewall`` explains. Nothing that a sandbox sends reaches another tenant, the host's own
 services, another instance or a link-local address (cloud metadata); everything else goes out by NAT. IPv6 is off.
+One address, ``SERVICE_ADDRESS``, is ours: it is the namespace's own, and leads to the sockets that ``listen`` makes.
 The namespace outlives its daemon, and with it the sandboxes' connections: ``setup`` keeps what it finds.
 """
 
@@ -39,6 +40,10 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _RT_TABLE_MAIN = 254
 DEFAULT_SUBNET = "10.171.0.0/16"
+# Where sandboxes reach us, in every instance the same: it is in snapshots. The sockets that answer there are made
+# inside the namespace, so nothing of the host's own is any nearer.
+SERVICE_ADDRESS = firewall.SERVICE_ADDRESS
+API_PORT, S3_PORT = firewall.SERVICE_PORTS
 
 
 class Network:
@@ -57,6 +62,7 @@ class Network:
         self.dns = tuple(dns) or iproute.upstream_resolvers()
         self.mtu = mtu
         self._used: set[str] = set()
+        self._tenants: dict[str, str] = {}
         # At random: a daemon that restarts does not hand out again what the last one has just freed.
         self._next = 2 + secrets.randbelow(self._subnet.num_addresses - 3)
         self._bridges: dict[str, int] = {}
@@ -98,6 +104,25 @@ class Network:
         self._nft = Nftables()
         self._nft.load(firewall.inside_rules())
         self._inside = True
+
+    async def listen(self, port: int) -> socket.socket:
+        """Return a bound socket at ``SERVICE_ADDRESS``, for what answers sandboxes there."""
+        return await self._run(self._listen, port)
+
+    def _listen(self, port: int) -> socket.socket:
+        self._route.addr("replace", index=self._index("lo"), address=SERVICE_ADDRESS, prefixlen=32)
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((SERVICE_ADDRESS, port))
+        except BaseException:
+            listening.close()
+            raise
+        return listening
+
+    def tenant_at(self, address: str) -> str | None:
+        """Return whose sandbox has the address now."""
+        return self._tenants.get(address)
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await finish(self._submit(work, *arguments))
@@ -190,6 +215,7 @@ class Network:
     async def attach(self, tap: Tap, tenant: str) -> None:
         """Connect the port to the tenant's bridge, which is made on demand."""
         tap.tenant = tenant
+        self._tenants[tap.address] = tenant
         await self._run(self._attach, tap.index, tap.address, tap.mac, tenant)
 
     def _attach(self, port: int, address: str, mac: str, tenant: str) -> None:
@@ -231,6 +257,7 @@ class Network:
         if tap.address in self._used:
             await self._run(self._forget, tap.name, tap.mac, tap.address, tap.tenant)
             self._used.discard(tap.address)
+            self._tenants.pop(tap.address, None)
         if isinstance(tap, Veth) and tap.namespace_path.exists():
             await to_the_end(iproute.ip, "netns", "del", tap.namespace)
 
@@ -257,6 +284,8 @@ class Network:
     async def adopt(self, address: str, tenant: str | None) -> Tap:
         """Take over the port of a machine that an earlier daemon started; its tap is in that machine's hands alone."""
         self._used.add(address)
+        if tenant is not None:
+            self._tenants[address] = tenant
         name, mac = self._port(address)
         return Tap(name, -1, address, mac, self.gateway, self.dns, self.mtu, tenant=tenant)
 

@@ -194,3 +194,9 @@ def split_row(row: Sequence[Any]) -> tuple[FunctionRow, VersionRow]:
     """Of a row with the columns of a function, then of a version."""
     values = tuple(row)
     return function_row(values[:_FUNCTION_WIDTH]), VersionRow(*values[_FUNCTION_WIDTH:])
+
+
+def owner_of(connection: Connection, function_id: str) -> str | None:
+    """Return the tenant of the function of that id, if there is one."""
+    row = connection.execute("SELECT tenant_id FROM functions WHERE id = ?", (function_id,)).fetchone()
+    return None if row is None else str(row[0])

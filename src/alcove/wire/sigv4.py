@@ -54,11 +54,13 @@ def verify(
     service: str = "lambda",
     region: str | None = None,
     allow_unsigned_payload: bool = False,
+    payload_hash: str | None = None,
 ) -> Signer:
     """Return who signed the request, or raise ``AccessDenied``.
 
     ``headers`` has lower-case names; the values of a repeated header are joined by a comma, in
-    order. ``body_sha256`` gives the lower-case hex digest of the body that arrived. ``region`` None
+    order. ``body_sha256`` gives the lower-case hex digest of the body that arrived; a
+    ``payload_hash`` is taken as it is, and the caller holds the body against it. ``region`` None
     accepts any. Codes: ``missing`` (no signature), ``malformed``, ``unknown_key``, ``expired``,
     ``signature``.
     """
@@ -75,12 +77,13 @@ def verify(
     canonical = "\n".join(
         (
             method.upper(),
-            canonical_path(raw_path),
+            # S3 keys are no paths: they are encoded once and never normalised.
+            single_path(raw_path) if service == "s3" else canonical_path(raw_path),
             canonical_query(raw_query, without_signature=claim.expires_s is not None),
             *(f"{name}:{' '.join(headers[name].split())}" for name in claim.signed_headers),
             "",
             ";".join(claim.signed_headers),
-            _payload_hash(headers, body_sha256, allow_unsigned_payload),
+            payload_hash or _payload_hash(headers, body_sha256, allow_unsigned_payload),
         )
     )
     to_sign = "\n".join(
@@ -129,6 +132,11 @@ def canonical_path(raw_path: str) -> str:
     if _PLAIN_PATH.fullmatch(raw_path):
         return raw_path
     return quote(raw_path or "/", safe="/~")
+
+
+def single_path(raw_path: str) -> str:
+    """Encode afresh what the path decodes to."""
+    return quote(unquote_to_bytes(raw_path or "/"), safe="/~")
 
 
 def canonical_query(raw_query: str, *, without_signature: bool = False) -> str:

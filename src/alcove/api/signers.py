@@ -1,0 +1,68 @@
+"""Which tenant a key signs for, and whether it is a tenant's own or a function's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from alcove.errors import AccessDenied, NotFound
+from alcove.functions.keys import PREFIX, FunctionKey
+from alcove.sandbox.protocol import TenantId
+from alcove.services import Services
+from alcove.wire.sigv4_claim import parse_claim
+
+SecretOf = Callable[[str], str | None]
+# What a function may do of the API with the key that it finds in its environment: call functions of its tenant.
+_CALLS = ("/invocations", "/response-streaming-invocations", "/invoke-async", "/invoke-async/")
+
+
+def may(method: str, raw_path: str) -> bool:
+    return method == "POST" and raw_path.endswith(_CALLS)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Who has signed a request; ``function``: by a function's own key, not by one of the tenant's."""
+
+    access_key: str
+    tenant: TenantId
+    function: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """The keys that may have signed one request. ``function`` is the function's key that it names, if any."""
+
+    services: Services
+    function: FunctionKey | None = None
+
+    @classmethod
+    async def of(cls, services: Services, headers: Mapping[str, str], raw_query: str) -> Signers:
+        """Look up, ahead of the check of the signature, what that will ask."""
+        if PREFIX not in headers.get("authorization", "") and PREFIX not in raw_query:
+            return cls(services)
+        try:
+            claimed = parse_claim(headers, raw_query).signer.access_key
+        except AccessDenied:
+            return cls(services)
+        found = await services.keys.find(claimed)
+        try:
+            # A tenant that is being removed has no key any more, nor have its functions.
+            return cls(services, found if found and services.tenants.find(found.tenant) else None)
+        except NotFound:
+            return cls(services)
+
+    def secret_of(self, access_key: str) -> str | None:
+        if self.function is not None and self.function.access_key == access_key:
+            return self.function.secret
+        return self.services.tenants.secret_of(access_key)
+
+    def tenant_of(self, access_key: str) -> TenantId:
+        """The tenant of a key that ``secret_of`` knew."""
+        if self.is_function(access_key):
+            assert self.function is not None
+            return self.function.tenant
+        return self.services.tenants.owner_of(access_key).id
+
+    def is_function(self, access_key: str) -> bool:
+        return self.function is not None and self.function.access_key == access_key

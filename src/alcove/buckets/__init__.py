@@ -1,0 +1,1 @@
+"""Object storage: buckets in a folder, whose changes call functions."""

@@ -1,0 +1,375 @@
+"""Buckets and objects: the control plane of the object store.
+
+Content goes to the disk first (``contents``, ``blobs``), then one transaction makes it an object, frees what it
+replaces and writes down whom to tell (``records``). Killed anywhere, the store has the old object or the new one,
+whole: files that no row names are removed at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alcove.buckets import names, records
+from alcove.buckets import rules as notification
+from alcove.buckets.blobs import BlobStore
+from alcove.buckets.contents import Expected, Late, receive
+from alcove.buckets.errors import (
+    BadArgument,
+    BucketExists,
+    BucketNotEmpty,
+    EntityTooLarge,
+    EntityTooSmall,
+    InvalidPart,
+    InvalidPartOrder,
+    NoSuchKey,
+    SlowDown,
+    TooManyBuckets,
+)
+from alcove.buckets.listing import Listing
+from alcove.buckets.model import (
+    BUCKETS_LIMIT,
+    OBJECT_LIMIT,
+    PART_COUNT,
+    PART_LEAST,
+    UPLOAD_LIMIT,
+    UPLOADS_LIMIT,
+    Attributes,
+    Bucket,
+    Limits,
+    Page,
+    Part,
+    Segment,
+    StoredObject,
+    Upload,
+    Written,
+)
+from alcove.buckets.quota import Quota
+from alcove.buckets.records import NewObject, Records
+from alcove.buckets.rules import Cause, Rule
+from alcove.host.clock import now_ms
+from alcove.sandbox.protocol import TenantId
+from alcove.store import buckets as rows
+from alcove.store.database import Database
+
+T = TypeVar("T")
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An object whose content stays while it is read."""
+
+    object: StoredObject
+    read: Callable[[int, int], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Content that a client sends. ``announced`` checksums come after it, in ``late``."""
+
+    content: AsyncIterator[bytes]
+    expected: Expected
+    announced: frozenset[str]
+    late: Late
+
+
+class BucketService:
+    """``changed`` is called when there may be something in the outbox."""
+
+    def __init__(self, database: Database, blobs: BlobStore, limits: Limits, region: str) -> None:
+        self.database = database
+        self.region = region
+        self.changed: Callable[[], None] = lambda: None
+        self._blobs = blobs
+        self._quota = Quota(limits)
+        self._records = Records(self._quota, region)
+        self._committing: set[asyncio.Future[Any]] = set()
+
+    @classmethod
+    async def open(cls, state: Path, limits: Limits, region: str) -> BucketService:
+        """Open the store in ``state``; what a killed server left half-done is gone."""
+        database = await Database.open(state / "buckets.db", schema="buckets")
+        blobs = BlobStore(state / "buckets")
+        await blobs.recover(await database.read(rows.all_blobs))
+        return cls(database, blobs, limits, region)
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._committing, return_exceptions=True)
+        await self.database.close()
+        self._blobs.close()
+
+    # Buckets
+
+    async def create_bucket(self, tenant: TenantId, name: str) -> Bucket:
+        """Raises ``BadBucketName``, ``BucketExists``, ``TooManyBuckets``."""
+        row = rows.BucketRow(secrets.token_hex(16), tenant, names.check_bucket(name), "[]", now_ms())
+
+        def change(connection: sqlite3.Connection) -> None:
+            if len(rows.list_buckets(connection, tenant)) >= BUCKETS_LIMIT:
+                raise TooManyBuckets("You have attempted to create more buckets than allowed")
+            rows.insert_bucket(connection, row)
+
+        try:
+            await self.database.write(change)
+        except sqlite3.IntegrityError:
+            raise BucketExists(
+                "Your previous request to create the named bucket succeeded and you already own it."
+            ) from None
+        return records.to_bucket(row)
+
+    async def bucket(self, tenant: TenantId, name: str) -> Bucket:
+        return await self.database.read(lambda connection: self._records.bucket(connection, tenant, name))
+
+    async def buckets(self, tenant: TenantId) -> list[Bucket]:
+        found = await self.database.read(lambda connection: rows.list_buckets(connection, tenant))
+        return [records.to_bucket(row) for row in found]
+
+    async def delete_bucket(self, tenant: TenantId, name: str) -> None:
+        """Raises ``BucketNotEmpty`` while it has objects; uploads under way are aborted."""
+
+        def change(connection: sqlite3.Connection) -> list[str]:
+            home = self._records.bucket(connection, tenant, name)
+            if not rows.is_empty(connection, home.id):
+                raise BucketNotEmpty("The bucket you tried to delete is not empty", hint="delete its objects first")
+            freed: list[str] = []
+            for row in rows.list_uploads(connection, home.id):
+                freed += self._records.end_upload(connection, tenant, records.to_upload(row))
+            rows.delete_bucket(connection, home.id)
+            return freed
+
+        await self._blobs.remove(await self.database.write(change))
+
+    async def set_rules(self, tenant: TenantId, name: str, new: Sequence[Rule]) -> None:
+        """Replace whom to tell of the bucket's changes."""
+        text = notification.dump(notification.check(new))
+
+        def change(connection: sqlite3.Connection) -> None:
+            rows.set_notification(connection, self._records.bucket(connection, tenant, name).id, text)
+
+        await self.database.write(change)
+
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Delete all that the tenant has here."""
+        for bucket in await self.buckets(tenant):
+            while found := (await self.page(tenant, bucket.name, Listing())).objects:
+                await self.set_rules(tenant, bucket.name, ())
+                await self.delete(tenant, bucket.name, [one.key for one in found], Cause())
+            await self.delete_bucket(tenant, bucket.name)
+        await self.database.write(lambda connection: rows.forget_tenant(connection, tenant))
+
+    # Objects
+
+    async def put(
+        self,
+        tenant: TenantId,
+        bucket: str,
+        key: str,
+        arrival: Arrival,
+        attributes: Attributes,
+        cause: Cause,
+        *,
+        event: str = "s3:ObjectCreated:Put",
+        if_none_match: bool = False,
+        if_match: str = "",
+    ) -> StoredObject:
+        """Store an object; it is on the disk when this returns."""
+        names.check_key(key)
+        with await self._promised(tenant, bucket, arrival):
+            written = await self._receive(arrival)
+            kept = Attributes(attributes.headers, attributes.metadata, written.checksums)
+            new = NewObject(key, (written.segment,), written.md5, kept, event, if_none_match, if_match)
+            return await self._commit(
+                written, lambda connection: self._records.put(connection, tenant, bucket, new, cause)
+            )
+
+    @asynccontextmanager
+    async def open_object(self, tenant: TenantId, bucket: str, key: str) -> AsyncIterator[Opened]:
+        """Yield an object whose content stays readable while the block runs. Raises ``NoSuchKey``."""
+
+        def find(connection: sqlite3.Connection) -> tuple[StoredObject, list[Segment]]:
+            home = self._records.bucket(connection, tenant, bucket)
+            row = rows.find_object(connection, home.id, key)
+            if row is None:
+                raise NoSuchKey("The specified key does not exist.")
+            return records.to_object(row), [Segment(*one) for one in rows.find_segments(connection, row.id)]
+
+        for _ in range(_ATTEMPTS):
+            found, segments = await self.database.read(find)
+            async with self._blobs.holding(segments):
+                # Replaced before it was held, its files may be gone.
+                again, _ = await self.database.read(find)
+                if again.id == found.id:
+                    yield Opened(found, partial(self._blobs.read, segments))
+                    return
+        raise SlowDown("The object changes too fast to be read; try again.")
+
+    async def head(self, tenant: TenantId, bucket: str, key: str) -> StoredObject:
+        async with self.open_object(tenant, bucket, key) as opened:
+            return opened.object
+
+    async def delete(self, tenant: TenantId, bucket: str, keys: Sequence[str], cause: Cause) -> None:
+        """Delete objects, all in one transaction."""
+
+        def change(connection: sqlite3.Connection) -> list[str]:
+            freed: list[str] = []
+            self._records.bucket(connection, tenant, bucket)
+            for key in keys:
+                freed += self._records.delete(connection, tenant, bucket, key, cause)
+            return freed
+
+        await self._changed(await self.database.write(change))
+
+    async def page(self, tenant: TenantId, bucket: str, listing: Listing) -> Page:
+        def query(connection: sqlite3.Connection) -> Page:
+            return listing.page(connection, self._records.bucket(connection, tenant, bucket).id)
+
+        return await self.database.read(query)
+
+    # Uploads in parts
+
+    async def begin_upload(self, tenant: TenantId, bucket: str, key: str, attributes: Attributes) -> str:
+        names.check_key(key)
+        upload = secrets.token_hex(24)
+
+        def change(connection: sqlite3.Connection) -> None:
+            home = self._records.bucket(connection, tenant, bucket)
+            if len(rows.list_uploads(connection, home.id)) >= UPLOADS_LIMIT:
+                raise SlowDown("Too many uploads are under way in this bucket.", hint="complete or abort some")
+            text = records.dump_attributes(attributes)
+            rows.insert_upload(connection, rows.UploadRow(upload, home.id, key, text, now_ms()))
+
+        await self.database.write(change)
+        return upload
+
+    async def put_part(
+        self, tenant: TenantId, where: tuple[str, str, str], number: int, arrival: Arrival
+    ) -> tuple[Part, Written]:
+        """``where``: bucket, key, upload. A part that is there is replaced."""
+        if not 1 <= number <= PART_COUNT:
+            raise BadArgument(f"Part number must be an integer between 1 and {PART_COUNT}, inclusive")
+        await self.database.read(lambda connection: self._records.upload(connection, tenant, *where))
+        with await self._promised(tenant, where[0], arrival):
+            written = await self._receive(arrival)
+            part = Part(number, written.segment, written.md5, now_ms())
+            await self._commit(
+                written, lambda connection: (part, self._records.put_part(connection, tenant, where, part))
+            )
+        return part, written
+
+    async def complete_upload(
+        self, tenant: TenantId, where: tuple[str, str, str], wanted: Sequence[tuple[int, str]], cause: Cause
+    ) -> StoredObject:
+        """Make one object of the parts (number, ETag), without copying any."""
+        bucket, key, _ = where
+
+        def change(connection: sqlite3.Connection) -> tuple[StoredObject, list[str]]:
+            _, upload = self._records.upload(connection, tenant, *where)
+            there = {row.number: records.to_part(row) for row in rows.list_parts(connection, upload.id)}
+            parts = _chosen(there, wanted)
+            freed = self._records.end_upload(connection, tenant, upload, parts)
+            new = NewObject(
+                key,
+                tuple(part.segment for part in parts),
+                _etag_of(parts),
+                upload.attributes,
+                "s3:ObjectCreated:CompleteMultipartUpload",
+            )
+            made, replaced = self._records.put(connection, tenant, bucket, new, cause)
+            return made, freed + replaced
+
+        made, freed = await self.database.write(change)
+        await self._changed(freed)
+        return made
+
+    async def abort_upload(self, tenant: TenantId, where: tuple[str, str, str]) -> None:
+        def change(connection: sqlite3.Connection) -> list[str]:
+            _, upload = self._records.upload(connection, tenant, *where)
+            return self._records.end_upload(connection, tenant, upload)
+
+        await self._blobs.remove(await self.database.write(change))
+
+    async def parts(self, tenant: TenantId, where: tuple[str, str, str], after: int, limit: int) -> list[Part]:
+        def query(connection: sqlite3.Connection) -> list[Part]:
+            _, upload = self._records.upload(connection, tenant, *where)
+            return [records.to_part(row) for row in rows.list_parts(connection, upload.id, after, limit)]
+
+        return await self.database.read(query)
+
+    async def uploads(self, tenant: TenantId, bucket: str) -> list[Upload]:
+        def query(connection: sqlite3.Connection) -> list[Upload]:
+            home = self._records.bucket(connection, tenant, bucket)
+            return [records.to_upload(row) for row in rows.list_uploads(connection, home.id)]
+
+        return await self.database.read(query)
+
+    # Content
+
+    async def _promised(
+        self, tenant: TenantId, bucket: str, arrival: Arrival
+    ) -> contextlib.AbstractContextManager[None]:
+        """Keep room for what arrives while the block runs. Raises ``NoSuchBucket``, ``QuotaExceeded``."""
+        size = arrival.expected.size
+        if size > OBJECT_LIMIT:
+            raise EntityTooLarge("Your proposed upload exceeds the maximum allowed size", hint="upload it in parts")
+
+        def query(connection: sqlite3.Connection) -> tuple[int, int]:
+            self._records.bucket(connection, tenant, bucket)
+            return rows.stored(connection, tenant)
+
+        return self._quota.promise(tenant, await self.database.read(query), size)
+
+    async def _receive(self, arrival: Arrival) -> Written:
+        return await receive(self._blobs, arrival.content, arrival.expected, arrival.announced, arrival.late)
+
+    async def _commit(self, written: Written, change: Callable[[sqlite3.Connection], tuple[T, list[str]]]) -> T:
+        """Make what was written part of the store, or remove it again; not cut short by a caller that is cancelled:
+        it could not know which of the two.
+        """
+
+        async def commit() -> T:
+            try:
+                made, freed = await self.database.write(change)
+            except BaseException:
+                await self._blobs.remove([written.segment.blob])
+                raise
+            await self._changed(freed)
+            return made
+
+        task = asyncio.ensure_future(commit())
+        self._committing.add(task)
+        task.add_done_callback(self._committing.discard)
+        return await asyncio.shield(task)
+
+    async def _changed(self, freed: list[str]) -> None:
+        self.changed()
+        await self._blobs.remove(freed)
+
+
+def _chosen(there: dict[int, Part], wanted: Sequence[tuple[int, str]]) -> list[Part]:
+    numbers = [number for number, _ in wanted]
+    if not wanted or numbers != sorted(set(numbers)):
+        raise InvalidPartOrder("The list of parts was not in ascending order.")
+    parts = [there[number] for number, etag in wanted if number in there and there[number].etag == etag.strip('"')]
+    if len(parts) != len(wanted):
+        raise InvalidPart("One or more of the specified parts could not be found, or their entity tags do not match.")
+    if any(part.segment.size < PART_LEAST for part in parts[:-1]):
+        raise EntityTooSmall("Your proposed upload is smaller than the minimum allowed size")
+    if sum(part.segment.size for part in parts) > UPLOAD_LIMIT:
+        raise EntityTooLarge("Your proposed upload exceeds the maximum allowed size")
+    return parts
+
+
+def _etag_of(parts: Sequence[Part]) -> str:
+    """S3's: the MD5 of the parts' MD5s, and their number."""
+    whole = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
+    return f"{whole.hexdigest()}-{len(parts)}"

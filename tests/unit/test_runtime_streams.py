@@ -278,3 +278,27 @@ def test_a_bootstrap_may_stream_more_than_a_buffered_answer_has(tmp_path: Path) 
     with provided_runtime() as runtime:
         runtime.loaded(root(tmp_path, "bootstrap", BOOTSTRAP))
         assert len(runtime.streamed({"end": "well", "parts": 3, "size": 1 << 20})[1]) == 12 << 20
+
+
+LAST_WORDS = """#!/usr/bin/python3
+import http.client, os, socket
+api = os.environ["AWS_LAMBDA_RUNTIME_API"]
+connection = http.client.HTTPConnection(api)
+connection.request("GET", "/2018-06-01/runtime/invocation/next")
+answer = connection.getresponse()
+answer.read()
+path = "/2018-06-01/runtime/invocation/" + answer.headers["Lambda-Runtime-Aws-Request-Id"] + "/response"
+host, port = api.split(":")
+sock = socket.create_connection((host, int(port)))
+sock.sendall(f"POST {path} HTTP/1.1\\r\\nContent-Length: 6\\r\\n\\r\\n\\"last\\"".encode())
+os._exit(0)
+"""
+
+
+def test_an_answer_counts_though_its_bootstrap_ends_with_it(tmp_path: Path) -> None:
+    for attempt in range(5):
+        with provided_runtime() as runtime:
+            folder = tmp_path / str(attempt)
+            folder.mkdir()
+            runtime.loaded(root(folder, "bootstrap", LAST_WORDS))
+            assert runtime.result({}) == "last"

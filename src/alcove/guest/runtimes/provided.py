@@ -135,6 +135,25 @@ class ProvidedRuntime:
         while not condition() and self._ended is None:
             self._step()
 
+    def _drain(self) -> None:
+        """Take what the bootstrap had sent before it ended; its children send no more."""
+        assert self._pid is not None
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        moved = True
+        while self._answer is None and moved:
+            moved = False
+            for fd, events in self._epoll.poll(0):
+                if fd == self._listener.fileno():
+                    self._accept()
+                elif (connection := self._connections.get(fd)) is not None:
+                    self._on_connection(connection, events)
+                else:
+                    continue
+                moved = True
+
     def _step(self) -> bool:
         """Wait for something to do and do it; return whether something is on the channel."""
         from_host = False
@@ -208,6 +227,8 @@ class ProvidedRuntime:
         self._frame_id, self._stream, self._begun = frame.id, None, False
         self._hand_out()
         self._serve_until(lambda: self._answer is not None)
+        if self._answer is None:
+            self._drain()
         answer, self._answer = self._answer, None
         if answer is not None and self._begun:
             kind, payload = answer

@@ -7,6 +7,7 @@ one left. The daemon and the tests compose the same way.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -53,6 +54,7 @@ from alcove.sources.kinds import source_maker
 from alcove.sources.mappings import MappingService
 from alcove.sources.poller import Parts
 from alcove.store.database import Database
+from alcove.store.functions import function_ids
 from alcove.telemetry import gauges
 from alcove.telemetry.metrics import Metrics
 from alcove.tenants.directory import TenantDirectory
@@ -67,6 +69,10 @@ from alcove.triggers.runs import TimerRuns
 from alcove.triggers.timers import TimerService
 from alcove.triggers.urls import UrlService
 from alcove.triggers.webhook import CdnSource, WebhookSource
+
+log = logging.getLogger(__name__)
+
+TRIM_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,7 @@ class Services:
         if self.scans is not None:
             stack.push_async_callback(self.scans.close)
             self.scans.start()
+        stack.push_async_callback(stop, asyncio.create_task(self._keep_to_limits()))
         stack.push_async_callback(self.delivery.close)
         self.delivery.start()
         stack.push_async_callback(self.mappings.close)
@@ -129,6 +136,19 @@ class Services:
         await self.relations.start()
         stack.push_async_callback(self.outbox.close)
         self.outbox.start()
+
+    async def _keep_to_limits(self) -> None:
+        while True:
+            await asyncio.sleep(TRIM_EVERY_S)
+            try:
+                await self.logs.trim()
+            except OSError as error:
+                log.warning("the logs cannot be trimmed: %s", error)
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def open_services(
@@ -149,7 +169,8 @@ async def open_services(
     tenants = await TenantDirectory.open(database, _default_quotas(settings))
     code = CodeStore(state / "images" / "code")
     stack.callback(code.close)
-    logs = LogStore(state / "logs")
+    logs = await asyncio.to_thread(LogStore, state / "logs", settings.log_mib << 20)
+    await asyncio.to_thread(logs.retain, await database.read(function_ids))
     stack.callback(logs.close)
     dispatcher = ObservedDispatcher(
         tiers,

@@ -149,6 +149,12 @@ class Settings:
         high=1e9,
     )
     price_of_a_gb_s: float = _row(0.0, "Price of a GB-second beyond the free ones.", low=0, high=1e9)
+    log_mib: int = _row(
+        4096,
+        "MiB of disk for what functions print, of all together; each has 8 at most. Beyond it the oldest go.",
+        low=1,
+        high=1 << 30,
+    )
     memory_reserve_mib: int = _row(512, "Memory of the host, in MiB, that sandboxes never get.", low=0, high=1 << 20)
     snapshot_memory_mib: int = _row(
         4096,

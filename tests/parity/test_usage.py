@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import time
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -133,3 +134,21 @@ def test_a_trace_is_taken_up_and_given_back(platform: Platform, aws: Any, functi
         assert span != "b7ad6b7169203331"
     _, headers, _ = send(platform.port, "POST", path, b"{}", **keys)
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", headers["traceparent"])
+
+
+def test_the_log_of_an_asynchronous_call_is_found_by_its_id(platform: Platform, aws: Any) -> None:
+    name = create(aws, "use-log", "print")
+    accepted = aws.invoke(FunctionName=name, InvocationType="Event", Payload=b'"printed"')
+    request_id = accepted["ResponseMetadata"]["RequestId"]
+    aws.invoke(FunctionName=name, Payload=b'"another"')
+    deadline = time.monotonic() + 60
+    while not (found := alcove(platform, "fn", "logs", name, "--request", request_id, "--json").output):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    lines = [json.loads(line) for line in found.splitlines()]
+    assert {line["request_id"] for line in lines} == {request_id}
+    assert [line["text"].split()[0] for line in lines] == ["START", "printed", "END", "REPORT"]
+    assert "another" in alcove(platform, "fn", "logs", name).output
+    assert alcove(platform, "fn", "logs", name, "--request", request_id[:8]).output.count("\n") == 4
+    aws.delete_function(FunctionName=name)
+    assert alcove(platform, "fn", "logs", name).exit_code == exits.NOT_FOUND

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, cast
 
-from alcove.functions.platform_log import Lines, around
+from alcove.functions.platform_log import Lines, Spent, around
 from alcove.sandbox.protocol import Logging
 
 
@@ -19,7 +19,7 @@ class Function:
 
 
 def lines(logging: Logging) -> tuple[Lines, Lines]:
-    return around(cast(Any, Function(logging)), "r-1", 12.3456)
+    return around(cast(Any, Function(logging)), "r-1", Spent(12.3456))
 
 
 def test_text() -> None:

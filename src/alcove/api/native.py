@@ -11,6 +11,9 @@ from alcove.api.router import Route
 from alcove.api.schema import Detail
 from alcove.gateway.message import Response
 
+# Lines of one answer: what a client can take, and what it costs to read.
+TAIL_LIMIT = 10_000
+
 
 async def health(call: Call) -> Response:
     document = {**call.faces.host.health(), "pools": call.faces.dispatcher.pools()}
@@ -53,9 +56,10 @@ async def environment(call: Call) -> Response:
 async def logs(call: Call, name: str) -> Response:
     function = await call.function(name)
     query = call.request.query
-    tail = number(query, "tail", 100)
-    lines = call.faces.services.logs.of(function.function_id).lines(after=number(query, "after", 0), tail=tail)
-    cursor = lines[-1].number if lines else number(query, "after", 0)
+    after, tail = number(query, "after", 0), number(query, "tail", 100)
+    log = call.faces.services.logs.of(function.function_id)
+    lines = await log.read(after=after, tail=min(tail, TAIL_LIMIT), request=query.get("request", ""))
+    cursor = lines[-1].number if lines else after
     return answer({"lines": [asdict(line) for line in lines], "cursor": cursor}, 200, call.request_id)
 
 

@@ -21,19 +21,23 @@ _POLL_S = 0.5
 @click.argument("name")
 @click.option("--tail", type=click.IntRange(1), default=100, show_default=True, help="Last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--request", default="", metavar="ID", help="The lines of one request, by its id or how that begins.")
 @run_option
 @json_option
-def logs(name: str, tail: int, follow: bool, run: Path, as_json: bool) -> None:
+def logs(name: str, tail: int, follow: bool, request: str, run: Path, as_json: bool) -> None:
     """Print the log of NAME: time, request, text. With --json, one object a line.
+
+    Asynchronous calls and timers write under the id that they were accepted with, each repetition anew.
 
     \b
     Examples:
       alcove fn logs hello --tail 20
       alcove fn logs hello --follow
+      alcove fn logs hello --request 4f3c2d1e
     """
     client = Client(run)
     cursor = 0
-    query = {"after": cursor, "tail": tail}
+    query: dict[str, str | int] = {"after": cursor, "tail": tail, **({"request": request} if request else {})}
     while True:
         page = client.call("GET", f"/alcove/v1/functions/{quote(name, safe='')}/logs?{urlencode(query)}")
         for line in page.get("lines", []):
@@ -41,7 +45,7 @@ def logs(name: str, tail: int, follow: bool, run: Path, as_json: bool) -> None:
         if not follow:
             return
         cursor = page.get("cursor", cursor)
-        query = {"after": cursor}
+        query |= {"after": cursor, "tail": 10_000}
         try:
             time.sleep(_POLL_S)
         except KeyboardInterrupt:

@@ -12,7 +12,8 @@ from alcove.functions.deadlines import Deadlines
 from alcove.functions.instance import Instance
 from alcove.functions.logs import TAIL_BYTES, LogStore
 from alcove.functions.model import FunctionVersion, InvokeResult
-from alcove.sandbox.protocol import InitError, Invocation, Outcome
+from alcove.functions.platform_log import Spent
+from alcove.sandbox.protocol import InitError, Invocation, Outcome, Start
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +55,14 @@ class Caller:
     async def report(self, instance: Instance, request_id: str, duration_ms: float, want_log: bool) -> bytes:
         """Have the request's log written; return its tail where it is wanted."""
         written: list[bytes] | None = [] if want_log else None
+        spent = _spent(instance, duration_ms)
         if instance.gone is not None and instance.active == 1:
             instance.log.flush()
         elif want_log:
             await instance.log.settle(request_id)
         instance.log.report(
             request_id,
-            lambda output: self._write(instance.function, request_id, duration_ms, output, written),
+            lambda output: self._write(instance.function, request_id, spent, output, written),
         )
         return written[0][-TAIL_BYTES:] if written else b""
 
@@ -68,16 +70,16 @@ class Caller:
         self,
         function: FunctionVersion,
         request_id: str,
-        duration_ms: float,
+        spent: Spent,
         output: bytes,
         written: list[bytes] | None,
     ) -> None:
         """Write the request's log, into ``written`` too where there is one."""
-        before, after = platform_log.around(function, request_id, duration_ms)
+        before, after = platform_log.around(function, request_id, spent)
         printed = output.decode(errors="replace").splitlines() if output else ()
         lines = (*before, *printed, *after)
         try:
-            self._logs.of(function.function_id).append(request_id, lines)
+            self._logs.append(function.function_id, request_id, lines)
         except OSError as error:
             log.warning("the log of %s cannot be written: %s", function.name, error)
         if written is not None:
@@ -89,7 +91,7 @@ class Caller:
         """Return the answer to a call whose instance could not be made, through the function's own fault."""
         text = f"INIT_REPORT RequestId: {request_id} Status: error {error.document.decode(errors='replace')}"
         with contextlib.suppress(OSError):
-            self._logs.of(function.function_id).append(request_id, [text])
+            self._logs.append(function.function_id, request_id, [text])
         return InvokeResult(
             payload=error.document,
             error="Unhandled",
@@ -102,3 +104,12 @@ class Caller:
             executed_version=function.version,
             sandbox_id="",
         )
+
+
+def _spent(instance: Instance, duration_ms: float) -> Spent:
+    """The first request of an instance is told what its start took, where its own code had to do with that."""
+    if instance.served != 1:
+        return Spent(duration_ms)
+    if instance.sandbox.start is Start.SNAPSHOT:
+        return Spent(duration_ms, restore_ms=instance.phases_ms.get("obtain"))
+    return Spent(duration_ms, init_ms=instance.phases_ms.get("init"))

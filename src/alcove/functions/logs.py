@@ -3,30 +3,38 @@
 The runtime writes the marker ``\\0alcove:end:<request id>\\0`` to stderr after each answer; everything before it
 belongs to that request. A function can forge markers or print for ever: it then only muddles its own log, and what is
 kept of a request is at most ``REQUEST_BYTES``. Each function's log is a ring of lines in memory over a file that is
-rotated once.
+rotated once; all logs together have a limit, too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from alcove.functions import log_space
 from alcove.functions.log_files import LogFiles
+from alcove.functions.log_space import OLD
 from alcove.host.files import private_folder
 
 REQUEST_BYTES = 256 * 1024
 TAIL_BYTES = 4096
-RING_LINES = 2000
+# Of each function's log in memory, its lines' own cost included; and of how many functions.
+RING_BYTES = 128 * 1024
+LINE_COST = 200
+OPEN_LOGS = 512
 FILE_BYTES = 4 * 1024 * 1024
 LINE_BYTES = 16 * 1024
+# What trimming leaves of the limit, so that it is not always at it.
+TRIMMED_TO = 0.9
+REMOVED_KNOWN = 10_000
 # How long an answer that wants its log's tail waits for the marker.
 MARKER_WAIT_S = 1.0
 
@@ -126,69 +134,153 @@ class LogLine:
 
 
 class FunctionLog:
-    """The log of one function."""
+    """The log of one function: its end in memory, at most ``RING_BYTES`` of it, the rest in its files."""
 
     def __init__(self, path: Path, files: LogFiles) -> None:
         self._path = path
         self._files = files
-        self._lines: deque[LogLine] = deque(maxlen=RING_LINES)
+        self._lines: deque[LogLine] = deque()
+        self._held = 0
         self._next = 1
         self._size = path.stat().st_size if path.exists() else 0
-        if self._size:
-            self._read_back()
+        # A file that was just renamed may have no follower yet.
+        self._keep(read_lines(path if self._size else path.with_suffix(OLD), last_bytes=2 * RING_BYTES))
 
-    def _read_back(self) -> None:
-        with self._path.open("rb") as file:
-            for raw in file:
-                try:
-                    line = LogLine(**json.loads(raw))
-                except (ValueError, TypeError):
-                    continue
-                self._lines.append(line)
-                self._next = line.number + 1
-
-    def append(self, request_id: str, texts: Iterable[str]) -> None:
+    def append(self, request_id: str, texts: Iterable[str]) -> int:
+        """Return by how many bytes the log has grown on the disk. Raises ``OSError``."""
         now = time.time()
-        lines = []
-        for text in texts:
-            lines.append(LogLine(self._next, now, request_id, text[:LINE_BYTES]))
-            self._next += 1
-        self._lines.extend(lines)
+        first = self._next
+        lines = [LogLine(first + at, now, request_id, text[:LINE_BYTES]) for at, text in enumerate(texts)]
+        self._keep(lines)
         data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        freed = 0
         if self._size + len(data) > FILE_BYTES and self._path.exists():
-            self._files.forget(self._path)
-            self._path.replace(self._path.with_suffix(".old"))
-            self._size = 0
-        self._size += self._files.append(self._path, data)
+            freed = self._rotate()
+        written = self._files.append(self._path, data)
+        self._size += written
+        return written - freed
+
+    def _rotate(self) -> int:
+        """Make room; return how many bytes that freed."""
+        old = self._path.with_suffix(OLD)
+        freed = old.stat().st_size if old.exists() else 0
+        self._files.forget(self._path)
+        self._path.replace(old)
+        self._size = 0
+        return freed
+
+    def _keep(self, lines: Iterable[LogLine]) -> None:
+        for line in lines:
+            self._lines.append(line)
+            self._held += len(line.text) + LINE_COST
+            self._next = line.number + 1
+        while self._held > RING_BYTES:
+            self._held -= len(self._lines.popleft().text) + LINE_COST
 
     def lines(self, *, after: int = 0, tail: int | None = None) -> list[LogLine]:
-        """Return the lines numbered above ``after``, at most the last ``tail``."""
+        """Return the lines in memory numbered above ``after``, at most the last ``tail``."""
         found = [line for line in self._lines if line.number > after]
         return found[-tail:] if tail else found
 
+    async def read(self, *, after: int = 0, tail: int | None = None, request: str = "") -> list[LogLine]:
+        """As ``lines``, from the files where memory does not reach back. ``request``: the lines of one request, whose
+        id begins so.
+        """
+        oldest = self._lines[0].number if self._lines else self._next
+        lines = self.lines(after=after)
+        if after < oldest - 1 and (request or not tail or len(lines) < tail):
+            every = await asyncio.to_thread(self._read_files)
+            lines = [line for line in every if line.number > after]
+        found = [line for line in lines if line.request_id.startswith(request)]
+        return found[-tail:] if tail else found
+
+    def _read_files(self) -> list[LogLine]:
+        return [*read_lines(self._path.with_suffix(OLD)), *read_lines(self._path)]
+
 
 class LogStore:
-    """The logs of all functions, a file for each under ``folder``; ``key`` is the function's id. ``close`` ends it."""
+    """The logs of all functions, files for each under ``folder``; ``key`` is the function's id. ``close`` ends it.
 
-    def __init__(self, folder: Path) -> None:
+    Together they have ``limit`` bytes on the disk: ``trim`` removes what was written least recently. In memory are the
+    ends of those that were used last.
+    """
+
+    def __init__(self, folder: Path, limit: int = 4 << 30) -> None:
         self._folder = private_folder(folder)
         self._files = LogFiles()
-        self._logs: dict[str, FunctionLog] = {}
+        self._logs: OrderedDict[str, FunctionLog] = OrderedDict()
+        # Deleted functions whose last calls may still be writing; ids are never used again.
+        self._removed: OrderedDict[str, None] = OrderedDict()
+        self._limit = limit
+        self.size = log_space.used(folder)
 
     def of(self, key: str) -> FunctionLog:
         log = self._logs.get(key)
         if log is None:
-            log = self._logs[key] = FunctionLog(self._folder / f"{_file_name(key)}.jsonl", self._files)
+            log = self._logs[key] = FunctionLog(self._path(key), self._files)
+            if len(self._logs) > OPEN_LOGS:
+                self._logs.popitem(last=False)
+        else:
+            self._logs.move_to_end(key)
         return log
+
+    def append(self, key: str, request_id: str, texts: Iterable[str]) -> None:
+        """Write lines, unless the function is deleted. Raises ``OSError``."""
+        if key not in self._removed:
+            self.size += self.of(key).append(request_id, texts)
+
+    def remove(self, key: str) -> None:
+        """The function is deleted: its log goes, and nothing makes it anew."""
+        self._removed[key] = None
+        if len(self._removed) > REMOVED_KNOWN:
+            self._removed.popitem(last=False)
+        self._forget(key)
+
+    def retain(self, keys: Container[str]) -> None:
+        """At a start: remove the logs of functions that are no more."""
+        for name in {path.stem for path, _, _ in log_space.files(self._folder)}:
+            if name not in keys:
+                self._forget(name)
+
+    async def trim(self) -> None:
+        """Keep to the limit."""
+        if self.size <= self._limit:
+            return
+        for path in await asyncio.to_thread(log_space.oldest, self._folder, int(self._limit * TRIMMED_TO)):
+            self._logs.pop(path.stem, None)
+            self._files.forget(path)
+            self.size -= log_space.remove(path)
 
     def close(self) -> None:
         self._files.close()
 
-    def remove(self, key: str) -> None:
+    def _forget(self, key: str) -> None:
         self._logs.pop(key, None)
-        self._files.forget(self._folder / f"{_file_name(key)}.jsonl")
-        for suffix in (".jsonl", ".old"):
-            (self._folder / _file_name(key)).with_suffix(suffix).unlink(missing_ok=True)
+        path = self._path(key)
+        self._files.forget(path)
+        self.size -= log_space.remove(path) + log_space.remove(path.with_suffix(OLD))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{_file_name(key)}{log_space.CURRENT}"
+
+
+def read_lines(path: Path, last_bytes: int | None = None) -> list[LogLine]:
+    """Return what a file holds, without lines that are torn; nothing where it does not exist."""
+    try:
+        with path.open("rb") as file:
+            if last_bytes is not None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - last_bytes))
+            found = (_decode(raw) for raw in file.read().splitlines())
+            return [line for line in found if line is not None]
+    except FileNotFoundError:
+        return []
+
+
+def _decode(raw: bytes) -> LogLine | None:
+    try:
+        return msgspec.json.decode(raw, type=LogLine)
+    except (msgspec.DecodeError, ValueError):
+        return None
 
 
 def _file_name(key: str) -> str:

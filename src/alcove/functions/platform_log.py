@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,26 +13,44 @@ from alcove.functions.model import FunctionVersion
 Lines = tuple[str, ...]
 
 
-def around(function: FunctionVersion, request_id: str, duration_ms: float) -> tuple[Lines, Lines]:
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a request took, in milliseconds; the first one of an instance also has its start's share.
+
+    AWS's "Max Memory Used" is not there: the guest is not asked for it.
+    """
+
+    duration_ms: float
+    init_ms: float | None = None
+    restore_ms: float | None = None
+
+
+def around(function: FunctionVersion, request_id: str, spent: Spent) -> tuple[Lines, Lines]:
     """Return the lines before and after the function's own output."""
     if function.logging.format == "JSON":
-        return _events(function, request_id, duration_ms)
+        return _events(function, request_id, spent)
     report = (
-        f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
-        f"Billed Duration: {billed(duration_ms)} ms\tMemory Size: {function.memory_mib} MB"
+        f"REPORT RequestId: {request_id}\tDuration: {spent.duration_ms:.2f} ms\t"
+        f"Billed Duration: {billed(spent.duration_ms)} ms\tMemory Size: {function.memory_mib} MB"
     )
+    if spent.init_ms is not None:
+        report += f"\tInit Duration: {spent.init_ms:.2f} ms"
+    if spent.restore_ms is not None:
+        report += f"\tRestore Duration: {spent.restore_ms:.2f} ms"
     start = f"START RequestId: {request_id} Version: {function.version}"
     return (start,), (f"END RequestId: {request_id}", report)
 
 
-def _events(function: FunctionVersion, request_id: str, duration_ms: float) -> tuple[Lines, Lines]:
+def _events(function: FunctionVersion, request_id: str, spent: Spent) -> tuple[Lines, Lines]:
     # Both are of the level INFO.
     if function.logging.system_level == "WARN":
         return (), ()
     metrics = {
-        "durationMs": round(duration_ms, 3),
-        "billedDurationMs": billed(duration_ms),
+        "durationMs": round(spent.duration_ms, 3),
+        "billedDurationMs": billed(spent.duration_ms),
         "memorySizeMB": function.memory_mib,
+        **({} if spent.init_ms is None else {"initDurationMs": round(spent.init_ms, 3)}),
+        **({} if spent.restore_ms is None else {"restoreDurationMs": round(spent.restore_ms, 3)}),
     }
     start = _event("platform.start", {"requestId": request_id, "version": function.version})
     return (start,), (_event("platform.report", {"requestId": request_id, "metrics": metrics}),)

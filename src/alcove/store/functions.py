@@ -172,6 +172,11 @@ def kernel_in_use(connection: Connection, digest: str) -> bool:
     return connection.execute("SELECT 1 FROM versions WHERE kernel = ? LIMIT 1", (digest,)).fetchone() is not None
 
 
+def function_ids(connection: Connection) -> set[str]:
+    """Return the ids of all functions of all tenants."""
+    return {str(row[0]) for row in connection.execute("SELECT id FROM functions")}
+
+
 def usage(connection: Connection, tenant_id: str) -> tuple[int, int]:
     """Return the tenant's number of functions and the bytes of the packages of all its versions and layers."""
     row = connection.execute("SELECT functions, code_bytes FROM usage WHERE tenant_id = ?", (tenant_id,)).fetchone()

@@ -6,8 +6,8 @@ for any more becomes an idle instance. Where there is no room for one more sandb
 where all are busy, tenants that hold more of them than another that waits give theirs up as they become free.
 
 Waiting is bounded: in number (where the queue is full, the tenant with the most waiting calls loses its newest), in
-time, and where nothing more can be started, to half as many calls as there are instances: who is let wait at all waits
-no longer than a call takes.
+time, and where nothing more can be started, to a quarter as many calls as there are instances: who is let wait at all
+is served within a part of the time that a call takes.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Scheduler:
         line, tenant = waiter.line, waiter.line.function.tenant
         if self._room.full and self._longest_idle() is None:
             share = self._room.share_of(tenant, set(self._queue.of_tenant))
-            if line.uncovered > max(1, line.holding // 2, share):
+            if line.uncovered > max(1, line.holding // 4, share):
                 self._queue.refuse(waiter, too_many())
                 return
         self._queue.bound(waiter)

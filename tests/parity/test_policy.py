@@ -91,3 +91,8 @@ def test_kernels_are_the_operators_to_register_and_anybodys_to_choose(
     assert CliRunner().invoke(root, ["kernel", "remove", "mine", *run]).exit_code == 0
     with pytest.raises(ClientError, match="alcove:kernel"):
         aws.create_function(FunctionName="own-kernel", Tags={"alcove:kernel": "mine"}, **options)
+
+
+def test_findings_without_checks(platform: Platform, function: str) -> None:
+    found = alcove(platform, "fn", "show", function, "--findings")
+    assert (found["state"], found["findings"]) == ("off", [])

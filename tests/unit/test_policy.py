@@ -194,6 +194,7 @@ def test_a_rules_file() -> None:
         ("[[checks.scanners]]\nname = 'x'\nfiles = ['*']\ncommand = ['lint']", 1, "whole paths"),
         ("[kernel]\nisolation = 'process'", 1, "no kernel"),
         ("[tenants]\nnames = ['']", 2, "patterns"),
+        ('[development]\n\ntags = ["a=b\\r\\nX-Other: c"]', 3, "patterns"),
         ("checks = 3", 1, "checks"),
         ("\xff", 1, "not TOML"),
     ],

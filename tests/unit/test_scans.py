@@ -13,15 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import FakeTier
 from tests.parity.conftest import zipped
 
+from alcove.api.app import App
+from alcove.cli.app import root
 from alcove.errors import HostError
 from alcove.functions.layering import LayerName
 from alcove.functions.layers import LayerFacts
 from alcove.functions.model import FunctionChange
+from alcove.gateway.http import Server
 from alcove.images.code_zip import check_package as read_package
 from alcove.policy.decide import CheckState
 from alcove.policy.findings import FINDING_LIMIT, Report, decode_report, finding, report
@@ -313,3 +317,30 @@ def test_the_jail_has_no_network_no_capabilities_and_only_what_is_named() -> Non
     assert "--no-new-privs" in argv
     assert argv[-2:] == ["/opt/lint", "."]
     assert argv.count("--bind") == 0
+
+
+class Stands:
+    """The host that a face asks."""
+
+    def health(self) -> dict[str, str]:
+        return {}
+
+    def endpoint(self) -> str:
+        return ""
+
+
+async def test_findings_are_shown_at_the_shell(tmp_path: Path) -> None:
+    async with serving(tmp_path, FakeChecker()) as services, AsyncExitStack() as stack:
+        tenant = services.tenants.default.id
+        layer = await services.layers.publish(tenant, LayerName(tenant, "l"), zipped({"app.py": b"bad"}), LayerFacts())
+        await services.functions.create(tenant, "f", zipped({"app.py": b"x"}), replace(PYTHON, layers=(layer.arn,)))
+        assert await tier_of(services, "f") == (Isolation.VM, "checks")
+        app = App(Stands(), services)
+        server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
+        stack.push_async_callback(server.close, 1.0)
+        await server.listen_unix(tmp_path / "api.sock")
+        words = ["fn", "show", "f", "--findings", "--run", str(tmp_path)]
+        result = await asyncio.to_thread(CliRunner().invoke, root, words)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[0] == "f:$LATEST: flagged"
+        assert result.stdout.splitlines()[-1].split("\t") == ["high", "fake", "R1", "l:1 app.py:3", "it is bad"]

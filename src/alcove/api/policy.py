@@ -12,6 +12,7 @@ from alcove.api.dialect import AWS
 from alcove.api.router import Route
 from alcove.errors import AccessDenied, InvalidRequest
 from alcove.gateway.message import Response
+from alcove.policy.decide import CheckState
 from alcove.sandbox.protocol import Isolation
 
 
@@ -24,7 +25,7 @@ async def show(call: Call) -> Response:
 
 async def explain(call: Call, name: str) -> Response:
     """Every demand on the isolation of a version, the one that holds first."""
-    function = await call.function(name, call.request.query.get("Qualifier"))
+    function = await call.shown(name, call.request.query.get("Qualifier"))
     demands = await call.faces.service.moves.explain(function)
     document = {
         "function": function.name,
@@ -41,14 +42,19 @@ async def explain(call: Call, name: str) -> Response:
 
 
 async def findings(call: Call, name: str) -> Response:
-    """What the automatic checks found in the code of a version."""
-    function = await call.function(name, call.request.query.get("Qualifier"))
-    scans = call.faces.services.scans
+    """What the automatic checks found in the code of a version and in its layers."""
+    function = await call.shown(name, call.request.query.get("Qualifier"))
     document: dict[str, Any] = {"function": function.name, "version": function.version, "state": "off", "findings": []}
+    scans = call.faces.services.scans
     if scans is not None:
-        state, report = await scans.look(function.package_sha256)
-        document |= {"state": str(state), "failed": report.failed if report else ""}
-        document["findings"] = [msgspec.structs.asdict(one) for one in report.findings] if report else []
+        document |= {"state": str(CheckState.PASSED), "failed": ""}
+        packages = {function.package_sha256: "", **{layer.package_sha256: layer.arn for layer in function.layers}}
+        for package, layer in packages.items():
+            state, report = await scans.look(package)
+            if document["state"] == CheckState.PASSED:
+                document |= {"state": str(state), "failed": report.failed if report else ""}
+            for one in report.findings if report else ():
+                document["findings"].append({"layer": layer, **msgspec.structs.asdict(one)})
     return answer(document, 200, call.request_id)
 
 

@@ -22,9 +22,11 @@ def show_findings(found: dict[str, Any], as_json: bool) -> None:
         return
     state = _STATES.get(found["state"]) or f"could not be checked: {found.get('failed')}"
     click.echo(f"{found['function']}:{found['version']}: {state}")
-    rows = [
-        (one["severity"], one["scanner"], one["rule"], f"{one['file']}:{one['line']}", one["text"])
-        for one in found["findings"]
-    ]
+    rows = [(one["severity"], one["scanner"], one["rule"], _place(one), one["text"]) for one in found["findings"]]
     if rows:
         output.print_table(("SEVERITY", "SCANNER", "RULE", "WHERE", "WHAT"), rows, empty="")
+
+
+def _place(finding: dict[str, Any]) -> str:
+    layer = finding["layer"].rpartition(":layer:")[2]
+    return f"{layer + ' ' if layer else ''}{finding['file']}:{finding['line']}"

@@ -83,6 +83,10 @@ def _refusal(source: str, text: str, message: str) -> InvalidRequest:
     return InvalidRequest(f"{source}:{line_of(text, path)}: {what}", hint=_HINT)
 
 
+def _is_pattern(text: str) -> bool:
+    return 1 <= len(text) <= PATTERN_LIMIT and text.isascii() and text.isprintable()
+
+
 def _check_patterns(rules: Rules, text: str, source: str) -> None:
     """Pairs have an ``=``, safe languages exist, and no list is without end."""
 
@@ -98,8 +102,9 @@ def _check_patterns(rules: Rules, text: str, source: str) -> None:
         for key, value in msgspec.structs.asdict(section).items() if section is not None else ():
             path = [name, key]
             if isinstance(value, tuple):
-                if len(value) > PATTERN_LIMIT or any(not 1 <= len(one) <= PATTERN_LIMIT for one in value):
-                    raise refuse(path, f"at most {PATTERN_LIMIT} patterns of 1 to {PATTERN_LIMIT} characters")
+                # They are told of in reasons, which are headers too.
+                if len(value) > PATTERN_LIMIT or not all(map(_is_pattern, value)):
+                    raise refuse(path, f"at most {PATTERN_LIMIT} patterns of 1 to {PATTERN_LIMIT} ASCII characters")
                 bad = [one for one in value if key in ("tags", "environment") and not one.partition("=")[1]]
                 if bad:
                     raise refuse(path, f"{bad[0]!r} is not NAME=VALUE")

@@ -107,3 +107,16 @@ def test_an_outcome_reaches_the_next_function(aws: Any, platform: Platform, func
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert any("'requestPayload': {'n': 7}" in line["text"] for line in lines)
+
+
+def test_an_alias_takes_its_configuration_with_it(aws: Any, function: str) -> None:
+    aws.publish_version(FunctionName=function)
+    for _ in range(2):
+        aws.create_alias(FunctionName=function, Name="live", FunctionVersion="1")
+        with pytest.raises(aws.exceptions.ResourceNotFoundException):
+            aws.get_function_event_invoke_config(FunctionName=function, Qualifier="live")
+        aws.put_function_event_invoke_config(FunctionName=function, Qualifier="live", MaximumRetryAttempts=1)
+        aws.update_alias(FunctionName=function, Name="live", Description="changed")
+        found = aws.get_function_event_invoke_config(FunctionName=function, Qualifier="live")
+        assert found["FunctionArn"].endswith(":live")
+        aws.delete_alias(FunctionName=function, Name="live")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alcove.audit.log import AuditLog
+from alcove.buckets.destination import BucketSink
 from alcove.buckets.hooks import HookService
 from alcove.buckets.model import Limits
 from alcove.buckets.outbox import Outbox
@@ -217,7 +218,10 @@ async def open_services(
     stack.push_async_callback(events.close)
     queues = await QueueService.open(state / "queues.db", region)
     stack.push_async_callback(queues.close)
-    destinations = Destinations(functions, {"sqs": QueueSink(queues)})
+    limits = Limits(settings.bucket_quota_mib << 20, settings.bucket_objects)
+    buckets = await BucketService.open(state, limits, region)
+    stack.push_async_callback(buckets.close)
+    destinations = Destinations(functions, {"sqs": QueueSink(queues), "s3": BucketSink(buckets)})
     configs = InvokeConfigs(database, functions, destinations)
     delivery = Delivery(events, functions, dispatcher, configs=configs, destinations=destinations)
     rule = AddressRule(settings.source_networks, (settings.network_subnet,))
@@ -255,9 +259,6 @@ async def open_services(
         },
     )
     layers = LayerService(database, functions)
-    limits = Limits(settings.bucket_quota_mib << 20, settings.bucket_objects)
-    buckets = await BucketService.open(state, limits, region)
-    stack.push_async_callback(buckets.close)
     outbox = Outbox(buckets.database, events)
     buckets.changed = outbox.look
     hooks = HookService(buckets.database, events, functions)

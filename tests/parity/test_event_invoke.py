@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -107,3 +108,44 @@ def test_an_outcome_reaches_the_next_function(aws: Any, platform: Platform, func
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert any("'requestPayload': {'n': 7}" in line["text"] for line in lines)
+
+
+def test_an_alias_takes_its_configuration_with_it(aws: Any, function: str) -> None:
+    aws.publish_version(FunctionName=function)
+    for _ in range(2):
+        aws.create_alias(FunctionName=function, Name="live", FunctionVersion="1")
+        with pytest.raises(aws.exceptions.ResourceNotFoundException):
+            aws.get_function_event_invoke_config(FunctionName=function, Qualifier="live")
+        aws.put_function_event_invoke_config(FunctionName=function, Qualifier="live", MaximumRetryAttempts=1)
+        aws.update_alias(FunctionName=function, Name="live", Description="changed")
+        found = aws.get_function_event_invoke_config(FunctionName=function, Qualifier="live")
+        assert found["FunctionArn"].endswith(":live")
+        aws.delete_alias(FunctionName=function, Name="live")
+
+
+def test_an_outcome_is_an_object_in_a_bucket(aws: Any, platform: Platform, function: str) -> None:
+    s3 = platform.s3()
+    s3.create_bucket(Bucket="outcomes-of-calls")
+    target = {"OnSuccess": {"Destination": "arn:aws:s3:::outcomes-of-calls"}}
+    aws.put_function_event_invoke_config(FunctionName=function, DestinationConfig=target)
+    sent = aws.invoke(FunctionName=function, InvocationType="Event", Payload=b'{"n": 8}')
+    deadline = time.monotonic() + 30
+    while not (found := s3.list_objects_v2(Bucket="outcomes-of-calls").get("Contents")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (key,) = [one["Key"] for one in found]
+    day = r"\d{4}/\d\d/\d\d/\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d"
+    assert re.fullmatch(rf"aws/lambda/async/{function}/{day}-[0-9a-f-]{{36}}", key)
+    document = json.loads(s3.get_object(Bucket="outcomes-of-calls", Key=key)["Body"].read())
+    assert document["requestContext"]["requestId"] == sent["ResponseMetadata"]["RequestId"]
+    assert document["responsePayload"] == {"n": 8}
+    other = platform.aws(platform.other_access_key, platform.other_secret)
+    other.create_function(
+        FunctionName="theirs", Runtime="python3.11", Role=ROLE, Handler="echo", Code={"ZipFile": HELLO}
+    )
+    with pytest.raises(ClientError) as error:
+        other.put_function_event_invoke_config(FunctionName="theirs", DestinationConfig=target)
+    assert code_of(error) == "ResourceNotFoundException"
+    other.delete_function(FunctionName="theirs")
+    s3.delete_object(Bucket="outcomes-of-calls", Key=key)
+    s3.delete_bucket(Bucket="outcomes-of-calls")

@@ -182,6 +182,9 @@ def test_dead_letters(sqs: Any, url: str, name: str) -> None:
     sqs.delete_queue(QueueUrl=dead)
 
 
+ADD_PERMISSION = {"Label": "l", "AWSAccountIds": ["000000000001"], "Actions": ["*"]}
+
+
 @pytest.mark.parametrize(
     ("operation", "arguments", "code"),
     [
@@ -216,7 +219,8 @@ def test_dead_letters(sqs: Any, url: str, name: str) -> None:
         ("set_queue_attributes", {"Attributes": {"VisibilityTimeout": "-1"}}, "InvalidAttributeValue"),
         ("set_queue_attributes", {"Attributes": {"RedrivePolicy": "{}"}}, "InvalidAttributeValue"),
         ("get_queue_attributes", {"AttributeNames": ["Colour"]}, "InvalidAttributeName"),
-        ("tag_queue", {"Tags": {"a": "b"}}, "AWS.SimpleQueueService.UnsupportedOperation"),
+        ("tag_queue", {"Tags": {"a" * 129: "b"}}, "InvalidParameterValue"),
+        ("add_permission", ADD_PERMISSION, "AWS.SimpleQueueService.UnsupportedOperation"),
     ],
 )
 def test_refusals_have_their_codes(sqs: Any, url: str, operation: str, arguments: dict[str, Any], code: str) -> None:
@@ -229,6 +233,14 @@ def test_refusals_have_their_codes(sqs: Any, url: str, operation: str, arguments
 def test_a_name_with_other_attributes_is_taken(sqs: Any, url: str, name: str) -> None:
     with pytest.raises(sqs.exceptions.QueueNameExists):
         sqs.create_queue(QueueName=name, Attributes={"DelaySeconds": "5"})
+
+
+def test_tags(sqs: Any, name: str) -> None:
+    url = sqs.create_queue(QueueName=name, tags={"a": "1", "b": "2"})["QueueUrl"]
+    sqs.tag_queue(QueueUrl=url, Tags={"b": "3", "c": "4"})
+    sqs.untag_queue(QueueUrl=url, TagKeys=["a"])
+    assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == {"b": "3", "c": "4"}
+    sqs.delete_queue(QueueUrl=url)
 
 
 def test_other_tenants_see_nothing(sqs: Any, platform: Platform, url: str, name: str) -> None:

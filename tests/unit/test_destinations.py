@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 from tests.unit.test_events import FAST, TENANT, Functions, drained
 
+from alcove.buckets.destination import BucketSink
+from alcove.buckets.listing import Listing
+from alcove.buckets.model import Limits
+from alcove.buckets.service import BucketService
 from alcove.errors import InvalidRequest, NotFound, ThrottledError
 from alcove.events import queue as module
 from alcove.events.delivery import Delivery
@@ -242,3 +246,26 @@ async def test_only_what_the_tenant_has_is_a_destination(
     await destinations.check(TENANT, "arn:aws:lambda:r:t:function:f:live")
     with pytest.raises(refusal):
         await destinations.check(TENANT, arn)
+
+
+async def test_a_bucket_has_each_record_once(functions: Functions, tmp_path: Path) -> None:
+    buckets = await BucketService.open(tmp_path, Limits(1 << 30, 100), "r")
+    tenant = TenantId("000000000001")
+    await buckets.create_bucket(tenant, "records")
+
+    function = replace(await functions.resolve(tenant, "f"), function_arn="arn:aws:lambda:r:000000000001:function:f")
+    result = await functions.invoke(function, b"", request_id="r")
+    row = EventRow("r", tenant, "f", "", b"{}", "invoke", "", "", 0, 0)
+    document = record(row, Outcome(function, Condition.SUCCESS, 1, result), 1_700_000_000_000)
+    sink = BucketSink(buckets)
+    await sink.check(tenant, "arn:aws:s3:::records")
+    for record_id in ("one", "one", "two"):
+        await sink.put(tenant, "arn:aws:s3:::records", document, record_id=record_id, attributes={})
+    found = [one.key for one in (await buckets.page(tenant, "records", Listing())).objects]
+    assert found == [f"aws/lambda/async/f/2023/11/14/2023-11-14T22.13.20-{name}" for name in ("one", "two")]
+    for other in ("arn:aws:s3:::none", "arn:aws:s3:r:t:records"):
+        with pytest.raises((NotFound, InvalidRequest)):
+            await sink.check(tenant, other)
+    with pytest.raises(NotFound):
+        await sink.check(TenantId("000000000002"), "arn:aws:s3:::records")
+    await buckets.close()

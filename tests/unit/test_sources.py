@@ -27,6 +27,7 @@ from alcove.queues.service import QueueService
 from alcove.sandbox.protocol import TenantId
 from alcove.sources import batch as batches
 from alcove.sources import mappings as mappings_module
+from alcove.sources import rabbitmq as rabbitmq_module
 from alcove.sources import redis_parser
 from alcove.sources.address import AddressRefused, AddressRule, parse_endpoint
 from alcove.sources.mappings import MappingService
@@ -517,5 +518,29 @@ async def test_an_answer_without_end_ends_the_connection(answer: bytes, monkeypa
     assert not isinstance(error.value, RedisTimeout)
     ended.set()
     await connection.disconnect()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_frame_without_end_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rabbitmq_module, "TIMEOUT_S", 600)
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"\x01\x00\x00" + (500_000_000).to_bytes(4, "big"))
+        await ended.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    endpoint = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    spec = SourceSpec(SourceKind.RABBITMQ, "q", endpoint, username="guest", password="guest")
+    source = rabbitmq_module.RabbitSource(spec, AddressRule((ip_network("127.0.0.0/8"),)))
+    with pytest.raises(SourceUnavailable):
+        async with asyncio.timeout(5):
+            await source.open()
+    monkeypatch.setattr(rabbitmq_module, "TIMEOUT_S", 1)
+    await source.close()
+    ended.set()
     server.close()
     await server.wait_closed()

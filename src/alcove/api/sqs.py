@@ -44,7 +44,8 @@ def _url(call: Call, queue: Queue) -> str:
 async def create_queue(call: Call, document: Mapping[str, Any]) -> Any:
     name = field(document, "QueueName", str) or ""
     given = text_map(document, "Attributes") or {}
-    queue = await call.faces.services.queues.directory.create(call.tenant, name, given)
+    tags = text_map(document, "tags")
+    queue = await call.faces.services.queues.directory.create(call.tenant, name, given, tags)
     return {"QueueUrl": _url(call, queue)}
 
 
@@ -112,6 +113,24 @@ async def list_dead_letter_sources(call: Call, document: Mapping[str, Any]) -> A
     return {"queueUrls": [_url(call, queue) for queue in sources]}
 
 
+async def list_queue_tags(call: Call, document: Mapping[str, Any]) -> Any:
+    tags = queue_of(call, document).tags
+    return {"Tags": dict(tags)} if tags else {}
+
+
+async def tag_queue(call: Call, document: Mapping[str, Any]) -> Any:
+    queue = queue_of(call, document)
+    tags = {**queue.tags, **(text_map(document, "Tags") or {})}
+    await call.faces.services.queues.directory.set_tags(queue, tags)
+
+
+async def untag_queue(call: Call, document: Mapping[str, Any]) -> Any:
+    queue = queue_of(call, document)
+    gone = set(map(str, field(document, "TagKeys", list) or []))
+    tags = {name: value for name, value in queue.tags.items() if name not in gone}
+    await call.faces.services.queues.directory.set_tags(queue, tags)
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "CreateQueue": create_queue,
     "GetQueueUrl": get_queue_url,
@@ -121,6 +140,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "DeleteQueue": delete_queue,
     "PurgeQueue": purge_queue,
     "ListDeadLetterSourceQueues": list_dead_letter_sources,
+    "ListQueueTags": list_queue_tags,
+    "TagQueue": tag_queue,
+    "UntagQueue": untag_queue,
     "SendMessage": messages.send_message,
     "SendMessageBatch": messages.send_message_batch,
     "ReceiveMessage": messages.receive_message,
@@ -132,7 +154,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 # What the audit tells of; messages come and go without.
-CHANGES = frozenset({create_queue, set_queue_attributes, delete_queue, purge_queue})
+CHANGES = frozenset({create_queue, set_queue_attributes, delete_queue, purge_queue, tag_queue, untag_queue})
 
 
 async def act(call: Call) -> Response:

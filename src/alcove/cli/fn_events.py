@@ -20,7 +20,7 @@ from alcove.errors import NotFound
 @click.option("--qualifier", help="A version or alias; without it, $LATEST.")
 @click.option("--retries", type=int, help="Tries again after an error of the function: 0 to 2.")
 @click.option("--max-age", type=int, metavar="S", help="Seconds after which a call is given up: 60 to 21600.")
-@click.option("--on-success", metavar="TO", help="Where results go: queue:NAME, function:NAME, an ARN; '' for none.")
+@click.option("--on-success", metavar="TO", help="Where results go: queue:NAME, function:NAME, bucket:NAME.")
 @click.option("--on-failure", metavar="TO", help="Where calls go that failed for good.")
 @click.option("--dead-letter", metavar="TO", help="The queue for events themselves that failed (of $LATEST).")
 @click.option("--clear", is_flag=True, help="Back to the defaults: two more tries, six hours, no destination.")

@@ -1,4 +1,4 @@
-"""Queues and functions as commands name them (``queue:NAME``, ``function:NAME``), and as the API does (ARNs)."""
+"""Queues, functions and buckets as commands name them (``queue:NAME``), and as the API does (ARNs)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def arn(client: Client, text: str) -> str:
         return text
     if colon and kind == "queue":
         return queue_arn(client, name)
+    if colon and kind == "bucket":
+        return f"arn:aws:s3:::{name}"
     if colon and kind == "function":
         function, _, qualifier = name.partition(":")
         found = client.call("GET", f"{FUNCTIONS}/{quote(function, safe='')}/configuration")
         return str(found["FunctionArn"]) + (f":{qualifier}" if qualifier else "")
-    raise InvalidRequest(f"{text} names no destination", hint="write queue:NAME, function:NAME or an ARN")
+    raise InvalidRequest(f"{text} names no destination", hint="write queue:NAME, function:NAME, bucket:NAME or an ARN")

@@ -23,7 +23,7 @@ from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import aliases as rows
 from alcove.store import functions as functions_rows
-from alcove.store import permissions
+from alcove.store import invoke_configs, permissions
 from alcove.store.database import Database
 
 # CreateAlias in the AWS Lambda API reference: letters, digits, hyphens, underscores, and not digits alone.
@@ -126,6 +126,7 @@ class AliasService:
         def write(connection: sqlite3.Connection) -> tuple[bool, list[Moved]]:
             owner = find_function(connection, tenant, function)
             permissions.delete_permissions(connection, owner.id, name)
+            invoke_configs.delete_invoke_config(connection, owner.id, name)
             deleted = rows.delete_alias(connection, owner.id, name)
             return deleted, reconsider(connection, self._functions.records, function_id=owner.id)
 

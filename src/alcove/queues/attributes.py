@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from alcove.errors import InvalidRequest
 from alcove.queues.faults import BadAttributeName, BadAttributeValue
 
 # "SetQueueAttributes" in the SQS API reference: name: (lowest, highest, default).
@@ -18,6 +19,7 @@ NUMBERS: Mapping[str, tuple[int, int, int]] = {
 }
 REDRIVE = "RedrivePolicy"
 MAX_RECEIVES = range(1, 1001)
+TAG_LIMIT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +95,13 @@ def parse_redrive(text: str) -> Redrive:
             hint='such as {"deadLetterTargetArn": "arn:aws:sqs:...", "maxReceiveCount": 5}; receives are 1 to 1000',
         )
     return Redrive(target, receives)
+
+
+def check_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Raises ``InvalidRequest``: "TagQueue" in the SQS API reference."""
+    if len(tags) > TAG_LIMIT:
+        raise InvalidRequest(f"A queue has at most {TAG_LIMIT} tags.")
+    for name, value in tags.items():
+        if not 1 <= len(name) <= 128 or len(value) > 256:
+            raise InvalidRequest("A tag has 1 to 128 characters, and 256 at most in its value.")
+    return dict(tags)

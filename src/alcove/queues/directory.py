@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from alcove.errors import Conflict, InvalidRequest
 from alcove.host.clock import now_ms
 from alcove.queues import attributes as attributes_module
-from alcove.queues.attributes import Attributes
+from alcove.queues.attributes import Attributes, check_tags
 from alcove.queues.faults import BadAttributeValue, NoSuchQueue, QueueExists, Unsupported
 from alcove.sandbox.protocol import TenantId
 from alcove.store import queues as rows
@@ -32,6 +32,7 @@ class Queue:
     attributes: Attributes
     created_ms: int
     modified_ms: int
+    tags: Mapping[str, str]
 
 
 class QueueDirectory:
@@ -72,7 +73,9 @@ class QueueDirectory:
     def all(self) -> list[Queue]:
         return [queue for known in self._known.values() for queue in known.values()]
 
-    async def create(self, tenant: TenantId, name: str, given: Mapping[str, str]) -> Queue:
+    async def create(
+        self, tenant: TenantId, name: str, given: Mapping[str, str], tags: Mapping[str, str] | None = None
+    ) -> Queue:
         """Return the queue, made now or known with the same attributes. Raises ``QueueExists``."""
         if name.endswith(".fifo") or "FifoQueue" in given:
             raise Unsupported("FIFO queues are not offered.", hint="make a standard queue")
@@ -86,7 +89,8 @@ class QueueDirectory:
         if len(known) >= QUEUE_LIMIT:
             raise Conflict(f"A tenant has at most {QUEUE_LIMIT} queues.", hint="delete one that is not needed")
         moment = now_ms()
-        row = rows.QueueRow(0, tenant, name, json.dumps(dict(given)), moment, moment)
+        labels = json.dumps(check_tags(tags or {}))
+        row = rows.QueueRow(0, tenant, name, json.dumps(dict(given)), moment, moment, labels)
         try:
             return self._remember(await self._database.write(lambda connection: rows.insert_queue(connection, row)))
         except sqlite3.IntegrityError:
@@ -97,21 +101,30 @@ class QueueDirectory:
         self._check_redrive(queue.tenant, queue.name, attributes)
         moment, text = now_ms(), json.dumps(dict(attributes.given))
         await self._database.write(lambda connection: rows.set_attributes(connection, queue.id, text, moment))
-        changed = replace(queue, attributes=attributes, modified_ms=moment)
-        if self._known.get(queue.tenant, {}).get(queue.name, queue).id == queue.id:
-            self._known[queue.tenant][queue.name] = changed
-        return changed
+        return self._replace(replace(queue, attributes=attributes, modified_ms=moment))
+
+    async def set_tags(self, queue: Queue, tags: Mapping[str, str]) -> Queue:
+        text = json.dumps(check_tags(tags))
+        await self._database.write(lambda connection: rows.set_tags(connection, queue.id, text))
+        return self._replace(replace(queue, tags=dict(tags)))
 
     def forget(self, queue: Queue) -> None:
         known = self._known.get(queue.tenant, {})
         if queue.name in known and known[queue.name].id == queue.id:
             del known[queue.name]
 
+    def _replace(self, changed: Queue) -> Queue:
+        known = self._known.get(changed.tenant, {})
+        if changed.name in known and known[changed.name].id == changed.id:
+            known[changed.name] = changed
+        return changed
+
     def _remember(self, row: rows.QueueRow) -> Queue:
         tenant = TenantId(row.tenant_id)
         arn = f"arn:aws:sqs:{self._region}:{tenant}:{row.name}"
         attributes = attributes_module.parse(json.loads(row.attributes))
-        queue = Queue(row.id, tenant, row.name, arn, attributes, row.created_ms, row.modified_ms)
+        tags = json.loads(row.tags)
+        queue = Queue(row.id, tenant, row.name, arn, attributes, row.created_ms, row.modified_ms, tags)
         self._known.setdefault(tenant, {})[row.name] = queue
         return queue
 

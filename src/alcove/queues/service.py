@@ -1,4 +1,5 @@
-"""Messages: sent, received, hidden, deleted, given up. Each change is on the disk before its caller is told.
+"""Messages: sent, received, hidden, deleted, given up. Each change is on the disk before its caller is told; what comes
+at once is written together.
 
 A message that is received is hidden for the visibility time-out, under a receipt of its own; it is gone when it is
 deleted by that receipt, and comes again otherwise: at least once. Who polls is woken by what arrives, and by the clock
@@ -25,6 +26,7 @@ from alcove.queues.message import Draft, make_handle, read_handle
 from alcove.sandbox.protocol import TenantId
 from alcove.store import queues as rows
 from alcove.store.database import Database
+from alcove.store.group import GroupWriter
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class QueueService:
 
     def __init__(self, database: Database, directory: QueueDirectory, held: dict[str, tuple[int, int]]) -> None:
         self._database = database
+        self._writer = GroupWriter(database)
         self.directory = directory
         self._messages = Counter({tenant: count for tenant, (count, _) in held.items()})
         self._bytes = Counter({tenant: size for tenant, (_, size) in held.items()})
@@ -71,6 +74,7 @@ class QueueService:
         if self._janitor is not None:
             self._janitor.cancel()
             await asyncio.gather(self._janitor, return_exceptions=True)
+        await self._writer.close()
         await self._database.close()
 
     # Messages
@@ -100,7 +104,7 @@ class QueueService:
         self._account(queue.tenant, [draft.size for draft in drafts])
         taken: list[int] = []
         try:
-            taken = await self._database.write(change)
+            taken = await self._writer.write(change)
         except sqlite3.IntegrityError:
             raise NoSuchQueue from None
         finally:
@@ -130,7 +134,7 @@ class QueueService:
             found = [rows.delete_message(connection, queue.id, *receipt) for receipt in receipts]
             return [size for size in found if size is not None]
 
-        self._discount(queue.tenant, await self._database.write(change))
+        self._discount(queue.tenant, await self._writer.write(change))
 
     async def set_visibility(self, queue: Queue, changes: Sequence[tuple[str, float, bool]]) -> list[bool]:
         """Hide messages for so many seconds from now: (handle, seconds, whether its receive counts); tell which were
@@ -145,12 +149,12 @@ class QueueService:
                 for receipt, visible_ms, counts in wanted
             ]
 
-        found = await self._database.write(change)
+        found = await self._writer.write(change)
         self._arrived(queue.id)
         return found
 
     async def purge(self, queue: Queue) -> None:
-        sizes = await self._database.write(lambda c: rows.expire_messages(c, queue.id, now_ms() + 1))
+        sizes = await self._writer.write(lambda c: rows.expire_messages(c, queue.id, now_ms() + 1))
         self._discount(queue.tenant, sizes)
 
     async def delete_queue(self, queue: Queue) -> None:
@@ -159,7 +163,7 @@ class QueueService:
             rows.delete_queue(connection, queue.id)
             return sizes
 
-        self._discount(queue.tenant, await self._database.write(change))
+        self._discount(queue.tenant, await self._writer.write(change))
         self.directory.forget(queue)
         self._arrived(queue.id)
 
@@ -223,7 +227,7 @@ class QueueService:
                 found = rows.visible_messages(connection, queue.id, moment, limit - len(taken))
             return taken, expired, moved
 
-        taken, expired, moved = await self._database.write(change)
+        taken, expired, moved = await self._writer.write(change)
         self._discount(queue.tenant, expired)
         if moved and dead is not None:
             self._arrived(dead.id)
@@ -267,7 +271,7 @@ class QueueService:
     async def _expire_in(self, queue: Queue) -> None:
         before_ms = now_ms() - queue.attributes.retention_s * 1000
         try:
-            sizes = await self._database.write(lambda c: rows.expire_messages(c, queue.id, before_ms))
+            sizes = await self._writer.write(lambda c: rows.expire_messages(c, queue.id, before_ms))
         except AlcoveError as error:
             log.warning("messages of %s that are too old cannot be removed: %s", queue.arn, error)
         else:

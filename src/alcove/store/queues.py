@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from sqlite3 import Connection
 
 
@@ -17,6 +17,7 @@ class QueueRow:
     attributes: str
     created_ms: int
     modified_ms: int
+    tags: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +52,21 @@ def all_queues(connection: Connection) -> list[QueueRow]:
 def insert_queue(connection: Connection, row: QueueRow) -> QueueRow:
     """Return the row with its id. Raises ``sqlite3.IntegrityError`` where the tenant has a queue of that name."""
     found = connection.execute(
-        "INSERT INTO queues (tenant_id, name, attributes, created_ms, modified_ms) VALUES (?, ?, ?, ?, ?)",
-        (row.tenant_id, row.name, row.attributes, row.created_ms, row.modified_ms),
+        "INSERT INTO queues (tenant_id, name, attributes, created_ms, modified_ms, tags) VALUES (?, ?, ?, ?, ?, ?)",
+        (row.tenant_id, row.name, row.attributes, row.created_ms, row.modified_ms, row.tags),
     )
     assert found.lastrowid is not None
-    return QueueRow(found.lastrowid, row.tenant_id, row.name, row.attributes, row.created_ms, row.modified_ms)
+    return replace(row, id=found.lastrowid)
 
 
 def set_attributes(connection: Connection, queue_id: int, attributes: str, moment_ms: int) -> None:
     connection.execute(
         "UPDATE queues SET attributes = ?, modified_ms = ? WHERE id = ?", (attributes, moment_ms, queue_id)
     )
+
+
+def set_tags(connection: Connection, queue_id: int, tags: str) -> None:
+    connection.execute("UPDATE queues SET tags = ? WHERE id = ?", (tags, queue_id))
 
 
 def delete_queue(connection: Connection, queue_id: int) -> None:

@@ -1,0 +1,1 @@
+ALTER TABLE queues ADD COLUMN tags TEXT NOT NULL DEFAULT '{}';  -- JSON object

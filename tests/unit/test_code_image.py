@@ -8,6 +8,7 @@ import stat
 import struct
 import subprocess
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from alcove.errors import CapacityError, InvalidRequest, TooLarge
 from alcove.host import files
 from alcove.images import code_compile, code_zip
-from alcove.images.code import IMAGE_SIZE, CodeStore
+from alcove.images.code import IMAGE_SIZE, CodeStore, CodeUse
 from alcove.images.code_folder import zip_folder
 from alcove.images.code_zip import check_package
 
@@ -236,16 +237,40 @@ async def test_recover_and_collect(tmp_path: Path) -> None:
     assert not leftover.parent.exists()
     kept = await store.build(HELLO, python=False)
     gone = await store.build(zipped({"a": b"1"}), python=False)
-    pinned_package = zipped({"b": b"1"})
-    with store.pinned(pinned_package):
-        pinned = await store.build(pinned_package, python=False)
-        await store.collect({(kept.package_sha256, kept.digest)})
-        assert kept.path.exists()
-        assert pinned.path.exists()
-        assert not gone.path.exists()
-        assert not store.package_path(gone.package_sha256).exists()
-    await store.collect({(kept.package_sha256, kept.digest)})
-    assert not pinned.path.exists()
+    await store.collect({kept.package_sha256}, {kept.digest})
+    assert kept.path.exists()
+    assert not gone.path.exists()
+    assert not store.package_path(gone.package_sha256).exists()
+    assert len(list((tmp_path / "built").iterdir())) == 1
+    store.close()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_what_is_pinned_at_any_moment_is_not_discarded(tmp_path: Path, when: str) -> None:
+    store = CodeStore(tmp_path)
+    package = zipped({"b": b"1"})
+    built = await store.build(package, python=False)
+    # Another zip of the same tree: the image is one.
+    twin = await store.build(zipped({"b": b"1"}, zipfile.ZIP_STORED), python=False)
+    assert (twin.digest, twin.package_sha256 == built.package_sha256) == (built.digest, False)
+    use = CodeUse(twin.package_sha256, twin.digest)
+
+    async def discard(taken: set[str]) -> None:
+        await store.discard([use], {twin.package_sha256}, {twin.digest}, taken)
+
+    with ExitStack() as stack:
+        if when == "before":
+            stack.enter_context(store.pinned(package))
+        with store.watched() as taken:
+            if when == "meanwhile":
+                with store.pinned(package):
+                    pass
+            await discard(taken)
+    assert built.path.exists()
+    assert not store.package_path(twin.package_sha256).exists()
+    with store.watched() as taken:
+        await discard(taken)
+    assert not built.path.exists()
     store.close()
 
 

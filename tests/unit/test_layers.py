@@ -14,7 +14,7 @@ from tests.plane import PYTHON, Plane, zipped
 from tests.unit.test_code_image import zipped as zip_of
 
 from alcove.errors import Conflict, InvalidRequest, NotFound
-from alcove.functions import service as control
+from alcove.functions import code_keeper
 from alcove.functions.layering import LayerName, parse_layer, parse_layer_version
 from alcove.functions.layers import LayerFacts, LayerService, LayerVersion
 from alcove.functions.model import FunctionChange
@@ -103,7 +103,7 @@ async def test_a_layer_that_is_refused_leaves_nothing(plane: Plane, entries: dic
     with pytest.raises(InvalidRequest):
         await service(plane).publish(plane.tenant, LayerName(plane.tenant, "tools"), zip_of(entries), NONE)
     assert (await service(plane).list(plane.tenant)).items == []
-    assert list((plane.service.code.folder / "packages").iterdir()) == []
+    assert list((plane.service.code.store.folder / "packages").iterdir()) == []
 
 
 async def test_one_image_holds_code_and_layers(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +117,10 @@ async def test_one_image_holds_code_and_layers(plane: Plane, monkeypatch: pytest
     # In the other order it is another image; the one before stays for calls that are about to start with it.
     swapped = await plane.service.update_configuration(plane.tenant, "f", using(second, first))
     assert swapped.code.digest != changed.code.digest
-    await plane.service.collect()
+    await plane.service.code.collect()
     assert changed.code.path.exists()
-    monkeypatch.setattr(control, "REPLACED_S", 0.0)
-    await plane.service.collect()
+    monkeypatch.setattr(code_keeper, "REPLACED_S", 0.0)
+    await plane.service.code.collect()
     assert swapped.code.path.exists()
     assert not changed.code.path.exists()
     # New code and a new runtime keep the layers, a version keeps its own.
@@ -138,7 +138,7 @@ async def test_a_deleted_layer_serves_those_that_have_it(plane: Plane) -> None:
     layer = await publish(plane)
     await plane.service.create(plane.tenant, "f", zipped("1"), PYTHON)
     await plane.service.update_configuration(plane.tenant, "f", using(layer))
-    package = plane.service.code.package_path(layer.row.package_sha256)
+    package = plane.service.code.store.package_path(layer.row.package_sha256)
     await service(plane).delete(plane.tenant, named(layer))
     assert package.exists()
     updated = await plane.service.update_code(plane.tenant, "f", zipped("2"))
@@ -235,4 +235,4 @@ async def test_layers_count_as_code_and_go_with_their_tenant(plane: Plane) -> No
     await service(plane).delete_every(plane.tenant)
     assert await plane.service.usage(plane.tenant) == (0, 0)
     assert (await publish(plane)).row.version == 1
-    assert not plane.service.code.package_path(again.row.package_sha256).exists()
+    assert not plane.service.code.store.package_path(again.row.package_sha256).exists()

@@ -8,7 +8,7 @@ import pytest
 from tests.plane import PYTHON, Plane, zipped
 
 from alcove.errors import Conflict, HostError, InvalidRequest, NotFound
-from alcove.functions import names
+from alcove.functions import code_keeper, names
 from alcove.functions.model import LATEST, FunctionChange, FunctionVersion
 from alcove.sandbox.protocol import Runtime, TenantId
 
@@ -102,12 +102,48 @@ async def test_code_goes_with_the_last_that_uses_it(plane: Plane) -> None:
     assert one.code.path.exists()
     await service.delete(tenant, "two")
     assert not one.code.path.exists()
-    assert not service.code.package_path(one.package_sha256).exists()
+    assert not service.code.store.package_path(one.package_sha256).exists()
+
+
+async def test_code_goes_that_an_update_has_replaced(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at once: calls that were accepted before may still start with it."""
+    service, tenant = plane.service, plane.tenant
+    one = await service.create(tenant, "f", zipped("1"), PYTHON, publish=True)
+    two = await service.update_code(tenant, "f", zipped("2"))
+    three = await service.update_code(tenant, "f", zipped("3"))
+    assert two.code.path.exists()
+    monkeypatch.setattr(code_keeper, "REPLACED_S", 0.0)
+    await service.update_configuration(tenant, "f", FunctionChange(timeout_s=9))
+    assert [version.code.path.exists() for version in (one, two, three)] == [True, False, True]
+    assert not service.code.store.package_path(two.package_sha256).exists()
+
+
+async def test_code_that_was_built_for_nothing_goes(plane: Plane) -> None:
+    service, tenant = plane.service, plane.tenant
+    tried = await service.create(tenant, "f", zipped("1"), PYTHON, dry_run=True)
+    await service.create(tenant, "f", zipped("2"), PYTHON)
+    with pytest.raises(Conflict):
+        await service.update_code(tenant, "f", zipped("3"), revision_id="another")
+    assert not tried.code.path.exists()
+    assert len(list(service.code.store.folder.glob("*.squashfs"))) == 1
+
+
+async def test_code_stays_that_is_taken_up_while_its_last_version_goes(plane: Plane) -> None:
+    service, tenant = plane.service, plane.tenant
+    for number in range(10):
+        await service.create(tenant, f"old-{number}", zipped("1"), PYTHON)
+        await asyncio.gather(
+            service.delete(tenant, f"old-{number}"), service.create(tenant, f"new-{number}", zipped("1"), PYTHON)
+        )
+        made = await service.get(tenant, f"new-{number}")
+        assert made.code.path.exists()
+        assert service.code.store.package_path(made.package_sha256).exists()
+        await service.delete(tenant, f"new-{number}")
 
 
 async def test_a_crash_between_image_and_row_leaves_nothing(plane: Plane) -> None:
     """The image was built, the row was not written: the next start removes it."""
-    built = await plane.service.code.build(zipped("1"), python=True)
+    built = await plane.service.code.store.build(zipped("1"), python=True)
     await plane.service.recover()
     assert not built.path.exists()
 
@@ -117,7 +153,7 @@ async def test_a_refused_function_leaves_no_code(plane: Plane) -> None:
         await plane.service.create(plane.tenant, "f", zipped("1"), FunctionChange(runtime="cobol", handler="x"))
     with pytest.raises(InvalidRequest):
         await plane.service.create(plane.tenant, "f", zipped("1"), FunctionChange(runtime="python3.11"))
-    assert list(plane.service.code.folder.glob("*.squashfs")) == []
+    assert list(plane.service.code.store.folder.glob("*.squashfs")) == []
 
 
 @pytest.mark.parametrize(

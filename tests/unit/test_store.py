@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alcove.errors import CapacityError, Conflict, HostError, NotFound
+from alcove.store import code
 from alcove.store import functions as rows
 from alcove.store.database import Database, migrations
 from alcove.tenants.directory import TenantDirectory
@@ -59,9 +60,9 @@ async def test_published_versions_are_immutable(tmp_path: Path) -> None:
         await database.write(lambda c: c.execute("UPDATE versions SET memory_mib = 1"))
     listed = await database.read(lambda c: rows.list_versions(c, "id1"))
     assert [(row.version, row.memory_mib) for row in listed] == [("$LATEST", 256), ("1", 128)]
-    assert await database.read(rows.code_in_use) == {("p", "i")}
+    assert await database.read(code.code_in_use) == ({"p"}, {"i"})
     await database.write(lambda c: rows.delete_function(c, "id1"))
-    assert await database.read(rows.code_in_use) == set()
+    assert await database.read(code.code_in_use) == (set(), set())
     await database.close()
 
 

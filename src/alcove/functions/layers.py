@@ -19,6 +19,7 @@ from alcove.functions.records import check_policy_revision
 from alcove.functions.service import PAGE_LIMIT, FunctionService, page_limit
 from alcove.functions.statements import Statement, check_statement, policy
 from alcove.host.clock import now_ms
+from alcove.images.code import CodeUse
 from alcove.sandbox.protocol import TenantId
 from alcove.store import layers as rows
 from alcove.store.database import Database
@@ -73,7 +74,7 @@ class LayerService:
         if name.account != tenant:
             raise NotFound("The resource you requested does not exist.")
         check_facts(facts)
-        code, guard = self._functions.code, self._functions.guard
+        code, guard = self._functions.code.store, self._functions.guard
         await guard.require_room(tenant, code_bytes=len(package))
         with code.pinned(package):
             sha256, _ = await code.store_layer(package)
@@ -136,30 +137,31 @@ class LayerService:
     async def delete(self, tenant: TenantId, name: LayerName) -> bool:
         """Return whether there was such a version of the tenant's."""
 
-        def write(connection: sqlite3.Connection) -> bool:
+        def write(connection: sqlite3.Connection) -> set[str]:
             row = self._own(connection, tenant, name)
-            if row is not None:
-                rows.delete_version(connection, row.layer.id, row.version)
-            return row is not None
+            if row is None:
+                return set()
+            rows.delete_version(connection, row.layer.id, row.version)
+            return {row.package_sha256}
 
-        deleted = await self._database.write(write)
-        if deleted:
-            await self._functions.collect()
-        return deleted
+        return await self._collected(await self._database.write(write))
 
     async def delete_all(self, tenant: TenantId, name: LayerName) -> bool:
         """Return whether there was a version of the tenant's layer."""
         if name.account != tenant:
             return False
-        deleted = await self._database.write(lambda connection: rows.delete_versions(connection, tenant, name.name))
-        if deleted:
-            await self._functions.collect()
-        return deleted
+        return await self._collected(
+            await self._database.write(lambda connection: rows.delete_versions(connection, tenant, name.name))
+        )
 
     async def delete_every(self, tenant: TenantId) -> None:
         """Delete all layers of a tenant that is removed."""
-        await self._database.write(lambda connection: rows.delete_every(connection, tenant))
-        await self._functions.collect()
+        await self._collected(await self._database.write(lambda connection: rows.delete_every(connection, tenant)))
+
+    async def _collected(self, packages: set[str]) -> bool:
+        """Remove those of the packages that nothing uses; return whether there were any."""
+        await self._functions.code.collect(*(CodeUse(sha256) for sha256 in packages))
+        return bool(packages)
 
     # Who may use one
 

@@ -13,14 +13,13 @@ import contextlib
 import logging
 import random
 import sqlite3
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
+from alcove.functions.code_keeper import CodeKeeper, code_of
 from alcove.functions.isolation import POLICY_TAGS
 from alcove.functions.layering import use_layers
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
@@ -37,10 +36,10 @@ from alcove.functions.records import (
 from alcove.functions.routing import Routing, check_unused, read_routing
 from alcove.functions.usage import UsageGuard
 from alcove.host.clock import now_ms
-from alcove.images.code import BuiltCode, CodeStore
-from alcove.sandbox.protocol import InitError, Runtime, TenantId
+from alcove.images.code import CodeStore, CodeUse
+from alcove.sandbox.protocol import InitError, TenantId
 from alcove.store import functions as rows
-from alcove.store import layers, permissions
+from alcove.store import permissions
 from alcove.store.database import Database
 from alcove.store.isolation import versions_of
 from alcove.tenants.quotas import Quotas
@@ -50,10 +49,6 @@ log = logging.getLogger(__name__)
 PAGE_LIMIT = 50
 # Functions whose versions are kept in memory, some 4 KiB each.
 RESOLVED_LIMIT = 32_768
-# How often updates look for code that they have replaced: to look costs by all that there is.
-COLLECT_EVERY_S = 10.0
-# How long code that an update has replaced stays: calls that were accepted before may still start with it.
-REPLACED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +79,9 @@ class FunctionService:
         self.guard = UsageGuard(database, quotas)
         # Told the id of each function that is deleted.
         self.on_deleted: Callable[[str], None] = lambda function_id: None
-        self._collected = 0.0
-        self._replaced: dict[tuple[str, str], float] = {}
         self.records = Records(self.settings, code)
         self._database = database
-        self.code = code
+        self.code = CodeKeeper(database, code)
         self._dispatcher = dispatcher
         self._resolved: dict[tuple[str, str], dict[str, Routing]] = {}
         self.generation = 0
@@ -99,8 +92,7 @@ class FunctionService:
 
     async def recover(self) -> None:
         """At start: remove unfinished builds and code that no version refers to; decide anew where versions run."""
-        self.code.recover()
-        await self.collect()
+        await self.code.recover()
         await self.moves.reconsider()
 
     async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
@@ -196,8 +188,7 @@ class FunctionService:
         # Before the package is built, and again when it is written: building may take long.
         await self._database.read(lambda c: self._check_new(c, draft))
         await self.guard.require_room(tenant, functions=1, code_bytes=len(package))
-        with self._pinned(package, draft):
-            built = await self._build(package, draft)
+        async with self.code.built(package, draft, keep=not dry_run) as built:
             created = self.records.with_code(draft, built)
             if dry_run:
                 return created
@@ -229,8 +220,7 @@ class FunctionService:
     ) -> FunctionVersion:
         current = await self.get(tenant, name)
         await self.guard.require_room(tenant, code_bytes=len(package) - current.package_bytes)
-        with self._pinned(package, current):
-            built = await self._build(package, current)
+        async with self.code.built(package, current, keep=not dry_run) as built:
             if dry_run:
                 return self.records.with_code(current, built)
 
@@ -254,9 +244,8 @@ class FunctionService:
         wanted = await self._layered(self.records.apply(current, change), change)
         if (wanted.runtime, wanted.layers) == (current.runtime, current.layers):
             return await self._update(tenant, name, lambda v: self.records.apply(v, change), revision_id)
-        package = await asyncio.to_thread(self.code.package_path(current.package_sha256).read_bytes)
-        with self._pinned(package, wanted):
-            built = await self._build(package, wanted)
+        package = await asyncio.to_thread(self.code.store.package_path(current.package_sha256).read_bytes)
+        async with self.code.built(package, wanted) as built:
 
             def rebuilt(latest: FunctionVersion) -> FunctionVersion:
                 if latest.package_sha256 != built.package_sha256:
@@ -296,18 +285,17 @@ class FunctionService:
 
     async def delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
         """Delete the function, or one published version; its instances are drained."""
-        await self._delete(tenant, name, version)
-        await self.collect()
+        await self.code.collect(*await self._delete(tenant, name, version))
 
     async def delete_every(self, tenant: TenantId) -> None:
         """Delete all functions of the tenant, one by one, so that a crash leaves less to do."""
         while found := (await self.list(tenant)).items:
             for function in found:
                 with contextlib.suppress(NotFound):
-                    await self._delete(tenant, function.name)
-        await self.collect()
+                    await self.code.collect(*await self._delete(tenant, function.name))
 
-    async def _delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
+    async def _delete(self, tenant: TenantId, name: str, version: str | None = None) -> Sequence[CodeUse]:
+        """Return the code of what was deleted."""
         if version == LATEST:
             raise InvalidRequest("$LATEST version cannot be deleted without deleting the function.")
 
@@ -329,6 +317,7 @@ class FunctionService:
         await self._dispatcher.remove(deleted)
         if version is None:
             self.on_deleted(deleted[0].function_id)
+        return [code_of(one) for one in deleted]
 
     async def set_tags(self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]) -> None:
         """Let ``change`` edit the function's tags."""
@@ -377,13 +366,12 @@ class FunctionService:
 
         before, updated = await self.guard.write(tenant, change)
         if before.code != updated.code:
-            self._replaced[before.package_sha256, before.code.digest] = time.monotonic()
+            self.code.replaced(before)
             self.code_changed()
         self.drop(tenant, name)
         self.preparer.expect(updated)
         await self._dispatcher.forget(updated.function_arn, LATEST)
-        if time.monotonic() - self._collected > COLLECT_EVERY_S:
-            await self.collect()
+        await self.code.collect()
         return updated
 
     async def _layered(self, version: FunctionVersion, change: FunctionChange) -> FunctionVersion:
@@ -394,24 +382,6 @@ class FunctionService:
         region, tenant, kept = self.settings.region, version.tenant, version.layers
         found = await self._database.read(lambda connection: use_layers(connection, region, tenant, arns, kept))
         return replace(version, layers=found)
-
-    def _pinned(self, package: bytes, function: FunctionVersion) -> AbstractContextManager[None]:
-        return self.code.pinned(package, [layer.package_sha256 for layer in function.layers])
-
-    async def _build(self, package: bytes, function: FunctionVersion) -> BuiltCode:
-        layers = [layer.package_sha256 for layer in function.layers]
-        return await self.code.build(package, python=function.runtime is Runtime.PYTHON, layers=layers)
-
-    async def collect(self) -> None:
-        """Remove the code that nothing refers to any more."""
-        now = self._collected = time.monotonic()
-        self._replaced = {code: since for code, since in self._replaced.items() if now - since < REPLACED_S}
-        replaced = set(self._replaced)
-
-        def query(connection: sqlite3.Connection) -> set[tuple[str, str]]:
-            return rows.code_in_use(connection) | {(sha256, "") for sha256 in layers.packages_in_use(connection)}
-
-        await self.code.collect(await self._database.read(query) | replaced)
 
     def drop(self, tenant: TenantId, name: str) -> None:
         """Forget what invocations of the function run: it has changed."""

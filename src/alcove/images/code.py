@@ -21,8 +21,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 IMAGE_SIZE = 512 << 20
 # Change it when the same package must give another image.
 BUILD_FORMAT = 2
+# In the folder where they are made.
+IMAGE, PACKAGE = "image", "package"
 _MKSQUASHFS = (
     *("-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-all-root", "-all-time", "0"),
     *("-mkfs-time", "0", "-no-progress", "-quiet", "-processors", "2"),
@@ -66,8 +69,21 @@ class BuiltCode:
     package_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class CodeUse:
+    """What a version has of the store: package, image (empty for a layer by itself) and its layers' packages."""
+
+    package_sha256: str
+    image_digest: str = ""
+    layers: tuple[str, ...] = ()
+
+
 class CodeStore:
-    """Owner of the folder of code images."""
+    """Owner of the folder of code images.
+
+    A pin keeps a package, its images and its layers from before they are built until a version refers to them. What
+    is removed, and what a build puts in place or finds there, exclude each other by a lock.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = private_folder(folder)
@@ -76,6 +92,8 @@ class CodeStore:
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="code-build")
         self._locks = KeyedLock()
         self._pins: Counter[str] = Counter()
+        self._watchers: list[set[str]] = []
+        self._places = threading.Lock()
 
     def recover(self) -> None:
         """Remove what an interrupted build left. For the owner of the folder, at its start."""
@@ -93,14 +111,27 @@ class CodeStore:
 
     @contextmanager
     def pinned(self, package: bytes, layers: Sequence[str] = ()) -> Iterator[None]:
-        """While open, ``collect`` leaves this package and its images alone, and these layers (SHA-256)."""
-        pins = [hashlib.sha256(package).hexdigest(), *layers]
+        """While open, this package, its images with these layers, and the layers (SHA-256) are not removed."""
+        sha256 = hashlib.sha256(package).hexdigest()
+        pins = [sha256, *layers, *_records(sha256, layers)]
         self._pins.update(pins)
+        for taken in self._watchers:
+            taken.update(pins)
         try:
             yield
         finally:
             self._pins.subtract(pins)
             self._pins = +self._pins
+
+    @contextmanager
+    def watched(self) -> Iterator[set[str]]:
+        """Yield a set that holds all that is pinned at any moment while this is open."""
+        taken = set(self._pins)
+        self._watchers.append(taken)
+        try:
+            yield taken
+        finally:
+            self._watchers = [one for one in self._watchers if one is not taken]
 
     async def store_layer(self, package: bytes) -> tuple[str, int]:
         """Keep a layer's zip; return its SHA-256 and its size unpacked. Raises as ``build`` does."""
@@ -115,30 +146,31 @@ class CodeStore:
         """
         loop = asyncio.get_running_loop()
         sha256 = await loop.run_in_executor(self._executor, lambda: hashlib.sha256(package).hexdigest())
-        kind = f"{PYTHON if python else 'plain'}-{BUILD_FORMAT}"
-        if layers:
-            kind += "-" + hashlib.sha256(" ".join(layers).encode()).hexdigest()[:32]
-        async with self._locks.held(sha256 + kind):
-            return await loop.run_in_executor(self._executor, self._build, package, sha256, kind, layers)
+        record = _records(sha256, layers)[0 if python else 1]
+        async with self._locks.held(record):
+            return await loop.run_in_executor(self._executor, self._build, package, sha256, record, layers, python)
 
-    async def collect(self, in_use: set[tuple[str, str]]) -> None:
-        """Remove each package and image that neither ``in_use`` (pairs of them; a layer's image is empty) nor a pin
-        names.
-        """
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._collect, in_use)
+    async def collect(self, packages: set[str], images: set[str]) -> None:
+        """Remove every package and image but these: at the start, when nothing is being built."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._collect, packages, images)
 
-    def _build(self, package: bytes, sha256: str, kind: str, layers: Sequence[str]) -> BuiltCode:
-        record = self._built / f"{sha256}.{kind}"
-        digest = self._known(record, sha256)
+    async def discard(self, gone: Iterable[CodeUse], packages: set[str], images: set[str], taken: set[str]) -> None:
+        """Remove of what is ``gone`` these packages and images, but nothing that is in ``taken`` (see ``watched``)."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._executor, self._discard, list(gone), packages, images, taken)
+
+    def _build(self, package: bytes, sha256: str, record: str, layers: Sequence[str], python: bool) -> BuiltCode:
+        with self._places:
+            digest = self._known(record)
         if digest is None:
             with _translated(self.folder):
-                digest = self._make(package, sha256, layers, compile_ahead=kind.startswith(PYTHON))
-                write_json(record, {"digest": digest})
+                digest = self._make(package, sha256, record, layers, python)
         return BuiltCode(digest, self.image_path(digest), sha256, len(package))
 
-    def _known(self, record: Path, sha256: str) -> str | None:
+    def _known(self, record: str) -> str | None:
+        sha256 = record.partition(".")[0]
         try:
-            digest = str(json.loads(record.read_bytes())["digest"])
+            digest = str(json.loads((self._built / record).read_bytes())["digest"])
         except (FileNotFoundError, ValueError, KeyError):
             return None
         there = self.image_path(digest).is_file() and self.package_path(sha256).is_file()
@@ -151,16 +183,12 @@ class CodeStore:
         with _translated(self.folder):
             work = Path(tempfile.mkdtemp(dir=self.folder, prefix=UNFINISHED))
             try:
-                self._keep(package, sha256, work)
+                _write_package(work, package)
+                with self._places:
+                    os.rename(work / PACKAGE, self.package_path(sha256))
             finally:
                 shutil.rmtree(work, ignore_errors=True)
         return sha256, unpacked
-
-    def _keep(self, package: bytes, sha256: str, work: Path) -> None:
-        stored = work / "package"
-        stored.write_bytes(package)
-        _seal(stored)
-        os.rename(stored, self.package_path(sha256))
 
     def _read(self, layers: Sequence[str]) -> Iterator[bytes]:
         for sha256 in layers:
@@ -169,7 +197,7 @@ class CodeStore:
             except FileNotFoundError as error:
                 raise Conflict("A layer was deleted at the same time.", hint="try again") from error
 
-    def _make(self, package: bytes, sha256: str, layers: Sequence[str], compile_ahead: bool) -> str:
+    def _make(self, package: bytes, sha256: str, record: str, layers: Sequence[str], compile_ahead: bool) -> str:
         checked = check_package(package)
         # The tree, its pyc files, and the image.
         unpacked = UNPACKED_LIMIT if layers else checked.unpacked_bytes
@@ -191,8 +219,12 @@ class CodeStore:
             if compile_ahead and not all(precompile(*root) for root in roots):
                 log.warning("package %s is used without compiling it ahead", sha256[:12])
             normalise(tree)
-            digest = self._squash(tree, work / "image")
-            self._keep(package, sha256, work)
+            digest = self._squash(tree, work / IMAGE)
+            _write_package(work, package)
+            with self._places:
+                os.rename(work / IMAGE, self.image_path(digest))
+                os.rename(work / PACKAGE, self.package_path(sha256))
+                write_json(self._built / record, {"digest": digest})
             return digest
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -220,19 +252,11 @@ class CodeStore:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.truncate(image, IMAGE_SIZE)
         _seal(image)
-        os.rename(image, self.image_path(digest))
         return digest
 
-    def _collect(self, in_use: set[tuple[str, str]]) -> None:
-        packages = {package for package, _ in in_use} | set(self._pins)
-        images = {image for _, image in in_use}
+    def _collect(self, packages: set[str], images: set[str]) -> None:
         for record in self._built.iterdir():
-            sha256 = record.name.partition(".")[0]
-            digest = self._known(record, sha256) if sha256 in packages else None
-            if sha256 in self._pins:
-                # A pinned package may become a version any moment, so its images stay too.
-                images.add(digest or "")
-            elif digest not in images:
+            if self._known(record.name) not in images:
                 record.unlink(missing_ok=True)
         for path in self._packages.glob("*.zip"):
             if path.stem not in packages:
@@ -240,6 +264,31 @@ class CodeStore:
         for path in self.folder.glob("*.squashfs"):
             if path.stem not in images:
                 path.unlink(missing_ok=True)
+
+    def _discard(self, gone: list[CodeUse], packages: set[str], images: set[str], taken: set[str]) -> None:
+        with self._places:
+            # Another package with the same contents has the same image.
+            kept = {self._known(name) for name in list(taken) if "." in name}
+            images, packages = images - kept, packages - taken
+            for use in gone:
+                for record in _records(use.package_sha256, use.layers):
+                    if use.package_sha256 in packages or self._known(record) in images:
+                        (self._built / record).unlink(missing_ok=True)
+            for digest in images:
+                self.image_path(digest).unlink(missing_ok=True)
+            for sha256 in packages:
+                self.package_path(sha256).unlink(missing_ok=True)
+
+
+def _records(sha256: str, layers: Sequence[str]) -> tuple[str, str]:
+    """Return the names of the records of this package with these layers: compiled ahead, and as it is."""
+    beside = "-" + hashlib.sha256(" ".join(layers).encode()).hexdigest()[:32] if layers else ""
+    return f"{sha256}.{PYTHON}-{BUILD_FORMAT}{beside}", f"{sha256}.plain-{BUILD_FORMAT}{beside}"
+
+
+def _write_package(work: Path, package: bytes) -> None:
+    (work / PACKAGE).write_bytes(package)
+    _seal(work / PACKAGE)
 
 
 def _seal(path: Path) -> None:

@@ -162,12 +162,6 @@ def list_latest(connection: Connection, tenant_id: str, after: str, limit: int) 
     return [split_row(row) for row in found]
 
 
-def code_in_use(connection: Connection) -> set[tuple[str, str]]:
-    """Every (package_sha256, image_digest) that a version refers to."""
-    rows = connection.execute("SELECT DISTINCT package_sha256, image_digest FROM versions")
-    return {(str(package), str(image)) for package, image in rows}
-
-
 def kernel_in_use(connection: Connection, digest: str) -> bool:
     return connection.execute("SELECT 1 FROM versions WHERE kernel = ? LIMIT 1", (digest,)).fetchone() is not None
 

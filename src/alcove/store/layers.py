@@ -110,13 +110,14 @@ def list_versions(
     return [_version(row) for row in rows]
 
 
-def delete_versions(connection: Connection, tenant_id: str, name: str) -> bool:
-    """Remove all versions of a layer; return whether there were any."""
-    done = connection.execute(
-        "DELETE FROM layer_versions WHERE layer_id = (SELECT id FROM layers WHERE tenant_id = ? AND name = ?)",
+def delete_versions(connection: Connection, tenant_id: str, name: str) -> set[str]:
+    """Remove all versions of a layer; return their packages."""
+    found = connection.execute(
+        "DELETE FROM layer_versions WHERE layer_id = (SELECT id FROM layers WHERE tenant_id = ? AND name = ?) "
+        "RETURNING package_sha256",
         (tenant_id, name),
     )
-    return done.rowcount > 0
+    return {str(row[0]) for row in found}
 
 
 def delete_version(connection: Connection, layer_id: str, version: int) -> None:
@@ -133,20 +134,18 @@ def count_layers(connection: Connection, tenant_id: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def delete_every(connection: Connection, tenant_id: str) -> None:
-    """Remove all layers of a tenant that goes, their versions first: they count while the layer says whose they are."""
-    connection.execute(
-        "DELETE FROM layer_versions WHERE layer_id IN (SELECT id FROM layers WHERE tenant_id = ?)", (tenant_id,)
+def delete_every(connection: Connection, tenant_id: str) -> set[str]:
+    """Remove all layers of a tenant that goes, their versions first: they count while the layer says whose they are.
+    Return their packages.
+    """
+    found = connection.execute(
+        "DELETE FROM layer_versions WHERE layer_id IN (SELECT id FROM layers WHERE tenant_id = ?) "
+        "RETURNING package_sha256",
+        (tenant_id,),
     )
+    packages = {str(row[0]) for row in found}
     connection.execute("DELETE FROM layers WHERE tenant_id = ?", (tenant_id,))
-
-
-def packages_in_use(connection: Connection) -> set[str]:
-    """The packages of all layer versions, and of those that are deleted and still used by a function."""
-    used = {str(row[0]) for row in connection.execute("SELECT DISTINCT package_sha256 FROM layer_versions")}
-    for (text,) in connection.execute("SELECT DISTINCT layers FROM versions WHERE layers <> '[]'"):
-        used.update(str(one[1]) for one in json.loads(text))
-    return used
+    return packages
 
 
 # Who may use a layer version

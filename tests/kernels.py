@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from alcove.images.guest_packages import Apt, run
-from alcove.images.guest_root import MODULES
+from alcove.images.kernels import NEEDED
 
 
 def bzimage(release: str = "6.1.0-test", fill: bytes = b"") -> bytes:
@@ -25,7 +25,7 @@ def modules(folder: Path, *, built_in: tuple[str, ...] = (), left_out: tuple[str
     """A lib/modules/RELEASE with what the guest needs."""
     files = folder / "kernel" / "drivers"
     files.mkdir(parents=True)
-    for name in MODULES:
+    for name in NEEDED:
         if name not in (*built_in, *left_out):
             (files / f"{name}.ko").write_bytes(b"\x7fELF" + name.encode())
     (folder / "modules.builtin").write_text("".join(f"kernel/drivers/{name}.ko\n" for name in built_in))
@@ -45,7 +45,7 @@ def real_kernel(folder: Path) -> tuple[Path, Path, str]:
         run(["apt-get", "download", package], what="download", hint=hint, cwd=folder, extra=environment)
         work = folder / "unfinished"
         work.mkdir()
-        wanted = ["./boot/vmlinuz-*", "./lib/modules/*/modules.builtin", *(f"*/{name}.ko*" for name in MODULES)]
+        wanted = ["./boot/vmlinuz-*", "./lib/modules/*/modules.builtin", *(f"*/{name}.ko*" for name in NEEDED)]
         (archive,) = folder.glob("linux-image-*.deb")
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE) as source:
             subprocess.run(["tar", "-x", "-C", work, "--wildcards", *wanted], stdin=source.stdout, check=False)

@@ -17,8 +17,7 @@ from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.functions.model import LATEST
 from alcove.images.guest import GuestImage
 from alcove.images.guest_initrd import build_initrd, pack, read_entry
-from alcove.images.guest_root import MODULES
-from alcove.images.kernels import KernelStore, collect_modules, release_of
+from alcove.images.kernels import NEEDED, KernelStore, collect_modules, release_of
 from alcove.sandbox.protocol import Isolation
 
 
@@ -36,7 +35,7 @@ def file(tmp_path: Path, data: bytes, name: str = "vmlinuz") -> Path:
 def test_a_kernel_is_registered_and_never_changes(store: KernelStore, tmp_path: Path) -> None:
     path = file(tmp_path, bzimage("6.1.0-one"))
     made = store.add("one", path, modules(tmp_path / "m"), "hugepages=4")
-    assert (made.release, made.append, made.order) == ("6.1.0-one", "hugepages=4", MODULES)
+    assert (made.release, made.append, made.order) == ("6.1.0-one", "hugepages=4", NEEDED)
     assert store.add("one", path, tmp_path / "m", "hugepages=4") == made
     path.write_bytes(b"changed afterwards")
     assert store.find(made.digest).vmlinuz.read_bytes() == bzimage("6.1.0-one")
@@ -84,7 +83,7 @@ def test_any_file_has_a_release_or_is_refused(data: bytes) -> None:
 
 def test_modules_are_found_built_in_or_missed(tmp_path: Path) -> None:
     found = collect_modules(modules(tmp_path / "a", built_in=("virtio", "squashfs"), left_out=("failover",)))
-    assert [name for name, _ in found] == [n for n in MODULES if n not in ("virtio", "squashfs", "failover")]
+    assert [name for name, _ in found] == [n for n in NEEDED if n not in ("virtio", "squashfs", "failover")]
     with pytest.raises(InvalidRequest, match="virtio_blk"):
         collect_modules(modules(tmp_path / "b", left_out=("virtio_blk",)))
     folder = modules(tmp_path / "c", left_out=("virtio_blk",))

@@ -29,8 +29,18 @@ ARGUMENTS_LIMIT = 1024
 VMLINUZ_LIMIT = 64 << 20
 MODULE_LIMIT = 16 << 20
 KERNEL_LIMIT = 64
+# In the guest image's kernel these are built in: the file system of /tmp, with what it loads, in order.
+NEEDED = (*MODULES, "crc32c_generic", "crc16", "mbcache", "jbd2", "ext4")
 # Parts of others in some versions of Linux.
-_OPTIONAL = frozenset({"virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_mmio", "failover", "net_failover"})
+_OPTIONAL = frozenset(NEEDED) - {
+    "virtio",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "virtio_net",
+    "squashfs",
+    "ext4",
+}
 # "The Linux/x86 Boot Protocol": the magic number, and where the version's text is.
 _MAGIC_AT, _VERSION_AT, _SETUP = 0x202, 0x20E, 0x200
 
@@ -163,7 +173,7 @@ def collect_modules(folder: Path | None) -> list[tuple[str, bytes]]:
         lines = []
     built_in = {Path(line).stem.replace("-", "_") for line in lines}
     found = []
-    for name in MODULES:
+    for name in NEEDED:
         if name in files:
             found.append((name, _module(files[name])))
         elif name not in built_in and name not in _OPTIONAL:

@@ -210,3 +210,14 @@ async def test_no_kill_loses_a_message_or_brings_one_back(tmp_path: Path) -> Non
     assert len(told["sent"]) > 50
     assert told["sent"] - told["tried"] <= found
     assert not told["deleted"] & found
+
+
+async def test_what_is_held_is_counted(queues: QueueService, queue: Queue) -> None:
+    other = await queues.directory.create(TenantId("other"), "q", {})
+    await queues.send(queue, [Draft("four"), Draft("sixsix")])
+    await queues.send(other, [Draft("x")])
+    assert (queues.messages, queues.bytes) == (3, 11)
+    (one,) = await queues.receive(queue)
+    await queues.delete(queue, [handle_of(one)])
+    await queues.purge(other)
+    assert (queues.messages, queues.bytes) == (1, 6)

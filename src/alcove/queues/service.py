@@ -60,6 +60,15 @@ class QueueService:
         directory = await QueueDirectory.open(database, region)
         return cls(database, directory, await database.read(rows.sizes_by_tenant))
 
+    @property
+    def messages(self) -> int:
+        """Of all tenants together."""
+        return self._messages.total()
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes.total()
+
     def start(self) -> None:
         self._janitor = asyncio.create_task(self._expire())
 

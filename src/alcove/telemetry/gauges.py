@@ -64,8 +64,8 @@ def events(queue: EventQueue) -> Source:
 def queues(service: QueueService) -> Source:
     async def look() -> list[Gauge]:
         return [
-            Gauge("alcove_queue_messages", "Messages in the queues of tenants.", service.messages),
-            Gauge("alcove_queue_bytes", "Their bytes, attributes included.", service.bytes),
+            Gauge("alcove_queue_messages", "Messages in the queues of tenants.", service.room.messages),
+            Gauge("alcove_queue_bytes", "Their bytes, attributes included.", service.room.bytes),
         ]
 
     return look

@@ -239,6 +239,8 @@ async def open_services(
         gauges.sandboxes(dispatcher),
         gauges.waiting(dispatcher),
         gauges.events(events),
+        gauges.queues(queues),
+        gauges.mappings(mappings),
         gauges.timers(runs),
         gauges.metering(meter),
     )

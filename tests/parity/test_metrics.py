@@ -22,6 +22,7 @@ def test_the_operator_reads_all(platform: Platform, aws: Any, function: str) -> 
     text = answer.body.decode()
     for name in (
         *("alcove_invocations_total", "alcove_starts_total", "alcove_invocation_duration_seconds_bucket"),
+        *("alcove_queue_messages", "alcove_queue_bytes", "alcove_event_source_mappings"),
         *("alcove_events_waiting", "alcove_events_oldest_age_seconds", "alcove_sandboxes", "alcove_calls_waiting"),
         *("alcove_timer_lateness_seconds_count", "alcove_metering_unsaved_calls"),
     ):

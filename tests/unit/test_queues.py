@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcove.errors import InvalidRequest, TooLarge
-from alcove.queues import attributes, directory, service
+from alcove.queues import attributes, directory, room, service, taking
 from alcove.queues.directory import Queue
 from alcove.queues.faults import BadAttributeValue, BadReceipt, NoSuchQueue, QueueFull
 from alcove.queues.message import Draft, check_body, digest_of_attributes, make_handle, read_handle
@@ -63,7 +64,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_the_tenant_s_limits_hold(queues: QueueService, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MESSAGES_LIMIT", 3)
+    monkeypatch.setattr(room, "MESSAGES_LIMIT", 3)
     results = await asyncio.gather(*(queues.send(queue, [Draft("x")]) for _ in range(9)), return_exceptions=True)
     assert sum(isinstance(one, QueueFull) for one in results) == 6
     with pytest.raises(QueueFull):
@@ -72,7 +73,7 @@ async def test_the_tenant_s_limits_hold(queues: QueueService, queue: Queue, monk
     await queues.delete(queue, [handle_of(one), handle_of(one)])
     await queues.send(queue, [Draft("x")])
     await queues.purge(queue)
-    monkeypatch.setattr(service, "BYTES_LIMIT", 10)
+    monkeypatch.setattr(room, "BYTES_LIMIT", 10)
     with pytest.raises(QueueFull):
         await queues.send(queue, [Draft("x" * 11)])
     await queues.send(queue, [Draft("x" * 10)])
@@ -210,3 +211,30 @@ async def test_no_kill_loses_a_message_or_brings_one_back(tmp_path: Path) -> Non
     assert len(told["sent"]) > 50
     assert told["sent"] - told["tried"] <= found
     assert not told["deleted"] & found
+
+
+async def test_what_is_held_is_counted(queues: QueueService, queue: Queue) -> None:
+    other = await queues.directory.create(TenantId("other"), "q", {})
+    await queues.send(queue, [Draft("four"), Draft("sixsix")])
+    await queues.send(other, [Draft("x")])
+    assert (queues.room.messages, queues.room.bytes) == (3, 11)
+    (one,) = await queues.receive(queue)
+    await queues.delete(queue, [handle_of(one)])
+    await queues.purge(other)
+    assert (queues.room.messages, queues.room.bytes) == (1, 6)
+
+
+async def test_dead_letters_by_the_hundred_are_moved_and_who_waits_gets_the_next_message(
+    queues: QueueService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "ROUNDS", 2)
+    dead = await queues.directory.create(TENANT, "dead", {})
+    policy = json.dumps({"deadLetterTargetArn": dead.arn, "maxReceiveCount": 1})
+    queue = await queues.directory.create(TENANT, "q", {"RedrivePolicy": policy})
+    await queues.send(queue, [Draft(str(number)) for number in range(90)])
+    poison = [one for _ in range(9) for one in await queues.receive(queue, 10)]
+    await queues.set_visibility(queue, [(handle_of(one), 0, True) for one in poison])
+    await queues.send(queue, [Draft("good")])
+    (found,) = await queues.receive(queue, 10, wait_s=20)
+    assert found.body == "good"
+    assert (await queues.counts(dead)).visible == 90

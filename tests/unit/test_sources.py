@@ -544,3 +544,14 @@ async def test_a_frame_without_end_ends_the_connection(monkeypatch: pytest.Monke
     ended.set()
     server.close()
     await server.wait_closed()
+
+
+async def test_the_operator_sees_how_mappings_do(
+    service: MappingService, tenant: TenantId, functions: Answering
+) -> None:
+    functions.answer = lambda numbers: (b"{}", True)
+    made = await service.create(tenant, Reference("f"), replace(SPEC, retries=0))
+    await until(lambda: service.health() == ["problem"])
+    await service.update(tenant, made.row.uuid, lambda spec: spec, enabled=False)
+    await state(service, tenant, made.row.uuid, "Disabled")
+    assert service.health() == []

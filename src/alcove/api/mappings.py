@@ -15,87 +15,14 @@ from typing import Any
 from alcove.api.body import field, number, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS, BCE
-from alcove.api.event_invoke import destination
+from alcove.api.mapping_fields import CHANGED, HIDDEN, MADE, read_changes, read_source
 from alcove.api.router import Route
-from alcove.api.schema import FLAG, NUMBER, TEXT, TEXTS, Detail, object_of, one_of
+from alcove.api.schema import Detail
 from alcove.errors import InvalidRequest
 from alcove.functions.names import Reference
 from alcove.gateway.message import Response
 from alcove.sources.mappings import Mapping
 from alcove.sources.spec import SourceKind, SourceSpec
-
-_UNSUPPORTED = ("FilterCriteria", "TumblingWindowInSeconds", "BisectBatchOnFunctionError", "KMSKeyArn")
-_HIDDEN = "********"
-
-
-def _one_text(document: Fields[str, Any], name: str) -> str | None:
-    """Return the only text of a list."""
-    found = field(document, name, list)
-    if found is None:
-        return None
-    if len(found) != 1 or not isinstance(found[0], str):
-        raise InvalidRequest(f"'{name}' must name one.")
-    return found[0]
-
-
-def _source(document: Fields[str, Any]) -> SourceSpec:
-    """Return the source that a mapping is made for, its other fields at their defaults."""
-    arn = field(document, "EventSourceArn", str) or field(document, "EventSourceBrn", str)
-    outside = field(document, "SelfManagedEventSource", dict)
-    if arn and outside is None:
-        return SourceSpec(SourceKind.QUEUE, arn, batch_size=SourceKind.QUEUE.batch_size, concurrency=5)
-    endpoints = field(outside or {}, "Endpoints", dict) or {}
-    kinds = [kind for kind in SourceKind if kind.endpoint_key and kind.endpoint_key in endpoints]
-    if arn or len(kinds) != 1 or len(endpoints) != 1:
-        raise InvalidRequest(
-            "One source must be named: EventSourceArn of a queue, or SelfManagedEventSource.",
-            hint="Endpoints are REDIS_SERVERS or RABBITMQ_BROKERS, each a list of one HOST:PORT",
-        )
-    (kind,) = kinds
-    endpoint = _one_text(endpoints, kind.endpoint_key) or ""
-    name = _one_text(document, "Topics" if kind is SourceKind.REDIS else "Queues") or ""
-    start = field(document, "StartingPosition", str) or ("LATEST" if kind is SourceKind.REDIS else "TRIM_HORIZON")
-    return SourceSpec(kind, name, endpoint, start=start, batch_size=kind.batch_size)
-
-
-def _access(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
-    for one in field(document, "SourceAccessConfigurations", list) or []:
-        kind, text = (one.get("Type"), one.get("URI")) if isinstance(one, dict) else (None, None)
-        if not isinstance(text, str) or len(text) > 200:
-            raise InvalidRequest("SourceAccessConfigurations must have a Type and a URI each.")
-        if kind == "BASIC_AUTH":
-            user, _, password = text.partition(":")
-            # What was shown with its password hidden changes nothing.
-            if password != _HIDDEN:
-                spec = replace(spec, username=user, password=password)
-        elif kind == "VIRTUAL_HOST" and spec.kind is SourceKind.RABBITMQ:
-            spec = replace(spec, virtual_host=text)
-        else:
-            raise InvalidRequest(f"The access type {str(kind)[:40]!r} is not offered for this source.")
-    return spec
-
-
-def _changed(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
-    """Return the spec with what the document says of batches, failures and access."""
-    for name in _UNSUPPORTED:
-        if document.get(name):
-            raise InvalidRequest(f"'{name}' is not offered.")
-    scaling = field(document, "ScalingConfig", dict) or {}
-    concurrency = field(scaling, "MaximumConcurrency", int) or field(document, "ParallelizationFactor", int)
-    responses = field(document, "FunctionResponseTypes", list)
-    if responses is not None and not set(map(str, responses)) <= {"ReportBatchItemFailures"}:
-        raise InvalidRequest("'FunctionResponseTypes' may have ReportBatchItemFailures.")
-    on_failure = destination(document, "OnFailure")
-    changes = {
-        "batch_size": field(document, "BatchSize", int),
-        "window_s": field(document, "MaximumBatchingWindowInSeconds", int),
-        "retries": field(document, "MaximumRetryAttempts", int),
-        "report_failures": None if responses is None else bool(responses),
-        "on_failure": on_failure,
-        "concurrency": concurrency,
-    }
-    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-    return _access(document, replace(spec, **given))
 
 
 def describe(call: Call, mapping: Mapping) -> dict[str, Any]:
@@ -122,7 +49,7 @@ def describe(call: Call, mapping: Mapping) -> dict[str, Any]:
 def _outside(spec: SourceSpec) -> dict[str, Any]:
     access = []
     if spec.username or spec.password:
-        access.append({"Type": "BASIC_AUTH", "URI": f"{spec.username}:{_HIDDEN}"})
+        access.append({"Type": "BASIC_AUTH", "URI": f"{spec.username}:{HIDDEN}"})
     if spec.kind is SourceKind.RABBITMQ:
         access.append({"Type": "VIRTUAL_HOST", "URI": spec.virtual_host})
     return {
@@ -146,7 +73,7 @@ async def _create(call: Call) -> Mapping:
     reference = _function(call, document)
     if reference is None:
         raise InvalidRequest("'FunctionName' is required.")
-    spec = _changed(document, _source(document))
+    spec = read_changes(document, read_source(document))
     enabled = field(document, "Enabled", bool)
     return await call.faces.services.mappings.create(
         call.tenant, reference, spec, enabled=True if enabled is None else enabled
@@ -158,7 +85,7 @@ async def _update(call: Call, uuid: str) -> Mapping:
     return await call.faces.services.mappings.update(
         call.tenant,
         uuid,
-        lambda spec: _changed(document, spec),
+        lambda spec: read_changes(document, spec),
         reference=_function(call, document),
         enabled=field(document, "Enabled", bool),
     )
@@ -247,40 +174,16 @@ async def list_cfc(call: Call) -> Response:
 
 _AWS = "/2015-03-31/event-source-mappings"
 _CFC = "/v1/event-source-mappings"
-_BATCHES = {
-    "FunctionName": TEXT,
-    "Enabled": FLAG,
-    "BatchSize": NUMBER,
-    "MaximumBatchingWindowInSeconds": NUMBER,
-    "MaximumRetryAttempts": NUMBER,
-    "ParallelizationFactor": NUMBER,
-    "ScalingConfig": object_of(MaximumConcurrency=NUMBER),
-    "FunctionResponseTypes": {"type": "array", "items": one_of("ReportBatchItemFailures")},
-    "DestinationConfig": object_of(OnFailure=object_of(Destination=TEXT)),
-    "SourceAccessConfigurations": {
-        "type": "array",
-        "items": object_of(Type=one_of("BASIC_AUTH", "VIRTUAL_HOST"), URI=TEXT),
-    },
-}
-_SOURCES = {
-    "EventSourceArn": TEXT,
-    "SelfManagedEventSource": object_of(Endpoints=object_of(REDIS_SERVERS=TEXTS, RABBITMQ_BROKERS=TEXTS)),
-    "Topics": TEXTS,
-    "Queues": TEXTS,
-    "StartingPosition": one_of("LATEST", "TRIM_HORIZON"),
-}
-_MADE = Detail(object_of(**_SOURCES, **_BATCHES), status=202)
-_CHANGED = Detail(object_of(**_BATCHES), status=202)
 _LISTED = Detail(query=("Marker", "MaxItems", "FunctionName", "EventSourceArn"))
 ROUTES = (
-    Route("POST", _AWS, create_mapping, AWS, detail=_MADE),
+    Route("POST", _AWS, create_mapping, AWS, detail=MADE),
     Route("GET", _AWS, list_mappings, AWS, detail=_LISTED),
     Route("GET", _AWS + "/{uuid}", get_mapping, AWS),
-    Route("PUT", _AWS + "/{uuid}", update_mapping, AWS, detail=_CHANGED),
+    Route("PUT", _AWS + "/{uuid}", update_mapping, AWS, detail=CHANGED),
     Route("DELETE", _AWS + "/{uuid}", delete_mapping, AWS, detail=Detail(status=202)),
-    Route("POST", _CFC, create_cfc, BCE, detail=replace(_MADE, status=200)),
+    Route("POST", _CFC, create_cfc, BCE, detail=replace(MADE, status=200)),
     Route("GET", _CFC, list_cfc, BCE, detail=_LISTED),
     Route("GET", _CFC + "/{uuid}", get_cfc, BCE),
-    Route("PUT", _CFC + "/{uuid}", update_cfc, BCE, detail=replace(_CHANGED, status=200)),
+    Route("PUT", _CFC + "/{uuid}", update_cfc, BCE, detail=replace(CHANGED, status=200)),
     Route("DELETE", _CFC + "/{uuid}", delete_cfc, BCE),
 )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
 import sqlite3
 import uuid
 from collections import Counter
@@ -23,6 +22,8 @@ from alcove.host.clock import now_ms
 from alcove.queues.directory import Queue, QueueDirectory
 from alcove.queues.faults import NoSuchQueue, QueueFull
 from alcove.queues.message import Draft, make_handle, read_handle
+from alcove.queues.room import Room
+from alcove.queues.taking import Look, take
 from alcove.sandbox.protocol import TenantId
 from alcove.store import queues as rows
 from alcove.store.database import Database
@@ -30,9 +31,7 @@ from alcove.store.group import GroupWriter
 
 log = logging.getLogger(__name__)
 
-# Of one tenant.
-MESSAGES_LIMIT = 1_000_000
-BYTES_LIMIT = 1 << 30
+# Requests of one tenant that wait for messages.
 POLLS_LIMIT = 512
 # How long an id that a sender gave is known.
 REMEMBER_S = 2 * 86_400
@@ -47,8 +46,7 @@ class QueueService:
         self._database = database
         self._writer = GroupWriter(database)
         self.directory = directory
-        self._messages = Counter({tenant: count for tenant, (count, _) in held.items()})
-        self._bytes = Counter({tenant: size for tenant, (_, size) in held.items()})
+        self.room = Room(held)
         self._polls: Counter[str] = Counter()
         self._arrivals: dict[int, asyncio.Event] = {}
         self._closing = False
@@ -84,7 +82,9 @@ class QueueService:
 
         Raises ``TooLarge``, ``QueueFull``, ``NoSuchQueue``.
         """
-        self._check_room(queue, drafts, queue.attributes.max_bytes if max_bytes is None else max_bytes)
+        _check(drafts, queue.attributes.max_bytes if max_bytes is None else max_bytes)
+        sizes = [draft.size for draft in drafts]
+        self.room.check(queue.tenant, sizes)
         moment = now_ms()
         messages = [_row(queue, draft, moment) for draft in drafts]
         given = {draft.message_id for draft in drafts if draft.message_id}
@@ -101,15 +101,15 @@ class QueueService:
             return [row.size for row in fresh]
 
         # Before the write, so that what comes at once keeps to the limit together.
-        self._account(queue.tenant, [draft.size for draft in drafts])
+        self.room.add(queue.tenant, sizes)
         taken: list[int] = []
         try:
             taken = await self._writer.write(change)
         except sqlite3.IntegrityError:
             raise NoSuchQueue from None
         finally:
-            self._discount(queue.tenant, [draft.size for draft in drafts])
-            self._account(queue.tenant, taken)
+            self.room.remove(queue.tenant, sizes)
+            self.room.add(queue.tenant, taken)
         self._arrived(queue.id)
         return [row.message_id for row in messages]
 
@@ -134,7 +134,7 @@ class QueueService:
             found = [rows.delete_message(connection, queue.id, *receipt) for receipt in receipts]
             return [size for size in found if size is not None]
 
-        self._discount(queue.tenant, await self._writer.write(change))
+        self.room.remove(queue.tenant, await self._writer.write(change))
 
     async def set_visibility(self, queue: Queue, changes: Sequence[tuple[str, float, bool]]) -> list[bool]:
         """Hide messages for so many seconds from now: (handle, seconds, whether its receive counts); tell which were
@@ -155,7 +155,7 @@ class QueueService:
 
     async def purge(self, queue: Queue) -> None:
         sizes = await self._writer.write(lambda c: rows.expire_messages(c, queue.id, now_ms() + 1))
-        self._discount(queue.tenant, sizes)
+        self.room.remove(queue.tenant, sizes)
 
     async def delete_queue(self, queue: Queue) -> None:
         def change(connection: sqlite3.Connection) -> Sequence[int]:
@@ -163,7 +163,7 @@ class QueueService:
             rows.delete_queue(connection, queue.id)
             return sizes
 
-        self._discount(queue.tenant, await self._writer.write(change))
+        self.room.remove(queue.tenant, await self._writer.write(change))
         self.directory.forget(queue)
         self._arrived(queue.id)
 
@@ -198,68 +198,29 @@ class QueueService:
                 pass
 
     async def _take(self, queue: Queue, limit: int, visibility_s: int) -> tuple[list[rows.MessageRow], int | None]:
-        """Return what was taken, and when the next one becomes visible where nothing was."""
+        """Return what was taken, and when to look again where nothing was."""
+        look = Look(queue, self._dead_letters(queue), now_ms(), limit, visibility_s)
+        found = await self._writer.write(lambda connection: take(connection, look))
+        self.room.remove(queue.tenant, found.expired)
+        if found.moved and look.dead is not None:
+            self._arrived(look.dead.id)
+        if found.taken or found.moved:
+            return found.taken, look.moment_ms
+        return [], await self._database.read(lambda c: rows.next_visible_ms(c, queue.id, look.moment_ms))
+
+    def _dead_letters(self, queue: Queue) -> Queue | None:
         redrive = queue.attributes.redrive
-        dead: Queue | None = None
-        if redrive is not None:
-            try:
-                dead = self.directory.by_arn(queue.tenant, redrive.target)
-            except NoSuchQueue:
-                pass
-        moment = now_ms()
-        visible_ms = moment + visibility_s * 1000
-
-        def change(connection: sqlite3.Connection) -> tuple[list[rows.MessageRow], Sequence[int], int]:
-            expired = rows.expire_messages(connection, queue.id, moment - queue.attributes.retention_s * 1000)
-            moved = 0
-            taken: list[rows.MessageRow] = []
-            found = rows.visible_messages(connection, queue.id, moment, limit)
-            while found and len(taken) < limit:
-                for row in found:
-                    if dead is not None and redrive is not None and row.received >= redrive.max_receives:
-                        rows.move_message(connection, row.sequence, dead.id, queue.arn, moment)
-                        moved += 1
-                    else:
-                        receipt = secrets.token_hex(16)
-                        taken.append(rows.take_message(connection, row.sequence, receipt, moment, visible_ms))
-                if visibility_s == 0:
-                    break
-                found = rows.visible_messages(connection, queue.id, moment, limit - len(taken))
-            return taken, expired, moved
-
-        taken, expired, moved = await self._writer.write(change)
-        self._discount(queue.tenant, expired)
-        if moved and dead is not None:
-            self._arrived(dead.id)
-        if taken:
-            return taken, None
-        return [], await self._database.read(lambda c: rows.next_visible_ms(c, queue.id, moment))
+        if redrive is None:
+            return None
+        try:
+            return self.directory.by_arn(queue.tenant, redrive.target)
+        except NoSuchQueue:
+            return None
 
     def _arrived(self, queue_id: int) -> None:
         arrival = self._arrivals.pop(queue_id, None)
         if arrival is not None:
             arrival.set()
-
-    def _check_room(self, queue: Queue, drafts: Sequence[Draft], max_bytes: int) -> None:
-        size = sum(draft.size for draft in drafts)
-        for draft in drafts:
-            if draft.size > max_bytes:
-                raise TooLarge(f"One or more parameters are invalid: a message has at most {max_bytes} bytes.")
-            if draft.delay_s is not None and not 0 <= draft.delay_s <= 900:
-                raise InvalidRequest("Value for parameter DelaySeconds is invalid: it must be 0 to 900.")
-        if (
-            self._messages[queue.tenant] + len(drafts) > MESSAGES_LIMIT
-            or self._bytes[queue.tenant] + size > BYTES_LIMIT
-        ):
-            raise QueueFull("The queues of this tenant are full.", hint="receive and delete messages, or purge a queue")
-
-    def _account(self, tenant: TenantId, sizes: Sequence[int]) -> None:
-        self._messages[tenant] += len(sizes)
-        self._bytes[tenant] += sum(sizes)
-
-    def _discount(self, tenant: TenantId, sizes: Sequence[int]) -> None:
-        self._messages[tenant] -= len(sizes)
-        self._bytes[tenant] -= sum(sizes)
 
     async def _expire(self) -> None:
         """Remove what is too old also where nobody receives."""
@@ -275,7 +236,15 @@ class QueueService:
         except AlcoveError as error:
             log.warning("messages of %s that are too old cannot be removed: %s", queue.arn, error)
         else:
-            self._discount(queue.tenant, sizes)
+            self.room.remove(queue.tenant, sizes)
+
+
+def _check(drafts: Sequence[Draft], max_bytes: int) -> None:
+    for draft in drafts:
+        if draft.size > max_bytes:
+            raise TooLarge(f"One or more parameters are invalid: a message has at most {max_bytes} bytes.")
+        if draft.delay_s is not None and not 0 <= draft.delay_s <= 900:
+            raise InvalidRequest("Value for parameter DelaySeconds is invalid: it must be 0 to 900.")
 
 
 def handle_of(message: rows.MessageRow) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
@@ -161,6 +161,10 @@ class MappingService:
         for row in own:
             await self.delete(tenant, row.uuid)
         await asyncio.gather(*self._changes, return_exceptions=True)
+
+    def health(self) -> Sequence[str]:
+        """Say of each mapping that reads its source whether its last batch was a ``problem``, or ``ok``."""
+        return ["problem" if one.result.startswith("PROBLEM") else "ok" for one in self._pollers.values()]
 
     # Inside
 

@@ -8,6 +8,8 @@ from alcove.events.queue import EventQueue
 from alcove.functions.dispatcher import Dispatcher
 from alcove.host.clock import now_ms
 from alcove.metering.meter import Meter
+from alcove.queues.service import QueueService
+from alcove.sources.mappings import MappingService
 from alcove.store.events import oldest_event_ms
 from alcove.telemetry.metrics import Gauge, Source
 from alcove.triggers.runs import TimerRuns
@@ -54,6 +56,28 @@ def events(queue: EventQueue) -> Source:
         return [
             Gauge("alcove_events_waiting", "Asynchronous invocations that are not done.", len(queue)),
             Gauge("alcove_events_oldest_age_seconds", "Age of the oldest of them.", age_s),
+        ]
+
+    return look
+
+
+def queues(service: QueueService) -> Source:
+    async def look() -> list[Gauge]:
+        return [
+            Gauge("alcove_queue_messages", "Messages in the queues of tenants.", service.room.messages),
+            Gauge("alcove_queue_bytes", "Their bytes, attributes included.", service.room.bytes),
+        ]
+
+    return look
+
+
+def mappings(service: MappingService) -> Source:
+    async def look() -> list[Gauge]:
+        counts = Counter({"ok": 0, "problem": 0})
+        counts.update(service.health())
+        return [
+            Gauge("alcove_event_source_mappings", "Mappings that read their sources.", count, {"state": state})
+            for state, count in counts.items()
         ]
 
     return look

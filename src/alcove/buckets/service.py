@@ -32,6 +32,7 @@ from alcove.buckets.errors import (
     InvalidPart,
     InvalidPartOrder,
     NoSuchKey,
+    NoSuchUpload,
     SlowDown,
     TooManyBuckets,
 )
@@ -137,16 +138,24 @@ class BucketService:
     async def delete_bucket(self, tenant: TenantId, name: str) -> None:
         """Raises ``BucketNotEmpty`` while it has objects; uploads under way are aborted."""
 
-        def change(connection: sqlite3.Connection) -> list[str]:
+        def check(connection: sqlite3.Connection) -> Bucket:
             home = self._records.bucket(connection, tenant, name)
             if not rows.is_empty(connection, home.id):
                 raise BucketNotEmpty("The bucket you tried to delete is not empty", hint="delete its objects first")
-            freed: list[str] = []
+            return home
+
+        def change(connection: sqlite3.Connection) -> list[str]:
+            home, freed = check(connection), []
             for row in rows.list_uploads(connection, home.id):
                 freed += self._records.end_upload(connection, tenant, records.to_upload(row))
             rows.delete_bucket(connection, home.id)
             return freed
 
+        await self.database.read(check)
+        # Each in a transaction of its own: all at once they could keep others from writing for long.
+        for upload in await self.uploads(tenant, name):
+            with contextlib.suppress(NoSuchUpload):
+                await self.abort_upload(tenant, (name, upload.key, upload.id))
         await self._blobs.remove(await self.database.write(change))
 
     async def set_rules(self, tenant: TenantId, name: str, new: Sequence[Rule]) -> None:

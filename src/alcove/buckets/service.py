@@ -56,7 +56,7 @@ from alcove.buckets.model import (
 )
 from alcove.buckets.quota import Quota
 from alcove.buckets.records import NewObject, Records
-from alcove.buckets.rules import Cause, Rule
+from alcove.buckets.rules import Cause, ExtraRules, Rule
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import buckets as rows
@@ -93,7 +93,8 @@ class BucketService:
         self.changed: Callable[[], None] = lambda: None
         self._blobs = blobs
         self._quota = Quota(limits)
-        self._records = Records(self._quota, region)
+        self.relations = ExtraRules()
+        self._records = Records(self._quota, region, self.relations)
         self._committing: set[asyncio.Future[Any]] = set()
 
     @classmethod

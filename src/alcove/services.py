@@ -19,6 +19,7 @@ from alcove.buckets.destination import BucketSink
 from alcove.buckets.hooks import HookService
 from alcove.buckets.model import Limits
 from alcove.buckets.outbox import Outbox
+from alcove.buckets.relation import BucketSource
 from alcove.buckets.service import BucketService
 from alcove.events.delivery import Delivery
 from alcove.events.invoke_configs import InvokeConfigs
@@ -63,7 +64,6 @@ from alcove.tenants.quotas import Quotas
 from alcove.triggers import cron_source, http_source
 from alcove.triggers.cron_source import CronSource
 from alcove.triggers.http_source import HttpSource
-from alcove.triggers.relation import StoredSource
 from alcove.triggers.relations import RelationService
 from alcove.triggers.routes import RouteService
 from alcove.triggers.runs import TimerRuns
@@ -254,7 +254,7 @@ async def open_services(
         {
             cron_source.NAME: CronSource(timers),
             http_source.NAME: http_relations,
-            "bos": StoredSource(),
+            "bos": BucketSource(buckets),
             "dueros": WebhookSource(),
             "duedge": WebhookSource(),
             "cdn": CdnSource(),

@@ -305,6 +305,26 @@ def test_signatures_are_verified(platform: Platform, bucket: str) -> None:
     refused.value.close()
 
 
+def test_a_body_that_was_changed_on_the_way_is_not_stored(platform: Platform, s3: Any, bucket: str) -> None:
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    signed = AWSRequest("PUT", f"{platform.s3_endpoint()}/{bucket}/k", data=b"good")
+    S3SigV4Auth(Credentials(platform.access_key, platform.secret), "s3", "eu-central-1").add_auth(signed)
+    evil = urllib.request.Request(signed.url, b"evil", dict(signed.headers), method="PUT")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(evil)
+    assert caught.value.code == 400
+    assert b"XAmzContentSHA256Mismatch" in caught.value.read()
+    caught.value.close()
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+    good = urllib.request.Request(signed.url, b"good", dict(signed.headers), method="PUT")
+    with urllib.request.urlopen(good) as answer:
+        assert answer.status == 200
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"good"
+
+
 def test_errors_have_s3s_shape(s3: Any, bucket: str) -> None:
     for attempt, wanted in (
         (lambda: s3.get_object(Bucket=bucket, Key="none"), "NoSuchKey"),

@@ -133,6 +133,36 @@ def test_a_command_sets_which_function_is_called(
     assert arn not in notify()
 
 
+def test_a_bos_relation_calls_in_its_own_words(
+    s3: Any, bucket: str, printer: tuple[str, str, Printed], cfc: Any, platform: Platform
+) -> None:
+    name, _, printed = printer
+    brn = f"brn:bce:cfc:bj:{platform.tenant}:function:{name}:$LATEST"
+    data = {"EventType": ["PutObject", "DeleteObject"], "Resource": "/in/*.jpg", "Name": "n", "Status": "enabled"}
+    made = cfc.create_trigger(brn, f"bos/{bucket}", data).Relation
+    for key in ("in/a.jpg", "in/a.txt", "a.jpg"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"123")
+    s3.copy_object(Bucket=bucket, Key="in/b.jpg", CopySource={"Bucket": bucket, "Key": "in/a.jpg"})
+    s3.delete_object(Bucket=bucket, Key="in/a.jpg")
+    events = sorted((event["events"][0] for event in printed(2)), key=lambda one: str(one["eventId"]))
+    assert [(one["eventType"], one["content"]["object"]) for one in events] == [
+        ("PutObject", "in/a.jpg"),
+        ("DeleteObject", "in/a.jpg"),
+    ]
+    assert (events[0]["content"]["bucket"], events[0]["content"]["filesize"]) == (bucket, 3)
+    cfc.delete_trigger(brn, f"bos/{bucket}", made.RelationId)
+    s3.put_object(Bucket=bucket, Key="in/c.jpg", Body=b"")
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket,
+        NotificationConfiguration={
+            "LambdaFunctionConfigurations": [{"LambdaFunctionArn": printer[1], "Events": ["s3:ObjectCreated:*"]}]
+        },
+    )
+    s3.put_object(Bucket=bucket, Key="in/d.jpg", Body=b"")
+    assert [event.get("Records", [{}])[0].get("eventName") for event in printed(3)].count("ObjectCreated:Put") == 1
+    assert len(printed(3)) == 3
+
+
 def record(key: str, **subject: str) -> dict[str, Any]:
     return {"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key, **subject}}}
 

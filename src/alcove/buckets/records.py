@@ -15,7 +15,7 @@ from alcove.buckets import rules
 from alcove.buckets.errors import NoSuchBucket, NoSuchUpload, PreconditionFailed, SlowDown
 from alcove.buckets.model import Attributes, Bucket, Part, Segment, StoredObject, Upload
 from alcove.buckets.quota import Quota
-from alcove.buckets.rules import Cause, Change
+from alcove.buckets.rules import Cause, Change, ExtraRules
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import buckets as rows
@@ -46,6 +46,7 @@ class NewObject:
 class Records:
     quota: Quota
     region: str
+    extra: ExtraRules
 
     def bucket(self, connection: sqlite3.Connection, tenant: TenantId, name: str) -> Bucket:
         row = rows.find_bucket(connection, tenant, name)
@@ -130,7 +131,7 @@ class Records:
         return freed
 
     def _tell(self, connection: sqlite3.Connection, bucket: Bucket, change: Change, cause: Cause) -> None:
-        told = rules.told(bucket, change, cause, self.region)
+        told = rules.told(bucket, change, cause, self.region, self.extra.of(bucket))
         if told and outbox.count_outbox(connection, bucket.tenant) + len(told) > OUTBOX_LIMIT:
             raise SlowDown("Too many events of this account wait; try again later.")
         for row in told:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -30,6 +31,16 @@ EVENTS = frozenset(
 _SPACE = uuid.UUID("0b3a5c0e-6d0f-5c8f-9c39-6f2f6a1a7c11")
 
 
+EVERYTHING = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
+
+
+class Shape(StrEnum):
+    """In whose words a function is told."""
+
+    S3 = "s3"
+    BOS = "bos"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """``function`` and ``qualifier`` are names of the bucket's own tenant."""
@@ -40,11 +51,32 @@ class Rule:
     qualifier: str
     prefix: str = ""
     suffix: str = ""
+    shape: str = Shape.S3
 
     def wants(self, event: str, key: str) -> bool:
         if not (key.startswith(self.prefix) and key.endswith(self.suffix)):
             return False
         return any(event == one or (one.endswith("*") and event.startswith(one[:-1])) for one in self.events)
+
+
+class ExtraRules:
+    """Rules that are kept elsewhere: by a bucket's tenant and name, whether there is such a bucket or not."""
+
+    def __init__(self) -> None:
+        self._rules: dict[tuple[str, str], dict[str, Rule]] = {}
+
+    def put(self, tenant: str, bucket: str, rule: Rule) -> None:
+        # What is being looked through is not changed: other threads read.
+        self._rules[tenant, bucket] = {**self._rules.get((tenant, bucket), {}), rule.id: rule}
+
+    def remove(self, tenant: str, bucket: str, rule_id: str) -> None:
+        left = {key: rule for key, rule in self._rules.get((tenant, bucket), {}).items() if key != rule_id}
+        self._rules.pop((tenant, bucket), None)
+        if left:
+            self._rules[tenant, bucket] = left
+
+    def of(self, bucket: Bucket) -> tuple[Rule, ...]:
+        return tuple(self._rules.get((bucket.tenant, bucket.name), {}).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +124,16 @@ def load(text: str) -> tuple[Rule, ...]:
     return tuple(Rule(**{**one, "events": tuple(one["events"])}) for one in json.loads(text))
 
 
-def told(bucket: Bucket, change: Change, cause: Cause, region: str) -> list[OutboxRow]:
+def told(bucket: Bucket, change: Change, cause: Cause, region: str, extra: tuple[Rule, ...] = ()) -> list[OutboxRow]:
     """Return what the change has functions called with."""
     rows = []
-    for rule in load(bucket.notification):
+    for rule in (*load(bucket.notification), *extra):
         if rule.wants(change.event, change.key):
-            payload = json.dumps({"Records": [record(bucket, rule.id, change, cause, region)]}).encode()
+            if rule.shape == Shape.BOS:
+                event: dict[str, Any] = {"events": [bos_event(bucket, change, cause, region)]}
+            else:
+                event = {"Records": [record(bucket, rule.id, change, cause, region)]}
+            payload = json.dumps(event).encode()
             request_id = str(uuid.uuid5(_SPACE, f"{bucket.id}/{change.sequencer}/{rule.id}"))
             rows.append(OutboxRow(None, bucket.tenant, rule.function, rule.qualifier, request_id, payload))
     return rows
@@ -129,4 +165,30 @@ def record(bucket: Bucket, rule: str, change: Change, cause: Cause, region: str)
             },
             "object": subject,
         },
+    }
+
+
+_BOS_NAMES = {
+    "s3:ObjectCreated:Put": "PutObject",
+    "s3:ObjectCreated:Post": "PostObject",
+    "s3:ObjectCreated:Copy": "CopyObject",
+    "s3:ObjectCreated:CompleteMultipartUpload": "CompleteMultipartUpload",
+    "s3:ObjectRemoved:Delete": "DeleteObject",
+}
+
+
+def bos_event(bucket: Bucket, change: Change, cause: Cause, region: str) -> dict[str, Any]:
+    """Return one event as BOS's triggers of CFC get it."""
+    moment = datetime.fromtimestamp(change.at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    content: dict[str, Any] = {"userId": cause.principal, "ownerId": bucket.tenant, "bucket": bucket.name}
+    content |= {"object": change.key, "lastModified": moment}
+    if change.size is not None:
+        content |= {"etag": change.etag, "filesize": change.size}
+    return {
+        "version": "1.0",
+        "eventId": f"{change.sequencer:018x}",
+        "eventOrigin": f"bos:{region}",
+        "eventTime": moment,
+        "eventType": _BOS_NAMES[change.event],
+        "content": content,
     }

@@ -32,6 +32,7 @@ from alcove.buckets.errors import (
     InvalidPart,
     InvalidPartOrder,
     NoSuchKey,
+    NoSuchUpload,
     SlowDown,
     TooManyBuckets,
 )
@@ -55,7 +56,7 @@ from alcove.buckets.model import (
 )
 from alcove.buckets.quota import Quota
 from alcove.buckets.records import NewObject, Records
-from alcove.buckets.rules import Cause, Rule
+from alcove.buckets.rules import Cause, ExtraRules, Rule
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import buckets as rows
@@ -92,7 +93,8 @@ class BucketService:
         self.changed: Callable[[], None] = lambda: None
         self._blobs = blobs
         self._quota = Quota(limits)
-        self._records = Records(self._quota, region)
+        self.relations = ExtraRules()
+        self._records = Records(self._quota, region, self.relations)
         self._committing: set[asyncio.Future[Any]] = set()
 
     @classmethod
@@ -137,16 +139,24 @@ class BucketService:
     async def delete_bucket(self, tenant: TenantId, name: str) -> None:
         """Raises ``BucketNotEmpty`` while it has objects; uploads under way are aborted."""
 
-        def change(connection: sqlite3.Connection) -> list[str]:
+        def check(connection: sqlite3.Connection) -> Bucket:
             home = self._records.bucket(connection, tenant, name)
             if not rows.is_empty(connection, home.id):
                 raise BucketNotEmpty("The bucket you tried to delete is not empty", hint="delete its objects first")
-            freed: list[str] = []
+            return home
+
+        def change(connection: sqlite3.Connection) -> list[str]:
+            home, freed = check(connection), []
             for row in rows.list_uploads(connection, home.id):
                 freed += self._records.end_upload(connection, tenant, records.to_upload(row))
             rows.delete_bucket(connection, home.id)
             return freed
 
+        await self.database.read(check)
+        # Each in a transaction of its own: all at once they could keep others from writing for long.
+        for upload in await self.uploads(tenant, name):
+            with contextlib.suppress(NoSuchUpload):
+                await self.abort_upload(tenant, (name, upload.key, upload.id))
         await self._blobs.remove(await self.database.write(change))
 
     async def set_rules(self, tenant: TenantId, name: str, new: Sequence[Rule]) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alcove.errors import HostError, SandboxError, SandboxGone
+from alcove.errors import HostError, SandboxError, SandboxGone, SandboxLost
 from alcove.sandbox.collector import Collector
 from alcove.sandbox.protocol import (
     Adopts,
@@ -63,6 +63,9 @@ class FakeSandbox:
     async def load(self, workload: Workload, delivery: Delivery = Delivery.MOUNTED) -> None:
         if self.ended:
             raise SandboxGone("ended")
+        if self._tier.lose:
+            self._tier.lose -= 1
+            raise SandboxLost("lost", reason="killed")
         await asyncio.sleep(self._tier.load_s)
         self.workload = workload
         self.phases_ms["init"] = 0.1
@@ -142,6 +145,7 @@ class FakeTier:
 
     def __init__(self, isolation: Isolation = Isolation.VM, load_s: float = 0.0) -> None:
         self.isolation = isolation
+        self.lose = 0  # how many of the next sandboxes are lost while they load
         self.load_s = load_s
         self.live: set[FakeSandbox] = set()
         self.started = 0

@@ -14,6 +14,7 @@ AlcoveError
 ├── HostError             this machine lacks something; the hint says what mends it
 └── SandboxError          a sandbox failed
     ├── SandboxGone       it died or was closed; the outcome of a call in flight is unknown
+    │   └── SandboxLost   it died before the tenant's code had begun: start another
     └── ProtocolError     the guest broke the protocol; the sandbox is destroyed
 
 Each carries ``hint``: one sentence that tells the user what to do next.
@@ -106,6 +107,10 @@ class SandboxGone(SandboxError):
     def __init__(self, message: str, *, reason: str = "exited", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
+
+
+class SandboxLost(SandboxGone):
+    """See the tree above."""
 
 
 class ProtocolError(SandboxError):

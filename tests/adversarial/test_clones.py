@@ -22,7 +22,7 @@ import pytest
 from tests.runtime_process import compile_java
 from tests.service.conftest import package
 
-from alcove.errors import SandboxGone
+from alcove.errors import SandboxLost
 from alcove.images.code import CodeStore
 from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import CodeImage, Invocation, Isolation, Runtime, Start, TenantId, Workload
@@ -187,7 +187,7 @@ async def restored(tier: VmTier, workload: Workload) -> VmSandbox:
         try:
             await sandbox.load(workload)
             return sandbox
-        except SandboxGone:
+        except SandboxLost:
             await sandbox.close()
             if attempt:
                 raise

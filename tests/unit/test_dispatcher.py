@@ -233,3 +233,17 @@ def test_a_function_log_survives_and_rotates(tmp_path: Path, monkeypatch: pytest
     assert again.lines(tail=1)[0].text == "line 49"
     assert again.lines(tail=1)[0].number == 50
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 5000
+
+
+async def test_a_sandbox_that_is_lost_while_it_starts_is_made_up_for(dispatcher: Dispatcher, tier: FakeTier) -> None:
+    tier.lose = 1
+    result = await dispatcher.invoke(function(), b"1")
+    assert (result.payload, result.error) == (b"1", None)
+    assert len(tier.live) == 1
+
+
+async def test_one_that_is_lost_again_is_told(dispatcher: Dispatcher, tier: FakeTier) -> None:
+    tier.lose = 2
+    result = await dispatcher.invoke(function(), b"1")
+    assert json.loads(result.payload)["errorType"] == "Runtime.ExitError"
+    assert not tier.live

@@ -5,11 +5,12 @@ sandbox that runs already), or by a start of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alcove.errors import HostError, ProtocolError, SandboxGone
+from alcove.errors import HostError, ProtocolError, SandboxGone, SandboxLost
 from alcove.functions import answers
 from alcove.functions.instance import Instance
 from alcove.functions.model import FunctionVersion
@@ -17,6 +18,8 @@ from alcove.functions.pool import Pool
 from alcove.functions.snapshots import SnapshotKeeper
 from alcove.host.resources import require_memory
 from alcove.sandbox.protocol import Delivery, InitError, Isolation, KernelTier, Runtime, Sandbox, Tier
+
+log = logging.getLogger(__name__)
 
 # Lambda gives init code ten seconds before it is held against the function's own time-out.
 INIT_TIMEOUT_S = 10.0
@@ -66,19 +69,26 @@ class Starter:
         """
         tier = self.tier_of(function)
         require_memory(START_MIB, self._memory_reserve_mib)
-        clock = time.perf_counter()
         try:
-            found = await self._obtain(tier, function)
-            tier_why = f"; {function.isolation}, for {function.reason}" if function.reason else ""
-            instance = Instance(function, found.sandbox, found.start, found.why + tier_why)
-            instance.phases_ms["obtain"] = (time.perf_counter() - clock) * 1000
-            await self._load(instance, found.loaded)
+            try:
+                return await self._start(tier, function)
+            except SandboxLost as lost:
+                log.warning("a sandbox of %s was lost while it started, another is started: %s", function.arn, lost)
+                return await self._start(tier, function)
         except SandboxGone as gone:
             raise InitError(answers.ended("", gone.reason)) from gone
         except ProtocolError as error:
             raise InitError(answers.protocol_broken("")) from error
         except TimeoutError as error:
             raise InitError(answers.init_timed_out(INIT_TIMEOUT_S)) from error
+
+    async def _start(self, tier: Tier, function: FunctionVersion) -> Instance:
+        clock = time.perf_counter()
+        found = await self._obtain(tier, function)
+        tier_why = f"; {function.isolation}, for {function.reason}" if function.reason else ""
+        instance = Instance(function, found.sandbox, found.start, found.why + tier_why)
+        instance.phases_ms["obtain"] = (time.perf_counter() - clock) * 1000
+        await self._load(instance, found.loaded)
         return instance
 
     async def _load(self, instance: Instance, loaded: bool) -> None:

@@ -17,12 +17,12 @@ import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from alcove.errors import AlcoveError, SandboxError, SandboxGone
+from alcove.errors import AlcoveError, SandboxError, SandboxGone, SandboxLost
 from alcove.host.cgroup import Cgroup
 from alcove.host.network import Network, Tap
 from alcove.host.threads import to_the_end
@@ -245,20 +245,21 @@ class VmSandbox:
             # A machine that was made ahead has its addresses already.
             ops.append({"op": "disconnect"})
         await self._size_scratch(workload.scratch_mib, ops)
-        # What the host does for the machine, and what the guest does without it, go on side by side.
-        if delivery is Delivery.MOUNTED:
-            await asyncio.gather(self.resume(*ops), self._swap(workload.code.path))
-            clock.mark("attach")
-            mounts = (_MOUNT, _SPREAD) if workload.code.layered else (_MOUNT,)
-            await asyncio.gather(self.agent.batch(*mounts), self._attach_network(workload))
-            clock.mark("mount")
-        else:
-            await asyncio.gather(self.resume(*ops), self._attach_network(workload))
-            clock.mark("attach")
-            await self._copy(workload.code.path)
-            if workload.code.layered:
-                await self.agent.batch(_SPREAD)
-            clock.mark("copy")
+        with _before_code():
+            if delivery is Delivery.MOUNTED:
+                # What the host does for the machine, and what the guest does without it, go on side by side.
+                await asyncio.gather(self.resume(*ops), self._swap(workload.code.path))
+                clock.mark("attach")
+                mounts = (_MOUNT, _SPREAD) if workload.code.layered else (_MOUNT,)
+                await asyncio.gather(self.agent.batch(*mounts), self._attach_network(workload))
+                clock.mark("mount")
+            else:
+                await asyncio.gather(self.resume(*ops), self._attach_network(workload))
+                clock.mark("attach")
+                await self._copy(workload.code.path)
+                if workload.code.layered:
+                    await self.agent.batch(_SPREAD)
+                clock.mark("copy")
         await self.channel.load(workload)
         clock.mark("init")
         self._settle(workload)
@@ -267,7 +268,8 @@ class VmSandbox:
         """Take up a restored snapshot of ``workload``: it is loaded already."""
         clock = PhaseClock(self.phases_ms)
         self.tenant, self.workload, self.revision = workload.tenant, workload, workload.revision
-        await asyncio.gather(self._attach_network(workload), self.resume(), self._swap(workload.code.path))
+        with _before_code():
+            await asyncio.gather(self._attach_network(workload), self.resume(), self._swap(workload.code.path))
         clock.mark("attach")
         hook = self.channel.request(Kind.HOOK, b'{"hook":"after_restore"}', timeout_s=60)
         await asyncio.gather(self.agent.request("thaw"), hook)
@@ -428,6 +430,15 @@ class VmSandbox:
         for connection in (self._agent, self._channel):
             if connection is not None:
                 connection.close()
+
+
+@contextlib.contextmanager
+def _before_code() -> Iterator[None]:
+    """No tenant code runs in the block: a machine that is lost there can be made up for."""
+    try:
+        yield
+    except SandboxGone as gone:
+        raise SandboxLost(str(gone), reason="killed") from gone
 
 
 async def destroy(resources: VmResources, network: Network | None, records: RecordStore) -> None:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from alcove.errors import SandboxError, SandboxGone
+from alcove.errors import SandboxError, SandboxLost
 from alcove.host.cgroup import Cgroup
 from alcove.host.memory import create_memory
 from alcove.host.process import Process, ProcessIdentity, spawn
@@ -161,9 +161,9 @@ class VmTier:
         """
         try:
             return await self._wake(workload)
-        except SandboxGone as gone:
-            # QEMU's emulation crashes once in some thousand starts; nothing of the request has run yet.
-            log.warning("a machine for %s was lost while it started, another is started: %s", workload.arn, gone)
+        except SandboxLost as lost:
+            # QEMU 7.2's emulation crashes once in some thousand starts.
+            log.warning("a machine for %s was lost while it started, another is started: %s", workload.arn, lost)
             return await self._wake(workload)
 
     async def _wake(self, workload: Workload) -> VmSandbox:

@@ -47,6 +47,7 @@ class Daemon:
         self.started = time.time()
         self.address = settings.listen
         self.s3_address = settings.s3_listen
+        self.metrics_address: Address | None = None
 
     def stop(self) -> None:
         """Ask for the end; ``run_until_stopped`` returns. Safe from a signal handler of the loop."""
@@ -121,8 +122,9 @@ class Daemon:
         if settings.metrics_listen is not None:
             monitor = Server(MetricsApp(services.metrics).handle)
             stack.push_async_callback(monitor.close)
-            await monitor.listen_tcp(settings.metrics_listen.host, settings.metrics_listen.port)
-            log.info("metrics on http://%s/metrics", settings.metrics_listen)
+            port = await monitor.listen_tcp(settings.metrics_listen.host, settings.metrics_listen.port)
+            self.metrics_address = Address(settings.metrics_listen.host, port)
+            log.info("metrics on http://%s/metrics", self.metrics_address)
 
     async def _serve_s3(self, services: Services) -> None:
         """The object store, on listeners of its own."""
@@ -178,6 +180,7 @@ class Daemon:
             "events": events,
             "uptime_s": round(time.time() - self.started, 1),
             "address": str(self.address),
+            "metrics": None if self.metrics_address is None else str(self.metrics_address),
         }
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ def own(tmp_path: Path, server: Server) -> Iterator[Server]:
         (state / folder).parent.mkdir(parents=True, exist_ok=True)
         # A template's memory is 3 GiB with 150 MiB in it: it must stay sparse.
         subprocess.run(["cp", "-a", "--sparse=always", STATE / folder, state / folder], check=True)
-    own = Server(state, tmp_path / "run", "--pool-nodejs", "0", "--pool-provided", "0")
+    own = Server(
+        state, tmp_path / "run", "--pool-nodejs", "0", "--pool-provided", "0", "--metrics-listen", "127.0.0.1:0"
+    )
     own.start()
     yield own
     if own.process is not None and own.process.poll() is not None:
@@ -77,6 +80,12 @@ def test_machines_outlive_the_server_and_are_adopted(own: Server) -> None:
     own.start()
     assert {instance["sandbox"] for instance in own.instances()} == before
     assert invoke(client(own), "lives") == token
+    # Each call is counted once, each change has its line, and both survive.
+    assert [(row["function"], row["calls"]) for row in own.call("GET", "/alcove/v1/usage")["usage"]] == [("lives", 2)]
+    changes = [line["operation"] for line in own.call("GET", "/alcove/v1/audit")["lines"]]
+    assert changes == ["aws.create_function"]
+    with urllib.request.urlopen(f"http://{own.call('GET', '/alcove/v1/health')['metrics']}/metrics") as answer:
+        assert 'alcove_starts_total{cause="an instance was idle",start="warm"} 1.0' in answer.read().decode()
 
 
 def test_a_server_killed_at_any_moment_leaves_nothing_behind(own: Server) -> None:

@@ -195,10 +195,9 @@ async def test_bounds_are_kept(tmp_path: Path) -> None:
     queue = await EventQueue.open(tmp_path / "bounded.db", lambda tenant: 2)
     with pytest.raises(TooLarge):
         await queue.submit(TENANT, "f", bytes(EVENT_LIMIT + 1))
-    for _ in range(2):
-        await queue.submit(TENANT, "f", b"1")
-    with pytest.raises(ThrottledError):
-        await queue.submit(TENANT, "f", b"1")
+    together = await asyncio.gather(*(queue.submit(TENANT, "f", b"1") for _ in range(5)), return_exceptions=True)
+    assert [type(result) for result in together] == [str, str, ThrottledError, ThrottledError, ThrottledError]
+    assert queue.depth(TENANT) == len(queue) == 2
     await queue.submit(TenantId("other"), "f", b"1")
     await queue.close()
 

@@ -68,6 +68,8 @@ class EventQueue:
             request_id, tenant, function, qualifier, event, source, trace_id, client_context, moment, moment
         )
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Counted at once, so that no more than the limit pass it together.
+        self._waiting[tenant] += 1
         self._arriving.append((row, done))
         if self._committer is None:
             self._committer = asyncio.create_task(self._commit())
@@ -90,12 +92,13 @@ class EventQueue:
         try:
             inserted = await self.database.write(change)
         except Exception as error:
-            for _, done in batch:
+            for row, done in batch:
+                self._waiting[row.tenant_id] -= 1
                 if not done.done():
                     done.set_exception(error)
             return
         for (row, done), count in zip(batch, inserted, strict=True):
-            self._waiting[row.tenant_id] += count
+            self._waiting[row.tenant_id] += count - 1
             if not done.done():
                 done.set_result(None)
         self.accepted()

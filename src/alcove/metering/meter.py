@@ -6,7 +6,7 @@ goes. At a start, segments that are in the sums are removed, and the others are 
 counted once over any kill -9; one that was not answered may be counted, if it had come to its end.
 
 A power cut takes at most what was not added yet, about a second, in the tenants' favour
-(docs/decisions/0010-metering.md). A full disk stops no call: what cannot be written stays in memory until it can.
+(docs/decisions/0013-metering.md). A full disk stops no call: what cannot be written stays in memory until it can.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcove.errors import InvalidRequest
-from alcove.functions.limits import check_logging, check_scratch, check_scratch_tier
+from alcove.functions.limits import check_logging, check_scratch
 from alcove.host.files import unnamed_file
 from alcove.host.memory import create_memory
 from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB, disk_bytes, empty_disk
+from alcove.policy.decide import Case, Facts, decide
+from alcove.policy.rules import Rules
 from alcove.sandbox.protocol import Isolation, Logging
 from alcove.sandbox.scratch_guard import WORTH_MIB, ScratchGuard, largest
 from alcove.vmm.template import MachineStore, disk_digest
@@ -120,12 +122,12 @@ def test_sizes_beyond_the_limits_are_refused(size: int) -> None:
         check_scratch(size)
 
 
-def test_a_large_disk_needs_a_machine() -> None:
-    check_scratch_tier(513, Isolation.VM)
-    check_scratch_tier(512, Isolation.GVISOR)
-    for isolation in (Isolation.GVISOR, Isolation.PROCESS):
-        with pytest.raises(InvalidRequest, match="isolation vm"):
-            check_scratch_tier(513, isolation)
+def test_a_large_disk_demands_a_machine() -> None:
+    operator = Facts(runtime="python3.11", latest=False, operator=Isolation.PROCESS)
+    assert decide(operator, Rules()).isolation is Isolation.PROCESS
+    found = decide(replace(operator, disk_mib=1024), Rules())
+    assert (found.isolation, found.case) == (Isolation.VM, Case.DISK)
+    assert "1024 MB" in found.reason
 
 
 def test_logging_as_aws_has_it() -> None:

@@ -134,6 +134,7 @@ class IsolationPolicy:
             ),
             checks=self._checks(connection, version),
             kernel=self._kernel_name(version.kernel),
+            disk_mib=version.scratch_mib if version.scratch_mib > limits.SCRATCH_MIB[0] else 0,
             floor=self.floor,
             tenant_floor=Isolation(rows.tenant_floor(connection, version.tenant) or Isolation.PROCESS),
             asked=Isolation(wish) if wish in set(Isolation) else None,

@@ -52,15 +52,6 @@ def check_scratch(scratch_mib: int) -> int:
     return scratch_mib
 
 
-def check_scratch_tier(scratch_mib: int, isolation: Isolation) -> None:
-    """Containers have a /tmp in memory, of the smallest size; machines have a disk."""
-    if scratch_mib > SCRATCH_MIB[0] and isolation is not Isolation.VM:
-        raise InvalidRequest(
-            f"More than {SCRATCH_MIB[0]} MB of ephemeral storage are for the isolation vm, not {isolation.value}.",
-            hint="leave EphemeralStorage out, or use the isolation vm",
-        )
-
-
 def check_logging(logging: Logging) -> Logging:
     """AWS's rules for LoggingConfig: levels are for JSON alone, and INFO where they are not given."""
     if logging.format not in ("Text", "JSON"):

@@ -144,7 +144,6 @@ class Records:
             changed = replace(changed, logging=limits.check_logging(change.logging))
         if change.scratch_mib is not None:
             changed = replace(changed, scratch_mib=limits.check_scratch(change.scratch_mib))
-        limits.check_scratch_tier(changed.scratch_mib, changed.isolation)
         return changed
 
     def with_code(self, version: FunctionVersion, built: BuiltCode) -> FunctionVersion:

@@ -49,8 +49,8 @@ python3.11) exec /usr/bin/python3.11 -I -S -B -X utf8 /opt/alcove/start python ;
 provided) exec /usr/bin/python3.11 -I -S -B -X utf8 /opt/alcove/start provided ;;
 nodejs18) export LD_LIBRARY_PATH=/var/task/lib:/opt/lib ALCOVE_CHANNEL_FD=3
     exec /usr/bin/node {RUNTIMES}/node.js 3<&0 0</dev/null ;;
-java17) ALCOVE_CHANNEL_FD=3 exec {shlex.join(JAVA)} 3<&0 0</dev/null ;;
-php8.2) ALCOVE_CHANNEL_FD=3 exec {shlex.join(PHP)} 3<&0 0</dev/null ;;
+java17) LD_LIBRARY_PATH=/var/task/lib:/opt/lib ALCOVE_CHANNEL_FD=3 exec {shlex.join(JAVA)} 3<&0 0</dev/null ;;
+php8.2) LD_LIBRARY_PATH=/var/task/lib:/opt/lib ALCOVE_CHANNEL_FD=3 exec {shlex.join(PHP)} 3<&0 0</dev/null ;;
 *) echo "unknown runtime: $1" >&2; exit 64 ;;
 esac
 """

@@ -23,6 +23,7 @@ class Case(StrEnum):
     LANGUAGE = "language"
     TENANT = "tenant"
     KERNEL = "kernel"
+    DISK = "disk"
     FLOOR = "floor"
     REQUEST = "request"
     OPERATOR = "operator"
@@ -58,6 +59,7 @@ class Facts:
     aliases: tuple[str, ...] = ()
     checks: CheckState = CheckState.PASSED
     kernel: str = ""
+    disk_mib: int = 0  # the quota of /tmp where that is more than a container has
     floor: Isolation = Isolation.PROCESS
     tenant_floor: Isolation = Isolation.PROCESS
     asked: Isolation | None = None
@@ -82,6 +84,8 @@ def demands(facts: Facts, rules: Rules) -> Iterator[Decision]:
     """Every demand that is met, what says most first."""
     if facts.kernel:
         yield Decision(Isolation.VM, Case.KERNEL, f"it runs its own kernel, {facts.kernel}")
+    if facts.disk_mib:
+        yield Decision(Isolation.VM, Case.DISK, f"its /tmp of {facts.disk_mib} MB is a disk, which only a machine has")
     if rules.checks is not None and facts.checks is not CheckState.PASSED:
         yield Decision(rules.checks.isolation, Case.CHECKS, _CHECKS[facts.checks])
     if rules.tenants is not None and first_match(rules.tenants.names, facts.tenant):

@@ -17,6 +17,7 @@ from typing import Any
 from alcove.api.app import App
 from alcove.api.metrics import MetricsApp
 from alcove.api.s3 import S3App
+from alcove.composition import open_services
 from alcove.functions.model import LATEST, FunctionVersion
 from alcove.gateway.http import Server
 from alcove.gateway.shares import Shares
@@ -27,7 +28,7 @@ from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.sandbox.vm import VmSandbox
 from alcove.sandbox.vm_tier import VmTier
-from alcove.services import Services, open_services
+from alcove.services import Services
 from alcove.settings import Address, Settings
 
 log = logging.getLogger(__name__)

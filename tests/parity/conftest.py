@@ -31,10 +31,10 @@ from tests.fakes import FakeTier
 from alcove.api.app import App
 from alcove.api.router import Route
 from alcove.api.s3 import S3App
+from alcove.composition import open_services
 from alcove.gateway.http import Server
 from alcove.gateway.streaming import StreamServer
 from alcove.sandbox.protocol import Isolation
-from alcove.services import open_services
 from alcove.settings import Settings
 
 ROLE = "arn:aws:iam::000000000000:role/any"

@@ -10,11 +10,12 @@ import pytest
 from tests.fakes import FakeTier
 from tests.parity.conftest import HELLO
 
+from alcove.composition import open_services
 from alcove.errors import HostError, InvalidRequest
 from alcove.functions.aliases import AliasChange
 from alcove.functions.model import LATEST, FunctionChange
 from alcove.sandbox.protocol import Isolation, Tier
-from alcove.services import Services, open_services
+from alcove.services import Services
 from alcove.settings import Settings
 
 NODE = FunctionChange(runtime="nodejs18.x", handler="echo")

@@ -12,12 +12,13 @@ import pytest
 from tests.fakes import FakeTier
 from tests.unit.test_service import zipped
 
+from alcove.composition import open_services
 from alcove.errors import InvalidRequest, NotFound, ThrottledError
 from alcove.functions.concurrency import NoProvisionedConcurrency
 from alcove.functions.model import FunctionChange
 from alcove.functions.provisioning import Allocation
 from alcove.sandbox.protocol import Isolation, TenantId
-from alcove.services import Services, open_services
+from alcove.services import Services
 from alcove.settings import Settings
 
 ECHO = FunctionChange(runtime="python3.11", handler="sleep", timeout_s=10)

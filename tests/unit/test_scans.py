@@ -21,6 +21,7 @@ from tests.parity.conftest import zipped
 
 from alcove.api.app import App
 from alcove.cli.app import root
+from alcove.composition import open_services
 from alcove.errors import HostError
 from alcove.functions.layering import LayerName
 from alcove.functions.layers import LayerFacts
@@ -34,7 +35,7 @@ from alcove.policy.rules import Scanner
 from alcove.policy.scan_jail import Ended, ScanFailed, jail_command
 from alcove.policy.scanners import named, read_bandit
 from alcove.sandbox.protocol import Isolation, Tier
-from alcove.services import Services, open_services
+from alcove.services import Services
 from alcove.settings import Settings
 
 RULES = 'default = "process"\n[checks]\n'

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from alcove.api.app import App
+from alcove.composition import open_services
 from alcove.gateway.http import Server
 from alcove.sandbox.protocol import (
     Adopts,
@@ -32,7 +33,7 @@ from alcove.sandbox.protocol import (
     Workload,
     adopt_none,
 )
-from alcove.services import Services, open_services
+from alcove.services import Services
 from alcove.settings import Settings
 
 _numbers = itertools.count(1)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alcove.api.app import App
+from alcove.composition import open_services
 from alcove.gateway.http import Server
 from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.protocol import (
@@ -35,7 +36,6 @@ from alcove.sandbox.protocol import (
     Workload,
     adopt_none,
 )
-from alcove.services import open_services
 from alcove.settings import load_settings
 
 REGION = "us-east-1"

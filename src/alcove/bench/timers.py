@@ -21,9 +21,10 @@ from typing import Any
 
 from alcove.bench.echo import EchoTier
 from alcove.bench.figures import Figures, Ratio, percentile
+from alcove.composition import open_services
 from alcove.functions.model import FunctionChange
 from alcove.sandbox.protocol import Invocation, Isolation, TenantId
-from alcove.services import Services, open_services
+from alcove.services import Services
 from alcove.settings import Settings
 from alcove.store import timers as rows
 from alcove.triggers.runs import TimerRuns

@@ -1,4 +1,4 @@
-"""Puts the services together, one step after the other; the daemon, the benchmarks and the tests compose the same way."""
+"""Puts the services together, step by step; the daemon, the benchmarks and the tests compose the same way."""
 
 from __future__ import annotations
 

@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
+from click.testing import CliRunner, Result
 from tests.parity.conftest import HELLO, ROLE, Platform
 from tests.parity.test_function_urls import call, make
+
+from alcove.cli.app import root
 
 assert make
 HTTP = "application/vnd.awslambda.http-integration-response"
@@ -115,6 +118,21 @@ def test_refusals(aws: Any, platform: Platform, streams: str) -> None:
     other = platform.aws(platform.other_access_key, platform.other_secret)
     with pytest.raises(ClientError):
         other.invoke_with_response_stream(FunctionName="streams")
+
+
+def test_the_command(platform: Platform, streams: str) -> None:
+    def alcove(event: Any, *options: str) -> Result:
+        arguments = ["fn", "invoke", streams, json.dumps(event), "--stream", *options]
+        return CliRunner().invoke(root, arguments, env={"ALCOVE_RUN": str(platform.socket.parent)})
+
+    parts = {"type": "a/b", "parts": ["one", "two" * 30_000]}
+    done = alcove(parts, "--logs")
+    assert (done.exit_code, done.stdout) == (0, "one" + "two" * 30_000)
+    assert "START RequestId" in done.stderr
+    failed = alcove({**parts, "error": '{"errorMessage": "no"}'})
+    assert (failed.exit_code, failed.stdout[:3]) == (1, "one")
+    assert '"no"' in failed.stderr
+    assert alcove(parts, "--json").exit_code == 2
 
 
 # Function URLs

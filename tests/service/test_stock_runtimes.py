@@ -58,3 +58,19 @@ def test_a_stock_runtime_serves(aws: Any, deploy: Callable[..., str], name: str,
     # It lives on.
     again = json.loads(aws.invoke(FunctionName=function, Payload=b"{}")["Payload"].read())
     assert again["echo"] == {}
+
+
+def test_the_stock_node_client_streams(aws: Any, deploy: Callable[..., str]) -> None:
+    code = {"ZipFile": zipped(build("node"))}
+    function = deploy("", Runtime="provided.al2023", Handler="app.stream", Code=code, MemorySize=512, Timeout=60)
+
+    def stream(**event: Any) -> tuple[bytes, dict[str, Any]]:
+        answer = aws.invoke_with_response_stream(FunctionName=function, Payload=json.dumps(event))
+        *parts, last = answer["EventStream"]
+        return b"".join(part["PayloadChunk"]["Payload"] for part in parts), last["InvokeComplete"]
+
+    assert stream(parts=120) == (b"r" * (120 * 65536) + b"end", {})
+    data, complete = stream(parts=2, fail=True)
+    assert data == b"r" * (2 * 65536)
+    assert json.loads(complete["ErrorDetails"])["errorMessage"] == "in the midst"
+    assert stream(parts=0) == (b"end", {})

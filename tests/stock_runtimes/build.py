@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TARGET = HERE.parents[1] / "build/stock-runtimes"
 PYTHON_BOOTSTRAP = "#!/bin/sh\nexec /usr/bin/python3 -m awslambdaric app.handler\n"
-NODE_BOOTSTRAP = "#!/bin/sh\nexec /usr/bin/node node_modules/aws-lambda-ric/bin/index.mjs app.handler\n"
+NODE_BOOTSTRAP = '#!/bin/sh\nexec /usr/bin/node node_modules/aws-lambda-ric/bin/index.mjs "$_HANDLER"\n'
 
 
 def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> None:

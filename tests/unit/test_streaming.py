@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncGenerator
@@ -19,7 +20,8 @@ from alcove.gateway.message import Request, Response
 from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.collector import RESULT_LIMIT
 from alcove.sandbox.protocol import Invocation
-from alcove.wire.eventstream import encode_event
+from alcove.wire.eventstream import Decoder as EventDecoder
+from alcove.wire.eventstream import EventStreamError, encode_event
 from alcove.wire.frame import MAX_CHUNK, Kind, encode
 
 
@@ -29,6 +31,28 @@ def test_event_streams_as_botocore_reads_them(events: list[tuple[str, bytes]]) -
     buffer.add_data(b"".join(encode_event(kind, payload, "a/b") for kind, payload in events))
     found = [(message.headers[":event-type"], message.payload) for message in buffer]
     assert found == events
+
+
+@given(st.lists(st.binary(max_size=100), max_size=5), st.lists(st.integers(1, 50), min_size=1), st.binary(max_size=60))
+def test_event_streams_come_back(payloads: list[bytes], sizes: list[int], garbage: bytes) -> None:
+    """Whole messages, whatever their cut; what is none is refused or waits for more."""
+    data = b"".join(encode_event("PayloadChunk", payload, "a/b") for payload in payloads)
+    decoder, found, position = EventDecoder(), [], 0
+    while position < len(data):
+        size = sizes[position % len(sizes)]
+        found += decoder.feed(data[position : position + size])
+        position += size
+    assert [message.payload for message in found] == payloads
+    assert all(message.headers[":event-type"] == "PayloadChunk" for message in found)
+    with contextlib.suppress(EventStreamError):
+        assert list(decoder.feed(garbage)) == []
+
+
+def test_a_damaged_message_is_noticed() -> None:
+    message = bytearray(encode_event("PayloadChunk", b"payload", "a/b"))
+    message[-8] ^= 1
+    with pytest.raises(EventStreamError, match="damaged"):
+        list(EventDecoder().feed(bytes(message)))
 
 
 async def pair() -> tuple[InvocationChannel, socket.socket]:

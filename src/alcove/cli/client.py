@@ -99,8 +99,12 @@ class Client:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         sent: Callable[[int], None] | None = None,
+        received: Callable[[bytes], None] | None = None,
     ) -> Answer:
-        """Raises ``ServerUnreachable``, or the error that fits the status, with its message."""
+        """Raises ``ServerUnreachable``, or the error that fits the status, with its message.
+
+        ``received`` gets the body of an answer below 400 as it comes; ``Answer.body`` is then empty.
+        """
         connection = UnixConnection(self.socket, TIMEOUT_S)
         upload = _Upload(body)
         upload.sent = sent or (lambda _: None)
@@ -111,8 +115,10 @@ class Client:
             answer = Answer(
                 response.status,
                 {name.lower(): value for name, value in response.getheaders()},
-                response.read(),
+                response.read() if received is None or response.status >= 400 else b"",
             )
+            while received is not None and (data := response.read1(1 << 16)):
+                received(data)
         except TimeoutError as error:
             raise AlcoveError("the server did not answer in time", hint="see its log") from error
         except PermissionError as error:

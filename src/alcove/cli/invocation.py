@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from alcove.cli.client import FUNCTIONS, Answer, Client
+from alcove.errors import AlcoveError
+from alcove.wire import eventstream
+
+STREAMS = "/2021-11-15/functions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,39 @@ def call(client: Client, name: str, payload: bytes, *, qualifier: str = "", log:
     return read_call(answer, (time.perf_counter() - began) * 1000)
 
 
+def stream(
+    client: Client, name: str, payload: bytes, sink: Callable[[bytes], None], *, qualifier: str = "", log: bool = False
+) -> dict[str, str]:
+    """Invoke; ``sink`` gets the answer as the function makes it. Return how it ended: ``ErrorCode`` and
+    ``ErrorDetails`` where it failed, ``LogResult``, decoded, where it was asked for.
+    """
+    query = "?" + urlencode({"Qualifier": qualifier}) if qualifier else ""
+    headers = {"Content-Type": "application/json", **({"X-Amz-Log-Type": "Tail"} if log else {})}
+    decoder = eventstream.Decoder()
+    ending: list[dict[str, str]] = []
+
+    def received(data: bytes) -> None:
+        for message in decoder.feed(data):
+            if message.headers.get(":event-type") == "PayloadChunk":
+                sink(message.payload)
+            else:
+                ending.append(json.loads(message.payload))
+
+    client.request(
+        "POST",
+        f"{STREAMS}/{quote(name, safe='')}/response-streaming-invocations{query}",
+        payload,
+        headers,
+        received=received,
+    )
+    if not ending:
+        raise AlcoveError("the answer broke off", hint="see the server's log")
+    found = ending[-1]
+    if "LogResult" in found:
+        found["LogResult"] = base64.b64decode(found["LogResult"]).decode(errors="replace")
+    return found
+
+
 def read_call(answer: Answer, total_ms: float) -> Call:
     headers = answer.headers
     start, why = read_start(headers.get("x-alcove-start", ""))
@@ -96,8 +135,6 @@ def read_phases(header: str) -> dict[str, float]:
 
 
 def _json_or_text(payload: bytes) -> Any:
-    import json
-
     try:
         return json.loads(payload) if payload else None
     except ValueError:

@@ -10,7 +10,7 @@ import click
 
 from alcove.cli import exits, output
 from alcove.cli.client import Client
-from alcove.cli.invocation import accept, call
+from alcove.cli.invocation import accept, call, stream
 from alcove.cli.options import json_option, run_option
 from alcove.errors import InvalidRequest
 
@@ -21,11 +21,20 @@ from alcove.errors import InvalidRequest
 @click.option("--qualifier", default="", help="A version; without it, $LATEST.")
 @click.option("--logs", is_flag=True, help="Print the end of what the function printed, on stderr.")
 @click.option("--async", "later", is_flag=True, help="Have it called later; do not wait for the answer.")
+@click.option("--stream", "streamed", is_flag=True, help="Print the answer as the function makes it.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the function's answer only.")
 @run_option
 @json_option
 def invoke(
-    name: str, payload: str, qualifier: str, logs: bool, later: bool, quiet: bool, run: Path, as_json: bool
+    name: str,
+    payload: str,
+    qualifier: str,
+    logs: bool,
+    later: bool,
+    streamed: bool,
+    quiet: bool,
+    run: Path,
+    as_json: bool,
 ) -> None:
     """Call NAME with PAYLOAD: JSON, @FILE, or - for stdin. The answer goes to stdout.
 
@@ -37,7 +46,10 @@ def invoke(
       alcove fn invoke report @event.json --qualifier 3 --logs
       echo '{}' | alcove fn invoke hello - --json
       alcove fn invoke report @event.json --async
+      alcove fn invoke chat '{"say": "hello"}' --stream
     """
+    if streamed and (later or as_json):
+        raise click.UsageError("--stream goes with neither --async nor --json")
     if ":" in name and not qualifier:
         name, _, qualifier = name.partition(":")
     if later:
@@ -46,6 +58,9 @@ def invoke(
             output.print_json({"request_id": request_id})
         else:
             click.echo(f"accepted {request_id}")
+        return
+    if streamed:
+        _stream(Client(run), name, _payload(payload), qualifier, logs=logs)
         return
     answered = call(Client(run), name, _payload(payload), qualifier=qualifier, log=logs or as_json)
     if as_json:
@@ -60,6 +75,19 @@ def invoke(
     if answered.error:
         if not as_json:
             output.note(f"error: the function failed ({answered.error.lower()})")
+        sys.exit(exits.FUNCTION_FAILED)
+
+
+def _stream(client: Client, name: str, payload: bytes, qualifier: str, *, logs: bool) -> None:
+    def show(data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    ending = stream(client, name, payload, show, qualifier=qualifier, log=logs)
+    if logs and ending.get("LogResult"):
+        click.echo(ending["LogResult"], err=True, nl=not ending["LogResult"].endswith("\n"))
+    if "ErrorCode" in ending:
+        output.note(f"error: the function failed ({ending['ErrorCode'].lower()}): {ending.get('ErrorDetails', '')}")
         sys.exit(exits.FUNCTION_FAILED)
 
 

@@ -66,24 +66,6 @@ class Source(Protocol):
     async def detach(self, relation: Relation) -> None: ...
 
 
-class StoredSource:
-    """A source whose events come from somewhere else on this machine, or that has nothing to do yet: its relations
-    are kept and shown. Another one can be plugged in in its place (``RelationService.plug``).
-    """
-
-    address = Address.NONE
-    signed = False
-
-    def check(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(data)
-
-    async def attach(self, relation: Relation) -> None:
-        return None
-
-    async def detach(self, relation: Relation) -> None:
-        return None
-
-
 def text(data: Mapping[str, Any], name: str, *, default: str | None = None) -> str:
     """Return a setting that is text. Raises ``InvalidRequest``."""
     value = data.get(name, default)

@@ -29,7 +29,7 @@ RELATION_LIMIT = 1000
 
 
 class RelationService:
-    """All methods but ``start`` and ``plug`` are scoped by tenant; they raise the ``RequestError`` that fits.
+    """All methods but ``start`` are scoped by tenant; they raise the ``RequestError`` that fits.
 
     ``sources`` are known by their name, or, before a slash, by its first part: ``bos`` is the source of
     ``bos/my-bucket``.
@@ -41,10 +41,6 @@ class RelationService:
         self._sources = dict(sources)
         # Row and source change together: one change at a time.
         self._changing = asyncio.Lock()
-
-    def plug(self, name: str, source: Source) -> None:
-        """Have another source in the place of the one of this name; before ``start``."""
-        self._sources[name] = source
 
     async def start(self) -> None:
         for row in await self._database.read(rows.all_relations):

@@ -288,6 +288,8 @@ def test_logs_prints_lines(stub: Stub, tmp_path: Path) -> None:
     stub.answers["GET /alcove/v1/functions/hello/logs"] = (200, {}, {"lines": [line], "cursor": 4})
     assert alcove(tmp_path, "fn", "logs", "hello").stdout.endswith(" 01234567 printed\n")
     assert json.loads(alcove(tmp_path, "fn", "logs", "hello", "--json").stdout) == line
+    alcove(tmp_path, "fn", "logs", "hello", "--request", "0123")
+    assert asked(stub)[-1].endswith("/logs?after=0&tail=100&request=0123")
 
 
 def test_env_prints_exports_that_a_shell_reads(stub: Stub, tmp_path: Path) -> None:

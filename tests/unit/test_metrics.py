@@ -73,6 +73,7 @@ async def test_calls_errors_starts_and_time_are_counted(watched: Watched) -> Non
     assert value(found, "alcove_billed_gb_seconds_total") >= 4 * 128 / 1024 / 1000
     assert value(found, "alcove_sandboxes", state="idle") == 2
     assert value(found, "alcove_process_resident_memory_bytes") > 0
+    assert not [name for name, _ in found if name.endswith("_created")]
 
 
 async def test_pools_are_looked_up_as_they_are_asked_for(watched: Watched) -> None:
@@ -141,3 +142,20 @@ async def test_the_age_of_the_queue_and_the_lateness_of_timers(tmp_path: Path) -
     assert found["alcove_timer_lateness_seconds_bucket", "5.0"] == 0
     assert found["alcove_timer_lateness_seconds_bucket", "30.0"] == 1
     assert found["alcove_timer_lateness_seconds_sum", ""] >= 20
+
+
+async def test_an_observer_that_fails_costs_neither_the_call_nor_the_others(watched: Watched) -> None:
+    class Broken:
+        def answered(self, seen: object) -> None:
+            raise RuntimeError("broken")
+
+        def refused(self, function: object, error: object) -> None:
+            raise RuntimeError("broken")
+
+    watched.dispatcher.observers = (Broken(), watched.metrics)
+    assert (await watched.dispatcher.invoke(function(), b"1")).payload == b"1"
+    watched.tier.fail = True
+    with pytest.raises(HostError):
+        await watched.dispatcher.invoke(function(name="g"), b"1")
+    found = await watched.samples()
+    assert value(found, "alcove_invocations_total") == value(found, "alcove_invocations_refused_total") == 1

@@ -1,13 +1,14 @@
 """Invocations, watched: whoever counts, bills or traces them is told of each at one place.
 
-Observers are told before the answer leaves, on the way of every call: they must return at once and never raise.
+Observers are told before the answer leaves, on the way of every call: they must return at once.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from alcove.errors import AlcoveError
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.model import FunctionVersion, InvokeResult
 from alcove.wire.trace import TraceContext, continue_trace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,20 @@ class ObservedDispatcher(Dispatcher):
             result = await super().invoke(function, event, trace_id=trace.xray, trace=trace, **options)
         except AlcoveError as error:
             for observer in self.observers:
-                observer.refused(function, error)
+                _tell(observer.refused, function, error)
             raise
         spent_s = time.perf_counter() - clock
         # Of an answer that was cut short, the sink alone knows.
         streamed = max(result.streamed_bytes, getattr(options.get("sink"), "size", 0))
         seen = Observation(function, result, trace, began_ns, spent_s, streamed)
         for observer in self.observers:
-            observer.answered(seen)
+            _tell(observer.answered, seen)
         return result
+
+
+def _tell(told: Callable[..., None], *arguments: Any) -> None:
+    """A mistake of one that watches costs neither the call nor the others."""
+    try:
+        told(*arguments)
+    except Exception:
+        log.exception("an observer of invocations failed")

@@ -101,6 +101,8 @@ def measure(state: Path, *, functions: int, calls: int, progress: Callable[[str]
             progress(f"first call {number}/{functions}")
             found.figures.add(TIER, "first call", "echo", call(many, number))
         progress("warm calls")
+        # The server has closed it meanwhile, for it was idle.
+        few.close()
         warm({f"warm, {FEW}": few, f"warm, {functions}": many}, found.figures, calls)
         progress("control calls")
         control(many, found.figures, functions, rounds=max(100, calls // 10))

@@ -64,13 +64,13 @@ class Bench:
         return self.texts(json.loads(source.event(items)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def redis_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with redis_server(tmp_path_factory.mktemp("redis")) as broker:
         yield broker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rabbit_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as broker:
         yield broker

@@ -12,7 +12,13 @@ from alcove.api.schema import FLAG, NUMBER, TEXT, TEXTS, Detail, object_of, one_
 from alcove.errors import InvalidRequest
 from alcove.sources.spec import SourceKind, SourceSpec
 
-_UNSUPPORTED = ("FilterCriteria", "TumblingWindowInSeconds", "BisectBatchOnFunctionError", "KMSKeyArn")
+_UNSUPPORTED = (
+    "FilterCriteria",
+    "TumblingWindowInSeconds",
+    "BisectBatchOnFunctionError",
+    "KMSKeyArn",
+    "MaximumRecordAgeInSeconds",
+)
 HIDDEN = "********"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from alcove.api import sqs_messages as messages
 from alcove.api.audit import perform
-from alcove.api.body import field, read_object, text_map
+from alcove.api.body import field, read_object, text_map, words
 from alcove.api.context import Call
 from alcove.api.router import Route
 from alcove.api.schema import Detail, object_of
@@ -70,7 +70,7 @@ async def list_queues(call: Call, document: Mapping[str, Any]) -> Any:
 
 async def get_queue_attributes(call: Call, document: Mapping[str, Any]) -> Any:
     queue = queue_of(call, document)
-    names = field(document, "AttributeNames", list) or []
+    names = words(document, "AttributeNames")
     unknown = [name for name in names if name != "All" and name not in _KNOWN]
     if unknown:
         raise BadAttributeName(f"Unknown Attribute {str(unknown[0])[:80]}.")
@@ -126,7 +126,7 @@ async def tag_queue(call: Call, document: Mapping[str, Any]) -> Any:
 
 async def untag_queue(call: Call, document: Mapping[str, Any]) -> Any:
     queue = queue_of(call, document)
-    gone = set(map(str, field(document, "TagKeys", list) or []))
+    gone = set(words(document, "TagKeys"))
     tags = {name: value for name, value in queue.tags.items() if name not in gone}
     await call.faces.services.queues.directory.set_tags(queue, tags)
 

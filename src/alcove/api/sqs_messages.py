@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from alcove.api.body import field
+from alcove.api.body import field, words
 from alcove.api.context import Call
 from alcove.api.sqs_dialect import code_of
 from alcove.errors import InvalidRequest
@@ -100,10 +100,8 @@ async def receive_message(call: Call, document: Mapping[str, Any]) -> Any:
         wait_s=queue.attributes.wait_s if wait_s is None else wait_s,
         visibility_s=whole(document, "VisibilityTimeout", 0, VISIBILITY_MOST_S),
     )
-    system = set(field(document, "AttributeNames", list) or []) | set(
-        field(document, "MessageSystemAttributeNames", list) or []
-    )
-    wanted = field(document, "MessageAttributeNames", list) or []
+    system = {*words(document, "AttributeNames"), *words(document, "MessageSystemAttributeNames")}
+    wanted = words(document, "MessageAttributeNames")
     messages = [_received(call, message, system, wanted) for message in found]
     return {"Messages": messages} if messages else {}
 
@@ -120,7 +118,7 @@ def system_attributes(message: MessageRow, sender: str) -> dict[str, str]:
     return found
 
 
-def _received(call: Call, message: MessageRow, system: set[Any], wanted: list[Any]) -> dict[str, Any]:
+def _received(call: Call, message: MessageRow, system: set[Any], wanted: tuple[str, ...]) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "MessageId": message.message_id,
         "ReceiptHandle": handle_of(message),

@@ -71,3 +71,25 @@ def test_pictures_are_tagged_by_a_compiled_wheel(server: Server, s3: Any) -> Non
     assert tags == {"key": "flags/flag.bmp", "format": "BMP", "width": 240, "height": 160, "colours": ["red", "blue"]}
     thumbnail = s3.get_object(Bucket="picture-tags", Key="flags/flag.bmp.thumbnail.jpg")
     assert thumbnail["Body"].read(3) == b"\xff\xd8\xff"
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_registry_is_mirrored_by_timer_batches_and_bucket(server: Server, s3: Any) -> None:
+    printed = run(server, "npm-mirror")
+    assert "200 packages are mirrored" in printed
+    assert "served: {'name': 'package-00050', 'version': '1.1.0'}" in printed
+    index = json.loads(s3.get_object(Bucket="npm-mirror", Key="index.json")["Body"].read())
+    assert (len(index), list(index.values()).count("1.1.0")) == (10_000, 200)
+
+
+@pytest.mark.timeout(600)
+def test_twenty_thousand_skills_are_called_as_people_do(server: Server) -> None:
+    try:
+        answer = json.loads(run(server, "voice-skill", SKILLS="20000", CALLS="60").splitlines()[-1])
+    finally:
+        for number in range(20):
+            server.call("DELETE", f"/alcove/v1/tenants/developer-{number}?force=true")
+    assert (answer["functions"], answer["calls"], answer["wrong"]) == (20_000, 60, 0)
+    assert 1 < answer["skills_called"] < 60
+    # What is called often is warm.
+    assert answer["starts"]["warm"] > 60 // 3

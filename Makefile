@@ -23,7 +23,7 @@ packages:
 guest: setup  ## Build the guest image: kernel, agent and language runtimes
 	@$(ALCOVE) image build --state $(STATE)
 
-examples: setup  ## Build the three example functions into build/examples
+examples: setup  ## Build the example functions into build/examples
 	@scripts/build-examples
 
 demo: setup examples  ## The main job: three functions, each called cold, from the pool and warm

@@ -50,10 +50,12 @@ class FakeChecker:
     def __init__(self) -> None:
         self.checked: list[str] = []
         self.host_error = 0
+        self.begun = threading.Event()
         self.free = threading.Event()
         self.free.set()
 
     def check(self, package: Path) -> Report:
+        self.begun.set()
         self.free.wait(10)
         if self.host_error:
             self.host_error -= 1
@@ -142,7 +144,7 @@ async def test_a_check_that_was_cut_short_is_done_by_the_next_start(tmp_path: Pa
     checker.free.clear()
     async with serving(tmp_path, checker) as services:
         await services.functions.create(services.tenants.default.id, "f", zipped({"app.py": b"bad"}), PYTHON)
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(checker.begun.wait, 10)
         checker.host_error = 1  # the check that is cut short ends without a report
     async with serving(tmp_path, checker) as services:
         await until(services, "f", CheckState.FLAGGED)
@@ -153,7 +155,7 @@ async def test_a_package_that_kills_the_server_fails_after_three_attempts(tmp_pa
     checker.free.clear()
     async with serving(tmp_path, checker) as services:
         made = await services.functions.create(services.tenants.default.id, "f", zipped({"app.py": b"fine"}), PYTHON)
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(checker.begun.wait, 10)
         checker.host_error = 1
     async with AsyncExitStack() as stack:
         from alcove.store.database import Database
@@ -175,7 +177,7 @@ async def test_a_package_that_went_meanwhile_is_checked_when_it_comes_again(tmp_
     async with serving(tmp_path, checker) as services:
         tenant, package = services.tenants.default.id, zipped({"app.py": b"fine"})
         await services.functions.create(tenant, "f", package, PYTHON)
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(checker.begun.wait, 10)
         await services.functions.delete(tenant, "f")
         checker.free.set()
         await services.functions.create(tenant, "f", package, PYTHON)

@@ -240,6 +240,8 @@ while True:
     elif event["end"] == "garbage":
         send("no chunk\\r\\n")
     elif event["end"] == "second":
+        # Until the first has been seen: of two that come together either may be first.
+        time.sleep(1)
         connection.request("POST", api + request_id + "/response", b'"second"')
         assert connection.getresponse().status == 400
         send("0\\r\\n\\r\\n")

@@ -110,7 +110,7 @@ class Daemon:
                         await tier.keep_waiting(runtime, 1)
         await services.start(stack)
         app = App(self, services)
-        server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
+        server = app.server()
         stack.push_async_callback(server.close)
         # Whoever waits for messages is answered before the server waits for its requests to end.
         stack.callback(services.queues.wake)
@@ -140,7 +140,7 @@ class Daemon:
         """API and object store once more, where functions reach them: nothing else of this machine is there."""
         face = S3App(services)
         shares = [Shares(network.tenant_at, CONNECTIONS_OF_A_TENANT) for _ in range(2)]
-        api = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal, shares=shares[0])
+        api = app.server(shares=shares[0])
         store = StreamServer(face.handle, refusal=face.refusal, shares=shares[1])
         for server, port in ((api, API_PORT), (store, S3_PORT)):
             self._stack.push_async_callback(server.close)

@@ -32,7 +32,6 @@ from alcove.api.app import App
 from alcove.api.router import Route
 from alcove.api.s3 import S3App
 from alcove.composition import open_services
-from alcove.gateway.http import Server
 from alcove.gateway.streaming import StreamServer
 from alcove.sandbox.protocol import Isolation
 from alcove.settings import Settings
@@ -132,7 +131,7 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
         )
         app = App(platform, services)
         platform.routes = app.routes
-        server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
+        server = app.server()
         stack.push_async_callback(server.close, 2.0)
         stack.callback(services.queues.wake)
         await server.listen_unix(platform.socket)

@@ -26,7 +26,6 @@ from alcove.errors import HostError
 from alcove.functions.layering import LayerName
 from alcove.functions.layers import LayerFacts
 from alcove.functions.model import FunctionChange
-from alcove.gateway.http import Server
 from alcove.images.code_zip import check_package as read_package
 from alcove.policy.decide import CheckState
 from alcove.policy.findings import FINDING_LIMIT, Report, decode_report, finding, report
@@ -339,7 +338,7 @@ async def test_findings_are_shown_at_the_shell(tmp_path: Path) -> None:
         await services.functions.create(tenant, "f", zipped({"app.py": b"x"}), replace(PYTHON, layers=(layer.arn,)))
         assert await tier_of(services, "f") == (Isolation.VM, "checks")
         app = App(Stands(), services)
-        server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
+        server = app.server()
         stack.push_async_callback(server.close, 1.0)
         await server.listen_unix(tmp_path / "api.sock")
         words = ["fn", "show", "f", "--findings", "--run", str(tmp_path)]

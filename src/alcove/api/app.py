@@ -52,7 +52,9 @@ from alcove.api.signers import SecretOf, Signed, Signers, may
 from alcove.api.sqs_dialect import SQS
 from alcove.api.web import Web
 from alcove.errors import AccessDenied, AlcoveError, NotFound
+from alcove.gateway.http import Server
 from alcove.gateway.message import Request, Response
+from alcove.gateway.shares import Shares
 from alcove.services import Services
 from alcove.wire import bcev1, sigv4
 
@@ -104,7 +106,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 class App:
-    """``handle`` answers every request; ``body_limit`` and ``refusal`` go to the server beside it."""
+    """``handle`` answers every request; ``server`` returns a server of it."""
 
     def __init__(self, host: Host, services: Services) -> None:
         self._tenants = services.tenants
@@ -115,6 +117,9 @@ class App:
         self._web = Web(services, self._signed_by)
         self.routes = (*ROUTES, download)
         self._router = Router(self.routes)
+
+    def server(self, *, shares: Shares | None = None) -> Server:
+        return Server(self.handle, body_limit=self.body_limit, allowed=SMALL_BODY, refusal=self.refusal, shares=shares)
 
     def body_limit(self, head: Request) -> int:
         if self._web.place(head) is not None:

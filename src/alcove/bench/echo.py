@@ -17,7 +17,6 @@ from typing import Any
 
 from alcove.api.app import App
 from alcove.composition import open_services
-from alcove.gateway.http import Server
 from alcove.sandbox.protocol import (
     Adopts,
     Delivery,
@@ -119,7 +118,7 @@ async def open_server(stack: AsyncExitStack, state: Path) -> tuple[Services, int
     await services.start(stack)
     host = _Host()
     app = App(host, services)
-    server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
+    server = app.server()
     stack.push_async_callback(server.close, 1.0)
     await server.listen_unix(settings.api_socket)
     host.port = await server.listen_tcp("127.0.0.1", 0)

@@ -19,7 +19,6 @@ from typing import Any
 
 from alcove.api.app import App
 from alcove.composition import open_services
-from alcove.gateway.http import Server
 from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.protocol import (
     Adopts,
@@ -128,7 +127,7 @@ async def serve(state: Path, responder: Path, given: dict[str, str]) -> None:
         await services.start(stack)
         host = Host()
         app = App(host, services)
-        server = Server(app.handle, body_limit=app.body_limit, refusal=app.refusal)
+        server = app.server()
         stack.push_async_callback(server.close, 1.0)
         await server.listen_unix(settings.api_socket)
         port = await server.listen_tcp("127.0.0.1", 0)

@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._reader = RequestReader(self, server.budget, server.body_limit)
+        self._reader = RequestReader(self, server.budget, server.body_limit, server.allowed)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[tuple[Request, bool, Refused | None]] = deque()
         self._task: asyncio.Task[None] | None = None

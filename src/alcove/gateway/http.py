@@ -46,7 +46,7 @@ class Held(Protocol):
 
 class Server:
     """``await listen_tcp()`` and ``listen_unix()``, then ``await close()``. Handler failures are
-    500s.
+    500s. ``allowed`` is the least that ``body_limit`` says.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Server:
         handler: Handler,
         *,
         body_limit: BodyLimit | None = None,
+        allowed: int = 0,
         refusal: Refusal = plain_refusal,
         connection_limit: int = CONNECTION_LIMIT,
         body_budget: int = BODY_BUDGET,
@@ -61,6 +62,7 @@ class Server:
     ) -> None:
         self.handler = handler
         self.body_limit = body_limit or (lambda head: DEFAULT_BODY_LIMIT)
+        self.allowed = allowed
         self.refusal = refusal
         self.budget = Budget(body_budget)
         self.draining = False

@@ -68,15 +68,18 @@ _KEYS = {
 
 
 class RequestReader:
-    """The parser's callbacks. Bodies handed on count in the budget until the sink takes them out."""
+    """The parser's callbacks. Bodies handed on count in the budget until the sink takes them out. A body that is known
+    to have at most ``allowed`` bytes is within every limit.
+    """
 
-    def __init__(self, sink: Sink, budget: Budget, body_limit: BodyLimit) -> None:
+    def __init__(self, sink: Sink, budget: Budget, body_limit: BodyLimit, allowed: int = 0) -> None:
         self.peer = Peer()
         self.in_message = False
         self.deadline_s = 0.0
         self._sink = sink
         self._budget = budget
         self._body_limit = body_limit
+        self._allowed = allowed
         self._parser = httptools.HttpRequestParser(self)
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
@@ -153,9 +156,9 @@ class RequestReader:
         self._check_authority()
         if "transfer-encoding" in headers and "content-length" in headers:
             raise Refused(400, "A request has a length or a transfer encoding, not both.")
-        head = self._request(b"")
-        self._limit = self._body_limit(head)
         length = int(headers.get("content-length", "0"))
+        known = length <= self._allowed and "transfer-encoding" not in headers
+        self._limit = self._allowed if known else self._body_limit(self._request(b""))
         expects = modern and headers.get("expect", "").lower() == "100-continue"
         if length > self._limit:
             self._refusal = self._too_large()

@@ -201,12 +201,14 @@ async def test_a_killed_machine_is_told_at_once(loaded: Guest) -> None:
 
 @pytest.mark.parametrize("delay", [0.005, 0.02, 0.04, 0.08, 0.25])
 async def test_a_start_that_is_cut_short_leaves_nothing(lab: Lab, delay: float) -> None:
+    open_before = len(os.listdir("/proc/self/fd"))
     task = asyncio.create_task(lab.load(PLAIN))
     await asyncio.sleep(delay)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await lab.close(show=False)
     await until(lambda: not leftovers(lab.state))
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= open_before)
     # Its place can be taken again.
     assert await (await lab.load(PLAIN)).call(1) == 1
 

@@ -24,6 +24,8 @@ from typing import IO, Any
 
 from alcove.errors import AlcoveError, SandboxError, SandboxGone, SandboxLost
 from alcove.host.cgroup import Cgroup
+from alcove.host.files import unnamed_file
+from alcove.host.memory import copy_sparse
 from alcove.host.network import Network, Tap
 from alcove.host.threads import to_the_end
 from alcove.images.code import IMAGE_SIZE
@@ -79,6 +81,11 @@ class VmResources:
     scratch_fd: int | None = None
     # How much processor time stands for the same work: 1 with hardware virtualisation.
     cpu_scale: float = 1.0
+
+    def copy_scratch(self, source: int, size: int) -> None:
+        """Make the scratch disk, a file of ``size`` with the data of ``source``. Raises ``CapacityError``."""
+        self.scratch_fd = unnamed_file(self.folder, size)
+        copy_sparse(source, self.scratch_fd)
 
     def duplicate_scratch(self) -> int:
         if self.scratch_fd is None:

@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 from alcove.errors import CapacityError
 from alcove.host.cgroup import Cgroup
-from alcove.host.files import private_folder, unnamed_file
+from alcove.host.files import private_folder
 from alcove.host.io_uring import io_uring_works
-from alcove.host.memory import copy_sparse
 from alcove.host.network import Network
 from alcove.host.resources import start_failure
 from alcove.host.threads import to_the_end
@@ -161,7 +160,7 @@ class Launcher:
             resources.cgroup.set_limits(memory_bytes=(MEMORY_MIB + OVERHEAD_MIB) * MIB, pids=HOST_PIDS)
             if scratch_fd is not None:
                 size = disk_bytes(LARGEST_MIB) if boot else os.fstat(scratch_fd).st_size
-                resources.scratch_fd = await to_the_end(_private_copy, scratch_fd, folder, size)
+                await to_the_end(resources.copy_scratch, scratch_fd, size)
             if network and self.network is not None:
                 resources.tap = await self.network.tap()
             image = await self.images.get(runtime)
@@ -305,14 +304,3 @@ class Launcher:
     def _released(self, sandbox: VmSandbox) -> None:
         self.live.discard(sandbox)
         self._taken.discard(sandbox.resources.user)
-
-
-def _private_copy(source: int, folder: Path, size: int) -> int:
-    """Return a file of ``size`` without a name, with the data of ``source``. Raises ``CapacityError``."""
-    target = unnamed_file(folder, size)
-    try:
-        copy_sparse(source, target)
-    except BaseException:
-        os.close(target)
-        raise
-    return target

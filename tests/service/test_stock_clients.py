@@ -189,7 +189,8 @@ FAILURES = {
 @pytest.mark.parametrize("case", FAILURES)
 def test_what_a_function_does_wrong_is_an_answer(aws: Any, deploy: Deploy, server: Server, case: str) -> None:
     source, kind = FAILURES[case]
-    name = deploy(source, MemorySize=256, Timeout=60)
+    # With less memory than 512 processes take, a fork bomb is out of memory instead.
+    name = deploy(source, MemorySize=1024 if case == "forks" else 256, Timeout=60)
     document, answer = call(aws, name, {})
     assert answer["FunctionError"] == "Unhandled"
     assert document["errorType"] == kind, document

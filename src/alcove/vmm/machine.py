@@ -83,7 +83,11 @@ class Machine:
             stack.pop_all()
         machine = cls(spec.name, process, monitor, spec.disk_io, output)
         if spec.boot is None:
-            await machine.expect_state()
+            try:
+                await machine.expect_state()
+            except BaseException:
+                await machine.kill()
+                raise
         return machine
 
     async def expect_state(self) -> None:

@@ -7,13 +7,15 @@ Source: "Invoking Lambda function URLs" in the AWS Lambda developer guide, "Requ
 from __future__ import annotations
 
 import base64
-import json
+import functools
 import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from alcove.gateway.message import Request
 from alcove.triggers.endpoint import Endpoint
@@ -44,15 +46,16 @@ def make_event(
         "requestContext": _context(endpoint, request, path, domain, request_id, caller),
         "isBase64Encoded": False,
     }
-    cookies = [cookie.strip() for cookie in headers.pop("cookie", "").split(";")]
-    if any(cookies):
-        document["cookies"] = [cookie for cookie in cookies if cookie]
+    if "cookie" in headers:
+        cookies = [cookie.strip() for cookie in headers.pop("cookie").split(";")]
+        if any(cookies):
+            document["cookies"] = [cookie for cookie in cookies if cookie]
     query = event_query(request.raw_query)
     if query:
         document["queryStringParameters"] = query
     if request.body:
         document["body"], document["isBase64Encoded"] = event_body(request)
-    return json.dumps(document).encode()
+    return msgspec.json.encode(document)
 
 
 def event_headers(request: Request, *, signed: bool) -> dict[str, str]:
@@ -83,12 +86,18 @@ def _context(
         "requestId": request_id,
         "routeKey": endpoint.route,
         "stage": "$default",
-        "time": datetime.fromtimestamp(now, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),
+        "time": _time(int(now)),
         "timeEpoch": int(now * 1000),
     }
     if caller is not None:
         context["authorizer"] = {"iam": _identity(caller)}
     return context
+
+
+@functools.lru_cache(maxsize=4)
+def _time(second: int) -> str:
+    """As logs of the Common Log Format have it; cached, for many requests are of one second."""
+    return datetime.fromtimestamp(second, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
 
 
 def _identity(caller: Caller) -> dict[str, Any]:
@@ -106,6 +115,8 @@ def _identity(caller: Caller) -> dict[str, Any]:
 def event_query(raw_query: str) -> dict[str, str]:
     """Values of a repeated name are joined by commas."""
     found: dict[str, str] = {}
+    if not raw_query:
+        return found
     for name, value in parse_qsl(raw_query, keep_blank_values=True, errors="replace"):
         found[name] = f"{found[name]},{value}" if name in found else value
     return found

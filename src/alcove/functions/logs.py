@@ -14,7 +14,6 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -38,6 +37,7 @@ REMOVED_KNOWN = 10_000
 # How long an answer that wants its log's tail waits for the marker.
 MARKER_WAIT_S = 1.0
 
+_encoder = msgspec.json.Encoder()
 _MARKER = re.compile(rb"\0alcove:end:([^\0]{1,128})\0")
 
 
@@ -123,8 +123,7 @@ class RequestLog:
             waiter.set_result(None)
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(msgspec.Struct, frozen=True):
     """One line. ``time`` is Unix time in seconds; ``number`` rises by one within a function."""
 
     number: int
@@ -152,7 +151,7 @@ class FunctionLog:
         first = self._next
         lines = [LogLine(first + at, now, request_id, text[:LINE_BYTES]) for at, text in enumerate(texts)]
         self._keep(lines)
-        data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        data = _encoder.encode_lines(lines)
         freed = 0
         if self._size + len(data) > FILE_BYTES and self._path.exists():
             freed = self._rotate()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from alcove.sandbox.protocol import AnswerSink, CodeImage, Isolation, Logging, Runtime, TenantId, Workload
 from alcove.wire.trace import TraceContext
 
@@ -150,8 +152,7 @@ class FunctionChange:
     logging: Logging | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InvokeResult:
+class InvokeResult(msgspec.Struct, frozen=True):
     """An answered invocation.
 
     ``payload`` is the handler's answer, or the error document where ``error`` is set. ``start`` is

@@ -18,6 +18,12 @@ MAX_EXPIRES_S = 7 * 24 * 3600
 # What a client says of itself is the same in each of its requests, and remembered where it is no longer than this.
 _KNOWN_LENGTH = 600
 _DATE = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+# As nearly all clients write the header; ``_fields`` reads it as it may be written.
+_USUAL = re.compile(
+    ALGORITHM
+    + r" Credential=(?P<Credential>[^,= ]+), ?SignedHeaders=(?P<SignedHeaders>[^,= ]+), ?"
+    + r"Signature=(?P<Signature>[^,= ]+)"
+)
 HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,6 +60,20 @@ def parse_claim(headers: Mapping[str, str], raw_query: str) -> Claim:
 
 
 def _header_claim(authorization: str, headers: Mapping[str, str]) -> Claim:
+    usual = _USUAL.fullmatch(authorization)
+    fields = usual.groupdict() if usual else _fields(authorization)
+    if "x-amz-date" not in headers:
+        raise AccessDenied("Authorization header requires existence of an 'X-Amz-Date' header.", code="malformed")
+    return _build_claim(
+        fields["Credential"],
+        headers["x-amz-date"],
+        fields["SignedHeaders"],
+        fields["Signature"],
+        None,
+    )
+
+
+def _fields(authorization: str) -> dict[str, str]:
     algorithm, _, rest = authorization.partition(" ")
     if algorithm != ALGORITHM:
         raise AccessDenied(f"Authorization header must use the algorithm {ALGORITHM}.", code="malformed")
@@ -66,15 +86,7 @@ def _header_claim(authorization: str, headers: Mapping[str, str]) -> Claim:
     missing = {"Credential", "SignedHeaders", "Signature"} - fields.keys()
     if missing:
         raise AccessDenied(f"Authorization header requires {', '.join(sorted(missing))}.", code="malformed")
-    if "x-amz-date" not in headers:
-        raise AccessDenied("Authorization header requires existence of an 'X-Amz-Date' header.", code="malformed")
-    return _build_claim(
-        fields["Credential"],
-        headers["x-amz-date"],
-        fields["SignedHeaders"],
-        fields["Signature"],
-        None,
-    )
+    return fields
 
 
 def _query_claim(raw_query: str) -> Claim:

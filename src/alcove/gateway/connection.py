@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(self, server.budget, server.body_limit, server.allowed)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[tuple[Request, bool, Refused | None]] = deque()
@@ -87,7 +88,7 @@ class Connection(asyncio.Protocol):
         return self._busy
 
     def pause_writing(self) -> None:
-        self._writable = asyncio.get_running_loop().create_future()
+        self._writable = self._loop.create_future()
         self._deadline_s = time.monotonic() + WRITE_TIMEOUT_S
 
     def resume_writing(self) -> None:
@@ -108,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._last_read = self._last_read or close
         self._busy = True
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._serve())
+            self._task = self._loop.create_task(self._serve())
         else:
             self._wake()
         if len(self._waiting) >= PIPELINE_LIMIT and self._transport is not None:
@@ -161,7 +162,14 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         request, close, refusal = self._waiting.popleft()
         try:
-            response = await self._answer(request, refusal)
+            if refusal is None:
+                response = await self._server.handler(request)
+            else:
+                response = self._server.refusal(request, refusal.status, str(refusal))
+        except Exception:
+            # The application answers its own failures; this is the last resort.
+            log.exception("unanswered failure: %s %s", request.method, request.raw_path)
+            response = Response(500, {"Content-Type": "text/plain"}, b"internal error\n")
         finally:
             self._server.budget.held -= len(request.body)
         close = close or self._server.draining
@@ -203,16 +211,6 @@ class Connection(asyncio.Protocol):
             await parts.aclose()
         return close
 
-    async def _answer(self, request: Request, refusal: Refused | None) -> Response:
-        try:
-            if refusal is not None:
-                return self._server.refusal(request, refusal.status, str(refusal))
-            return await self._server.handler(request)
-        except Exception:
-            # The application answers its own failures; this is the last resort.
-            log.exception("unanswered failure: %s %s", request.method, request.raw_path)
-            return Response(500, {"Content-Type": "text/plain"}, b"internal error\n")
-
     async def _rest(self) -> None:
         """Between requests: be idle until the next, or end where nothing more may come."""
         self._busy = False
@@ -223,7 +221,7 @@ class Connection(asyncio.Protocol):
                 self._continue_due = False
                 self._write(_CONTINUE)
         self._deadline_s = time.monotonic() + (LINGER_S if self._lingering else IDLE_TIMEOUT_S)
-        self._asked = asyncio.get_running_loop().create_future()
+        self._asked = self._loop.create_future()
         await self._asked
 
     def _wake(self) -> None:

@@ -84,6 +84,7 @@ class RequestReader:
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._refusal: Refused | None = None
+        self._fresh = False  # ``_begin`` was called, and nothing has come since
         self._begin()
 
     def feed(self, data: bytes) -> None:
@@ -92,6 +93,7 @@ class RequestReader:
         """
         if not self.in_message:
             self._begin()
+            self._fresh = True
             self.in_message = True
             self.deadline_s = time.monotonic() + HEAD_TIMEOUT_S
         try:
@@ -124,7 +126,9 @@ class RequestReader:
     # Called by httptools
 
     def on_message_begin(self) -> None:
-        self._begin()
+        if not self._fresh:
+            self._begin()
+        self._fresh = False
         self.in_message = True
 
     def on_url(self, url: bytes) -> None:

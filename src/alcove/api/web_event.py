@@ -10,7 +10,6 @@ import base64
 import functools
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,9 +22,10 @@ from alcove.triggers.endpoint import Endpoint
 # Bodies of these types are text, where they are UTF-8; all others travel as base64.
 _TEXT = re.compile(r"text/.*|application/(json|xml|javascript|.*\+json|.*\+xml)")
 
+CONTENT_TYPE_LIMIT = 512
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+
+class Caller(msgspec.Struct, frozen=True):
     """Who signed the request."""
 
     access_key: str
@@ -59,7 +59,9 @@ def make_event(
 
 
 def event_headers(request: Request, *, signed: bool) -> dict[str, str]:
-    headers = {name: value for name, value in request.headers.items() if not (signed and name == "authorization")}
+    headers = dict(request.headers)
+    if signed:
+        headers.pop("authorization", None)
     forwarded = headers.get("x-forwarded-for")
     address = request.peer.address or "127.0.0.1"
     headers["x-forwarded-for"] = f"{forwarded}, {address}" if forwarded else address
@@ -94,6 +96,11 @@ def _context(
     return context
 
 
+@functools.lru_cache(maxsize=256)
+def _is_text(content_type: str) -> bool:
+    return _TEXT.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
+
+
 @functools.lru_cache(maxsize=4)
 def _time(second: int) -> str:
     """As logs of the Common Log Format have it; cached, for many requests are of one second."""
@@ -124,8 +131,7 @@ def event_query(raw_query: str) -> dict[str, str]:
 
 def event_body(request: Request) -> tuple[str, bool]:
     """Return the body and whether it is base64."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if _TEXT.fullmatch(kind):
+    if _is_text(request.headers.get("content-type", "")[:CONTENT_TYPE_LIMIT]):
         try:
             return request.body.decode(), False
         except UnicodeDecodeError:

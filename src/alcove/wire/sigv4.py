@@ -220,8 +220,9 @@ def _payload_hash(headers: Mapping[str, str], body_sha256: Callable[[], str], al
         if not allow_unsigned:
             raise AccessDenied("The payload must be signed over plain HTTP.", code="signature")
         return declared
+    # It is known to who sent it: no secret is compared.
+    if declared == body_sha256():
+        return declared
     if not HEX_SHA256.fullmatch(declared):
         raise AccessDenied("x-amz-content-sha256 must be the hex SHA-256 of the body.", code="signature")
-    if not hmac.compare_digest(declared, body_sha256()):
-        raise AccessDenied("The provided x-amz-content-sha256 does not match what was received.", code="signature")
-    return declared
+    raise AccessDenied("The provided x-amz-content-sha256 does not match what was received.", code="signature")

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from alcove.errors import HostError, ProtocolError, SandboxError, SandboxGone
 from alcove.functions.streaming import AnswerStream
@@ -219,7 +219,7 @@ async def test_a_cancelled_start_leaves_nothing(bench: Bench) -> None:
 _KILLED = """
 import asyncio, os, sys
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from msgspec.structs import replace
 from pathlib import Path
 from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId, Workload

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.test_events import FAST, TENANT, Functions, drained
 
@@ -212,7 +213,9 @@ async def test_records_are_bounded(functions: Functions) -> None:
     function = await functions.resolve(TENANT, "f")
     result = await functions.invoke(function, b"", request_id="r")
     row = EventRow("r", TENANT, "f", "", b'"' + b"x" * (EVENT_LIMIT - 2) + b'"', "invoke", "", "", 0, 0)
-    outcome = Outcome(function, Condition.SUCCESS, 1, replace(result, payload=b'"' + b"y" * (6 << 20) + b'"'))
+    outcome = Outcome(
+        function, Condition.SUCCESS, 1, msgspec.structs.replace(result, payload=b'"' + b"y" * (6 << 20) + b'"')
+    )
     found = record(row, outcome, 1)
     document = json.loads(found)
     assert len(found) <= EVENT_LIMIT

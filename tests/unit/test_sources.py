@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,7 +93,7 @@ class Answering(Functions):
         found = self.answer(json.loads(event))
         if isinstance(found, Exception):
             raise found
-        return replace(result, payload=found[0], error="Unhandled" if found[1] else None)
+        return msgspec.structs.replace(result, payload=found[0], error="Unhandled" if found[1] else None)
 
     def batches(self) -> list[list[int]]:
         return [json.loads(event) for _, event, _ in self.told]

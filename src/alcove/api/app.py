@@ -13,7 +13,6 @@ import hmac
 import logging
 import secrets
 import time
-import uuid
 
 from alcove.api import (
     audit,
@@ -57,6 +56,7 @@ from alcove.gateway.message import Request, Response
 from alcove.gateway.shares import Shares
 from alcove.services import Services
 from alcove.wire import bcev1, sigv4
+from alcove.wire.request_id import new_request_id
 
 log = logging.getLogger(__name__)
 
@@ -128,13 +128,13 @@ class App:
         return SMALL_BODY if found is None else found[0].body_limit
 
     def refusal(self, request: Request, status: int, message: str) -> Response:
-        dialect, request_id = _dialect(request), str(uuid.uuid4())
+        dialect, request_id = _dialect(request), new_request_id()
         if status == 413 and request.raw_path.endswith("/invocations"):
             return dialect.answer(PayloadTooLarge(message), request_id)
         return dialect.refuse(status, message, request_id)
 
     async def handle(self, request: Request) -> Response:
-        request_id = str(uuid.uuid4())
+        request_id = new_request_id()
         dialect = _dialect(request)
         try:
             place = self._web.place(request)
@@ -170,7 +170,11 @@ class App:
         return Call(self._faces, request, request_id, signed.tenant, operator=False, key=signed.access_key)
 
     async def _signed_by(self, request: Request, service: str = "lambda") -> Signed:
-        signers = await Signers.of(self._faces.services, request.headers, request.raw_query)
+        services = self._faces.services
+        if Signers.may_be_function(request.headers, request.raw_query):
+            signers = await Signers.of(services, request.headers, request.raw_query)
+        else:
+            signers = Signers(services)
         if len(request.body) > LARGE_BODY:
             key = await asyncio.to_thread(self._signer, request, service, signers.secret_of)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -28,9 +29,12 @@ _LARGEST_READ = 64 << 10
 
 
 def is_change(route: Route) -> bool:
-    if route.audited is not None:
-        return route.audited
-    return route.method not in ("GET", "HEAD") and route.path.rsplit("/", 1)[-1] not in _INVOCATIONS
+    return _changes(route.method, route.path) if route.audited is None else route.audited
+
+
+@functools.cache
+def _changes(method: str, path: str) -> bool:
+    return method not in ("GET", "HEAD") and path.rsplit("/", 1)[-1] not in _INVOCATIONS
 
 
 def begun(call: Call, route: Route, names: Mapping[str, str]) -> AuditLine:

@@ -68,8 +68,7 @@ class OpenCall:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One authenticated request."""
 
     faces: Faces
@@ -182,10 +181,8 @@ def trace_headers(trace: TraceContext | None) -> dict[str, str]:
 
 def start_headers(result: InvokeResult) -> dict[str, str]:
     """Say how the invocation started, why, and where its time went."""
-    phases = ",".join(f"{name}={spent:.2f}" for name, spent in result.phases_ms.items())
-    return {
-        **trace_headers(result.trace),
-        "X-Alcove-Start": f"{result.start}; why={result.why}",
-        "X-Alcove-Phases": phases,
-        "X-Alcove-Sandbox": result.sandbox_id,
-    }
+    headers = trace_headers(result.trace)
+    headers["X-Alcove-Start"] = f"{result.start}; why={result.why}"
+    headers["X-Alcove-Phases"] = ",".join([f"{name}={spent:.2f}" for name, spent in result.phases_ms.items()])
+    headers["X-Alcove-Sandbox"] = result.sandbox_id
+    return headers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import msgspec
 
 from alcove.api.body import number
 from alcove.api.context import Call, answer, require_operator
@@ -60,7 +60,7 @@ async def logs(call: Call, name: str) -> Response:
     log = call.faces.services.logs.of(function.function_id)
     lines = await log.read(after=after, tail=min(tail, TAIL_LIMIT), request=query.get("request", ""))
     cursor = lines[-1].number if lines else after
-    return answer({"lines": [asdict(line) for line in lines], "cursor": cursor}, 200, call.request_id)
+    return answer({"lines": [msgspec.structs.asdict(line) for line in lines], "cursor": cursor}, 200, call.request_id)
 
 
 ROUTES = (

@@ -88,7 +88,7 @@ class Router:
 
     def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
         """As ``match``. Raises ``NotFound``."""
-        found = self.match(method, raw_path)
+        found = self._known.get((method, raw_path)) or self.match(method, raw_path)
         if found is None:
             raise NotFound(
                 f"There is no {method} {unquote(raw_path)[:200]} here.", hint="check the endpoint and the API's version"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from alcove.errors import AccessDenied, NotFound
 from alcove.functions.keys import PREFIX, FunctionKey
 from alcove.sandbox.protocol import TenantId
@@ -20,8 +22,7 @@ def may(method: str, raw_path: str) -> bool:
     return method == "POST" and raw_path.endswith(_CALLS)
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """Who has signed a request; ``function``: by a function's own key, not by one of the tenant's."""
 
     access_key: str
@@ -36,10 +37,15 @@ class Signers:
     services: Services
     function: FunctionKey | None = None
 
+    @staticmethod
+    def may_be_function(headers: Mapping[str, str], raw_query: str) -> bool:
+        """Whether a function's key may have signed; else it was a tenant's, or nobody."""
+        return PREFIX in headers.get("authorization", "") or PREFIX in raw_query
+
     @classmethod
     async def of(cls, services: Services, headers: Mapping[str, str], raw_query: str) -> Signers:
         """Look up, ahead of the check of the signature, what that will ask."""
-        if PREFIX not in headers.get("authorization", "") and PREFIX not in raw_query:
+        if not cls.may_be_function(headers, raw_query):
             return cls(services)
         try:
             claimed = parse_claim(headers, raw_query).signer.access_key

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from alcove.api import cors
 from alcove.api.cfc_event import make_cfc_event
@@ -48,8 +49,7 @@ _ERRORS: tuple[tuple[type[AlcoveError], int, str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a request goes: the id of a URL, the address of CFC's HTTP triggers, or else a custom route's host; and the
     path that is left.
     """

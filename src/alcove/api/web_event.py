@@ -7,13 +7,14 @@ Source: "Invoking Lambda function URLs" in the AWS Lambda developer guide, "Requ
 from __future__ import annotations
 
 import base64
-import json
+import functools
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from alcove.gateway.message import Request
 from alcove.triggers.endpoint import Endpoint
@@ -21,9 +22,10 @@ from alcove.triggers.endpoint import Endpoint
 # Bodies of these types are text, where they are UTF-8; all others travel as base64.
 _TEXT = re.compile(r"text/.*|application/(json|xml|javascript|.*\+json|.*\+xml)")
 
+CONTENT_TYPE_LIMIT = 512
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+
+class Caller(msgspec.Struct, frozen=True):
     """Who signed the request."""
 
     access_key: str
@@ -44,19 +46,22 @@ def make_event(
         "requestContext": _context(endpoint, request, path, domain, request_id, caller),
         "isBase64Encoded": False,
     }
-    cookies = [cookie.strip() for cookie in headers.pop("cookie", "").split(";")]
-    if any(cookies):
-        document["cookies"] = [cookie for cookie in cookies if cookie]
+    if "cookie" in headers:
+        cookies = [cookie.strip() for cookie in headers.pop("cookie").split(";")]
+        if any(cookies):
+            document["cookies"] = [cookie for cookie in cookies if cookie]
     query = event_query(request.raw_query)
     if query:
         document["queryStringParameters"] = query
     if request.body:
         document["body"], document["isBase64Encoded"] = event_body(request)
-    return json.dumps(document).encode()
+    return msgspec.json.encode(document)
 
 
 def event_headers(request: Request, *, signed: bool) -> dict[str, str]:
-    headers = {name: value for name, value in request.headers.items() if not (signed and name == "authorization")}
+    headers = dict(request.headers)
+    if signed:
+        headers.pop("authorization", None)
     forwarded = headers.get("x-forwarded-for")
     address = request.peer.address or "127.0.0.1"
     headers["x-forwarded-for"] = f"{forwarded}, {address}" if forwarded else address
@@ -83,12 +88,23 @@ def _context(
         "requestId": request_id,
         "routeKey": endpoint.route,
         "stage": "$default",
-        "time": datetime.fromtimestamp(now, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),
+        "time": _time(int(now)),
         "timeEpoch": int(now * 1000),
     }
     if caller is not None:
         context["authorizer"] = {"iam": _identity(caller)}
     return context
+
+
+@functools.lru_cache(maxsize=256)
+def _is_text(content_type: str) -> bool:
+    return _TEXT.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
+
+
+@functools.lru_cache(maxsize=4)
+def _time(second: int) -> str:
+    """As logs of the Common Log Format have it; cached, for many requests are of one second."""
+    return datetime.fromtimestamp(second, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
 
 
 def _identity(caller: Caller) -> dict[str, Any]:
@@ -106,6 +122,8 @@ def _identity(caller: Caller) -> dict[str, Any]:
 def event_query(raw_query: str) -> dict[str, str]:
     """Values of a repeated name are joined by commas."""
     found: dict[str, str] = {}
+    if not raw_query:
+        return found
     for name, value in parse_qsl(raw_query, keep_blank_values=True, errors="replace"):
         found[name] = f"{found[name]},{value}" if name in found else value
     return found
@@ -113,8 +131,7 @@ def event_query(raw_query: str) -> dict[str, str]:
 
 def event_body(request: Request) -> tuple[str, bool]:
     """Return the body and whether it is base64."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if _TEXT.fullmatch(kind):
+    if _is_text(request.headers.get("content-type", "")[:CONTENT_TYPE_LIMIT]):
         try:
             return request.body.decode(), False
         except UnicodeDecodeError:

@@ -16,9 +16,11 @@ from rich.console import Console
 
 from alcove.bench import burst as burst_bench
 from alcove.bench import density as density_bench
+from alcove.bench import end_to_end as whole_bench
 from alcove.bench import fresh_vm as fresh_bench
 from alcove.bench import gateway as gateway_bench
 from alcove.bench import gateway_cpu as cpu_bench
+from alcove.bench import gateway_load as load_bench
 from alcove.bench import overload as overload_bench
 from alcove.bench import registry as registry_bench
 from alcove.bench import startup as startup_bench
@@ -33,6 +35,10 @@ DENSITY_LIMIT_MIB = 70.0
 BURST_LEAST = 0.8
 GATEWAY_LIMIT_MS = 3.0
 CALLS_PER_CPU_S = 12_000.0
+# By share: the median and the 99th percentile.
+LOAD_LIMITS_MS = {0.5: 1.0, 0.99: 5.0}
+# Ten times the lower of what Fission publishes for a core, 440 to 690.
+END_TO_END = 4_400.0
 OVERLOAD_LIMIT = 2.0
 FRESH_LIMIT = 1.5
 
@@ -77,6 +83,8 @@ def group() -> None:
       alcove bench gateway
       alcove bench fresh-vm
       alcove bench gateway-cpu
+      alcove bench gateway-load
+      alcove bench end-to-end --tier process
       alcove bench overload --seconds 60
       alcove bench registry
       alcove bench timers
@@ -222,6 +230,49 @@ def gateway_cpu(report: Path | None, connections: int, seconds: float) -> None:
     name = f"{CALLS_PER_CPU_S:.0f} / calls a CPU-second"
     ratios = [Ratio(f"{name}, {one.way}", CALLS_PER_CPU_S / one.per_cpu_second, 1) for one in found]
     _conclude(console, Figures(), ratios, report)
+
+
+@group.command("gateway-load")
+@_json
+@click.option("--connections", default=16, show_default=True, help="Over which calls are sent.")
+@click.option("--seconds", default=15.0, show_default=True, help="Of calls at half the capacity.")
+def gateway_load(report: Path | None, connections: int, seconds: float) -> None:
+    """Latency at half of what the gateway can do, against stand-in sandboxes that answer at once."""
+    console = Console()
+    with console.status("starting") as status:
+        found = load_bench.measure(connections=connections, seconds=seconds, progress=status.update)
+    figures = Figures()
+    figures.samples["stand-in", "function URL", f"{found.rate:.0f} a second"] = found.ms
+    figures.print(console, f"Half of a capacity of {found.capacity:.0f} calls a second")
+    ratios = [
+        Ratio(f"p{share * 100:.0f} of what the gateway adds, ms", percentile(found.ms, share), limit)
+        for share, limit in LOAD_LIMITS_MS.items()
+    ]
+    _conclude(console, figures, ratios, report)
+
+
+@group.command("end-to-end")
+@_state
+@_json
+@click.option("--connections", default=8, show_default=True, help="Clients, each with one call at a time.")
+@click.option("--seconds", default=10.0, show_default=True, help="Of each tier.")
+@click.option("--tier", "tiers", multiple=True, default=["process", "vm"], show_default=True, help="May be repeated.")
+def end_to_end(state: Path, report: Path | None, connections: int, seconds: float, tiers: tuple[str, ...]) -> None:
+    """Calls for each second of processor time of server and sandboxes together, by a real handler."""
+    console = Console()
+    with console.status("starting") as status:
+        found = whole_bench.measure(
+            state.resolve() / "end-to-end", tiers, connections=connections, seconds=seconds, progress=status.update
+        )
+    for one in found:
+        console.print(
+            f"{one.tier}: {one.calls} calls for {one.server_s:.2f} s of the server's processor time and"
+            f" {one.sandboxes_s:.2f} s of the sandboxes': {one.per_core:.0f} a second of one core"
+        )
+    name = f"{END_TO_END:.0f} / calls a core-second, end to end"
+    # A machine's share is the host's: under software emulation nothing but the emulator would be measured.
+    held = [one for one in found if one.tier == "process"]
+    _conclude(console, Figures(), [Ratio(f"{name}, {one.tier}", END_TO_END / one.per_core, 1) for one in held], report)
 
 
 @group.command()

@@ -71,19 +71,21 @@ def serving(state: Path, progress: Callable[[str], None], *options: str) -> Iter
         server.wait()
 
 
-def deploy(client: Client) -> None:
+def deploy(client: Client, name: str = NAME, source: str = SOURCE, **options: object) -> None:
+    """Create the function afresh; ``options`` as CreateFunction has them."""
     try:
-        client.call("DELETE", f"{FUNCTIONS}/{NAME}")
+        client.call("DELETE", f"{FUNCTIONS}/{name}")
     except NotFound:
         pass
-    code = base64.b64encode(zip_of({"app.py": SOURCE})).decode()
+    code = base64.b64encode(zip_of({"app.py": source})).decode()
     document = {
-        "FunctionName": NAME,
+        "FunctionName": name,
         "Runtime": "python3.11",
         "Handler": "app.handler",
         "Role": "arn:aws:iam::000000000000:role/bench",
         "MemorySize": 1769,
         "Code": {"ZipFile": code},
+        **options,
     }
     client.call("POST", FUNCTIONS, document)
 

@@ -16,6 +16,9 @@ from alcove.errors import HostError
 
 NAME = "bench-cpu"
 WARM_UP_S = 1.0
+# The operator's socket, a function URL that is open, one that asks for a signature, and Invoke; all but the first over
+# TCP.
+WAYS = ("unsigned", "function URL", "signed function URL", "signed")
 
 
 @dataclass(slots=True)
@@ -32,9 +35,20 @@ class CpuFigure:
         return self.calls / self.cpu_s
 
 
-async def _run(server: StandInServer, way: str, connections: int, seconds: float) -> CpuFigure:
+def _request(server: StandInServer, name: str, way: str) -> bytes:
+    match way:
+        case "function URL":
+            return server.url_request(name)
+        case "signed function URL":
+            return server.url_request(name, signed=True)
+        case _:
+            return server.request(name, b"{}", signed=way == "signed")
+
+
+async def run_flat_out(server: StandInServer, name: str, way: str, connections: int, seconds: float) -> CpuFigure:
+    """Call in one of ``WAYS`` over each connection, again as soon as it is answered."""
     unix = way == "unsigned"
-    request = server.url_request(NAME) if way == "function URL" else server.request(NAME, b"{}", signed=not unix)
+    request = _request(server, name, way)
     made = [await connect(server, unix=unix) for _ in range(connections)]
     figure, failed = CpuFigure(way), []
 
@@ -61,15 +75,15 @@ async def _run(server: StandInServer, way: str, connections: int, seconds: float
 
 
 def measure(*, connections: int, seconds: float, progress: Callable[[str], None]) -> list[CpuFigure]:
-    """Call unsigned (over the operator's socket), by a function URL and signed (over TCP), each for ``seconds``."""
+    """Call in each of ``WAYS`` for ``seconds``."""
     import uvloop
 
     progress("starting a server")
     figures = []
     # The last calls of one way are under way when the first of the next come.
     with stand_in_server(max_sandboxes=2 * connections, starts_at_once=connections) as server:
-        server.deploy(NAME)
-        for way in ("unsigned", "function URL", "signed"):
+        for number, way in enumerate(WAYS):
             progress(f"{way} calls")
-            figures.append(uvloop.run(_run(server, way, connections, seconds)))
+            server.deploy(f"{NAME}-{number}")
+            figures.append(uvloop.run(run_flat_out(server, f"{NAME}-{number}", way, connections, seconds)))
     return figures

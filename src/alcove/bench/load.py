@@ -21,7 +21,7 @@ from alcove.bench.gateway import sign
 from alcove.bench.stand_in import REGION
 from alcove.bench.startup import zip_of
 from alcove.cli.client import FUNCTIONS, Client
-from alcove.errors import HostError
+from alcove.errors import HostError, NotFound
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -40,22 +40,17 @@ class StandInServer:
         return f"127.0.0.1:{self.port}"
 
     def cpu_s(self) -> float:
-        """Return the processor time that the server has used, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return process_cpu_s(self.pid)
 
     def deploy(self, name: str) -> None:
         code = base64.b64encode(zip_of({"app.py": "def handler(event, context): pass\n"})).decode()
         document = {"FunctionName": name, "Runtime": "python3.11", "Handler": "app.handler", "Code": {"ZipFile": code}}
         self.client.call("POST", FUNCTIONS, {**document, "Role": "arn:aws:iam::000000000000:role/bench", "Timeout": 60})
 
-    def url_request(self, name: str) -> bytes:
-        """Give the function a URL that is open to all; return a request to it as it goes over the wire."""
-        config = {"AuthType": "NONE"}
-        url = self.client.call("POST", f"/2021-10-31/functions/{name}/url", config)["FunctionUrl"]
-        leave = {"StatementId": "bench", "Action": "lambda:InvokeFunctionUrl", "Principal": "*"}
-        self.client.call("POST", f"{FUNCTIONS}/{name}/policy", leave | {"FunctionUrlAuthType": "NONE"})
-        return f"POST / HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\ncontent-length: 2\r\n\r\n{{}}".encode()
+    def url_request(self, name: str, *, signed: bool = False) -> bytes:
+        """Return a request to the function's URL as it goes over the wire."""
+        host = urlsplit(open_url(self.client, name, signed=signed)).netloc
+        return wire("/", sign(self.environment, host, "/", b"{}") if signed else {"host": host}, b"{}")
 
     def request(self, name: str, event: bytes, *, signed: bool = True) -> bytes:
         """Return an invocation as it goes over the wire; unsigned ones are for the operator's socket."""
@@ -63,8 +58,30 @@ class StandInServer:
         headers = {"host": self.host, "content-type": "application/json"}
         if signed:
             headers = sign(self.environment, self.host, path, event)
-        lines = [f"POST {path} HTTP/1.1", *(f"{key}: {value}" for key, value in headers.items())]
-        return "\r\n".join([*lines, f"content-length: {len(event)}", "", ""]).encode() + event
+        return wire(path, headers, event)
+
+
+def open_url(client: Client, name: str, *, signed: bool = False) -> str:
+    """Return the function's URL, which is made if it has none: for all to call, or for who signs."""
+    path = f"/2021-10-31/functions/{name}/url"
+    try:
+        return str(client.call("GET", path)["FunctionUrl"])
+    except NotFound:
+        url = client.call("POST", path, {"AuthType": "AWS_IAM" if signed else "NONE"})["FunctionUrl"]
+        leave = {"StatementId": "bench", "Action": "lambda:InvokeFunctionUrl", "Principal": "*"}
+        client.call("POST", f"{FUNCTIONS}/{name}/policy", leave | {"FunctionUrlAuthType": "NONE"})
+        return str(url)
+
+
+def process_cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def wire(path: str, headers: dict[str, str], body: bytes) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", *(f"{key}: {value}" for key, value in headers.items())]
+    return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
 
 
 @contextmanager

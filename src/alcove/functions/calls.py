@@ -28,29 +28,26 @@ class Caller:
     async def call(self, instance: Instance, invocation: Invocation) -> tuple[Outcome, float]:
         """Return the outcome and its milliseconds; ``instance.gone`` says where the sandbox is lost by it."""
         instance.log.expect(invocation.request_id)
-        began = time.perf_counter()
-        outcome = await self._send(instance, invocation)
-        instance.served += 1
-        return outcome, (time.perf_counter() - began) * 1000
-
-    async def _send(self, instance: Instance, invocation: Invocation) -> Outcome:
         timeout_s = instance.function.timeout_s
+        began = time.perf_counter()
         try:
             with self._deadlines.limit(timeout_s):
-                return await instance.sandbox.invoke(invocation)
+                outcome = await instance.sandbox.invoke(invocation)
         except TimeoutError:
             instance.gone = "timeout"
-            return Outcome(b"", answers.timed_out(invocation.request_id, timeout_s))
+            outcome = Outcome(b"", answers.timed_out(invocation.request_id, timeout_s))
         except SandboxGone as gone:
             instance.gone = gone.reason
-            return Outcome(b"", answers.ended(invocation.request_id, gone.reason))
+            outcome = Outcome(b"", answers.ended(invocation.request_id, gone.reason))
         except ProtocolError:
             instance.gone = "protocol"
-            return Outcome(b"", answers.protocol_broken(invocation.request_id))
+            outcome = Outcome(b"", answers.protocol_broken(invocation.request_id))
         except BaseException:
             # Nobody waits for the answer any more; nothing else may be asked of it.
             instance.gone = "killed"
             raise
+        instance.served += 1
+        return outcome, (time.perf_counter() - began) * 1000
 
     async def report(self, instance: Instance, request_id: str, duration_ms: float, want_log: bool) -> bytes:
         """Have the request's log written; return its tail where it is wanted."""

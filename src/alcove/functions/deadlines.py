@@ -7,6 +7,7 @@ by a tick at most, never early.
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import math
 from types import TracebackType
@@ -25,7 +26,7 @@ class Limit:
         self._expired = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._deadlines.loop)
         assert task is not None
         self._task = task
         self._before = task.cancelling()
@@ -53,6 +54,10 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0
 
+    @functools.cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
     def __len__(self) -> int:
         return sum(map(len, self._ticks.values()))
 
@@ -60,7 +65,7 @@ class Deadlines:
         return Limit(self, seconds)
 
     def add(self, limit: Limit, seconds: float) -> int:
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         tick = math.ceil((loop.time() + seconds) / TICK_S)
         found = self._ticks.get(tick)
         if found is None:
@@ -82,7 +87,7 @@ class Deadlines:
 
     def _turn(self) -> None:
         """End what is due; ticks in which nothing is left cost nothing more."""
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         self._timer = None
         now = loop.time()
         while self._order and (self._order[0] * TICK_S <= now or not self._ticks[self._order[0]]):

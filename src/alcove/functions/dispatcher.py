@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Literal
+
+import msgspec
 
 from alcove.functions import answers
 from alcove.functions.admission import Admission
@@ -26,6 +26,7 @@ from alcove.functions.scheduler import Bounds, Scheduler
 from alcove.functions.snapshots import SnapshotKeeper
 from alcove.functions.starts import Starter
 from alcove.sandbox.protocol import AnswerSink, InitError, Invocation, Isolation, Runtime, Sandbox, TenantId, Tier
+from alcove.wire.request_id import new_request_id
 from alcove.wire.trace import TraceContext
 
 CONCURRENCY = 1000
@@ -132,15 +133,24 @@ class Dispatcher:
         """Run one invocation. Raises ``ThrottledError``, ``CapacityError``, ``HostError``; what the function
         does wrong is an answer.
         """
-        request_id = request_id or str(uuid.uuid4())
+        request_id = request_id or new_request_id()
         self.admission.enter(function)
         try:
             began = time.perf_counter()
             try:
-                instance, start, why, phases = await self._find(function)
+                instance = self.scheduler.take(function)
+                if instance is None:
+                    instance, start, why, phases = await self._wait(function, began)
+                elif function.fresh_vm:
+                    start, phases = instance.start, {}
+                    why = f"a new sandbox for every request, started ahead; {instance.why}"
+                else:
+                    start, why, phases = "warm", "an instance was idle", {}
             except InitError as error:
                 spent_ms = (time.perf_counter() - began) * 1000
-                return replace(self._caller.init_failed(function, request_id, error, spent_ms), trace=trace)
+                return msgspec.structs.replace(
+                    self._caller.init_failed(function, request_id, error, spent_ms), trace=trace
+                )
             deadline_ms = int(time.time() * 1000 + function.timeout_s * 1000)
             invocation = Invocation(
                 request_id,
@@ -177,14 +187,8 @@ class Dispatcher:
             streamed_bytes=outcome.streamed_bytes,
         )
 
-    async def _find(self, function: FunctionVersion) -> tuple[Instance, str, str, dict[str, float]]:
-        """Return an instance, how it started and why, and what that cost by phase."""
-        instance = self.scheduler.take(function)
-        if instance is not None:
-            if function.fresh_vm:
-                return instance, instance.start, f"a new sandbox for every request, started ahead; {instance.why}", {}
-            return instance, "warm", "an instance was idle", {}
-        began = time.perf_counter()
+    async def _wait(self, function: FunctionVersion, began: float) -> tuple[Instance, str, str, dict[str, float]]:
+        """Wait for an instance; return it, how it started and why, and what that cost by phase."""
         instance = await self.scheduler.wait(function)
         waited_ms = (time.perf_counter() - began) * 1000
         if instance.served or instance.active > 1:

@@ -14,7 +14,6 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -38,6 +37,7 @@ REMOVED_KNOWN = 10_000
 # How long an answer that wants its log's tail waits for the marker.
 MARKER_WAIT_S = 1.0
 
+_encoder = msgspec.json.Encoder()
 _MARKER = re.compile(rb"\0alcove:end:([^\0]{1,128})\0")
 
 
@@ -65,22 +65,32 @@ class RequestLog:
 
     def write(self, stream: int, data: bytes) -> None:
         """Take output as it comes. Over ``REQUEST_BYTES`` for a request only the end is kept, where markers are."""
+        alone = None if self._buffer else _MARKER.fullmatch(data)
+        if alone is not None:
+            # Most requests print nothing.
+            self._marked(alone[1], b"")
+            return
         self._buffer += data
         while True:
             match = _MARKER.search(self._buffer)
             if match is None:
                 break
-            text = bytes(self._buffer[: match.start()])
-            request_id = match[1].decode(errors="replace")
+            name, text = match[1], bytes(self._buffer[: match.start()])
             del self._buffer[: match.end()]
-            if request_id in self._expected:
-                self._end(request_id, text)
-            else:
+            if not self._marked(name, text):
                 self._buffer[:0] = text
         excess = len(self._buffer) - REQUEST_BYTES
         if excess > 0:
             del self._buffer[:excess]
             self._dropped += excess
+
+    def _marked(self, name: bytes, text: bytes) -> bool:
+        """Whether the marker's request was expected, and got the text."""
+        request_id = name.decode(errors="replace")
+        if request_id not in self._expected:
+            return False
+        self._end(request_id, text)
+        return True
 
     def report(self, request_id: str, sink: OutputSink) -> None:
         """Have ``sink`` called with the request's output: now if it is complete, else when it is."""
@@ -123,8 +133,7 @@ class RequestLog:
             waiter.set_result(None)
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(msgspec.Struct, frozen=True):
     """One line. ``time`` is Unix time in seconds; ``number`` rises by one within a function."""
 
     number: int
@@ -152,7 +161,7 @@ class FunctionLog:
         first = self._next
         lines = [LogLine(first + at, now, request_id, text[:LINE_BYTES]) for at, text in enumerate(texts)]
         self._keep(lines)
-        data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        data = _encoder.encode_lines(lines)
         freed = 0
         if self._size + len(data) > FILE_BYTES and self._path.exists():
             freed = self._rotate()
@@ -169,13 +178,15 @@ class FunctionLog:
         self._size = 0
         return freed
 
-    def _keep(self, lines: Iterable[LogLine]) -> None:
+    def _keep(self, lines: list[LogLine]) -> None:
+        kept, held = self._lines, self._held
+        kept.extend(lines)
         for line in lines:
-            self._lines.append(line)
-            self._held += len(line.text) + LINE_COST
+            held += len(line.text) + LINE_COST
             self._next = line.number + 1
-        while self._held > RING_BYTES:
-            self._held -= len(self._lines.popleft().text) + LINE_COST
+        while held > RING_BYTES:
+            held -= len(kept.popleft().text) + LINE_COST
+        self._held = held
 
     def lines(self, *, after: int = 0, tail: int | None = None) -> list[LogLine]:
         """Return the lines in memory numbered above ``after``, at most the last ``tail``."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from alcove.sandbox.protocol import AnswerSink, CodeImage, Isolation, Logging, Runtime, TenantId, Workload
 from alcove.wire.trace import TraceContext
 
@@ -63,16 +65,25 @@ class FunctionVersion:
     cause: str = ""  # the case that decided on ``isolation``, and the reason in words
     reason: str = ""
     kernel: str = ""  # digest of a kernel of its own
+    # What every call asks, worked out once.
+    # What the runtime tells the handler, as AWS has it: the ARN with the alias or version that was asked for.
+    invoked_arn: str = field(init=False, repr=False, compare=False, default="")
+    # Tells one state of ``$LATEST``, and one tier, from the next: no sandbox of another one is taken for it.
+    revision: str = field(init=False, repr=False, compare=False, default="")
+    # Whether every request gets a new sandbox, closed after its answer.
+    fresh_vm: bool = field(init=False, repr=False, compare=False, default=False)
+
+    def __post_init__(self) -> None:
+        asked = f"{self.function_arn}:{self.alias}" if self.alias else self._version_arn
+        tier = "" if self.isolation is Isolation.VM else f"@{self.isolation}"
+        object.__setattr__(self, "invoked_arn", asked)
+        object.__setattr__(self, "revision", f"{self.arn}#{self.revision_id}{tier}")
+        object.__setattr__(self, "fresh_vm", self.tags.get(FRESH_VM_TAG) == "true")
 
     @property
     def arn(self) -> str:
         """The ARN with the version."""
         return f"{self.function_arn}:{self.version}"
-
-    @property
-    def invoked_arn(self) -> str:
-        """What the runtime tells the handler, as AWS has it: with the alias or version that was asked for."""
-        return f"{self.function_arn}:{self.alias}" if self.alias else self._version_arn
 
     @property
     def _version_arn(self) -> str:
@@ -83,20 +94,9 @@ class FunctionVersion:
         return self.version != LATEST
 
     @property
-    def fresh_vm(self) -> bool:
-        """Whether every request gets a new sandbox, closed after its answer."""
-        return self.tags.get(FRESH_VM_TAG) == "true"
-
-    @property
     def instance_concurrency(self) -> int:
         """How many requests may be in one sandbox at once; one, where each gets a sandbox of its own."""
         return 1 if self.fresh_vm else int(self.tags.get(CONCURRENCY_TAG, "1"))
-
-    @property
-    def revision(self) -> str:
-        """Tells one state of ``$LATEST``, and one tier, from the next: no sandbox of another one is taken for it."""
-        tier = "" if self.isolation is Isolation.VM else f"@{self.isolation}"
-        return f"{self.arn}#{self.revision_id}{tier}"
 
     @property
     def code_sha256(self) -> str:
@@ -150,8 +150,7 @@ class FunctionChange:
     logging: Logging | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InvokeResult:
+class InvokeResult(msgspec.Struct, frozen=True):
     """An answered invocation.
 
     ``payload`` is the handler's answer, or the error document where ``error`` is set. ``start`` is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from alcove.functions.model import LATEST
 # CreateFunction in the AWS Lambda API reference: letters, digits, hyphens, underscores; 64
 # characters.
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+# The longest text that is remembered: no valid one is longer.
+_KNOWN_LENGTH = 300
 _QUALIFIER = re.compile(r"\$LATEST|[a-zA-Z0-9_-]{1,128}")
 
 
@@ -40,6 +43,11 @@ def check_name(name: str) -> str:
 
 
 def parse(text: str, qualifier: str | None = None) -> Reference:
+    """As ``read``; busy names are few, and the last ones are remembered."""
+    return _known(text, qualifier) if len(text) <= _KNOWN_LENGTH else read(text, qualifier)
+
+
+def read(text: str, qualifier: str | None = None) -> Reference:
     """Read ``name``, ``name:qualifier``, ``account:function:name[:q]``, an ARN or a BRN.
 
     A qualifier in both places must be the same one. Raises ``InvalidRequest``.
@@ -67,3 +75,6 @@ def parse(text: str, qualifier: str | None = None) -> Reference:
     if chosen is not None and not _QUALIFIER.fullmatch(chosen):
         raise InvalidRequest(f"Qualifier {chosen[:80]!r} is malformed.")
     return Reference(check_name(rest[0]), chosen, account)
+
+
+_known = functools.lru_cache(maxsize=4096)(read)

@@ -9,19 +9,20 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+import msgspec
 
 from alcove.errors import AlcoveError
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.sandbox.protocol import AnswerSink
 from alcove.wire.trace import TraceContext, continue_trace
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True):
     """One invocation that was answered. ``began_ns`` is Unix time; ``duration_s`` is all that the platform took."""
 
     function: FunctionVersion
@@ -49,26 +50,44 @@ class ObservedDispatcher(Dispatcher):
     sample: float = 0.0
 
     async def invoke(
-        self, function: FunctionVersion, event: bytes, *, trace_id: str = "", **options: Any
+        self,
+        function: FunctionVersion,
+        event: bytes,
+        *,
+        trace_id: str = "",
+        client_context: str = "",
+        want_log: bool = False,
+        request_id: str = "",
+        sink: AnswerSink | None = None,
+        trace: TraceContext | None = None,
     ) -> InvokeResult:
-        trace = continue_trace(trace_id, sample=random.random() < self.sample)
+        trace = trace or continue_trace(trace_id, sample=random.random() < self.sample)
         began_ns, clock = time.time_ns(), time.perf_counter()
         try:
-            result = await super().invoke(function, event, trace_id=trace.xray, trace=trace, **options)
+            result = await super().invoke(
+                function,
+                event,
+                trace_id=trace.xray,
+                client_context=client_context,
+                want_log=want_log,
+                request_id=request_id,
+                sink=sink,
+                trace=trace,
+            )
         except AlcoveError as error:
             for observer in self.observers:
                 _tell(observer.refused, function, error)
             raise
         spent_s = time.perf_counter() - clock
         # Of an answer that was cut short, the sink alone knows.
-        streamed = max(result.streamed_bytes, getattr(options.get("sink"), "size", 0))
+        streamed = max(result.streamed_bytes, getattr(sink, "size", 0))
         seen = Observation(function, result, trace, began_ns, spent_s, streamed)
         for observer in self.observers:
             _tell(observer.answered, seen)
         return result
 
 
-def _tell(told: Callable[..., None], *arguments: Any) -> None:
+def _tell(told: Callable[..., None], *arguments: object) -> None:
     """A mistake of one that watches costs neither the call nor the others."""
     try:
         told(*arguments)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from alcove.functions.answers import billed
 from alcove.functions.model import FunctionVersion
@@ -13,8 +14,7 @@ from alcove.functions.model import FunctionVersion
 Lines = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True):
     """What a request took, in milliseconds; the first one of an instance also has its start's share.
 
     AWS's "Max Memory Used" is not there: the guest is not asked for it.

@@ -168,7 +168,8 @@ class Scheduler:
         """A request has left the instance: hand it on, keep it or release it."""
         instance.active -= 1
         self._settle(instance)
-        self.pump()
+        if self._queue.turns or self._eager:
+            self.pump()
 
     def join(self, function: FunctionVersion, instance: Instance) -> None:
         """Take in an instance that is loaded."""

@@ -37,10 +37,14 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(self, server.budget, server.body_limit, server.allowed)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[tuple[Request, bool, Refused | None]] = deque()
+        # One task for all requests, from the first one on.
         self._task: asyncio.Task[None] | None = None
+        self._busy = False
+        self._asked: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._last_read = False  # nothing that the client sends from now on counts
         self._continue_due = False
@@ -65,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._reader.drop_body()
         self._drop_waiting()
+        self._wake()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._server.forget(self)
@@ -80,10 +85,10 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # The client may have shut its side only: what it asked for is still answered.
         self._last_read = True
-        return self._task is not None
+        return self._busy
 
     def pause_writing(self) -> None:
-        self._writable = asyncio.get_running_loop().create_future()
+        self._writable = self._loop.create_future()
         self._deadline_s = time.monotonic() + WRITE_TIMEOUT_S
 
     def resume_writing(self) -> None:
@@ -94,7 +99,7 @@ class Connection(asyncio.Protocol):
     # Called by the reader
 
     def expects_continue(self) -> None:
-        if self._task is not None:
+        if self._busy:
             self._continue_due = True
         else:
             self._write(_CONTINUE)
@@ -102,8 +107,11 @@ class Connection(asyncio.Protocol):
     def request(self, request: Request, *, close: bool, refusal: Refused | None) -> None:
         self._waiting.append((request, close, refusal))
         self._last_read = self._last_read or close
+        self._busy = True
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._serve())
+            self._task = self._loop.create_task(self._serve())
+        else:
+            self._wake()
         if len(self._waiting) >= PIPELINE_LIMIT and self._transport is not None:
             self._transport.pause_reading()
 
@@ -116,7 +124,7 @@ class Connection(asyncio.Protocol):
         if self._writable is not None or self._lingering:
             if now_s > self._deadline_s:
                 self._transport.abort()
-        elif self._task is not None:
+        elif self._busy:
             return
         elif self._reader.in_message:
             if now_s > self._reader.deadline_s:
@@ -126,7 +134,7 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """End now where nothing is under way; else after the answer."""
-        if self._task is None and not self._reader.in_message and self._transport is not None:
+        if not self._busy and not self._reader.in_message and self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
@@ -138,29 +146,41 @@ class Connection(asyncio.Protocol):
     # Answers
 
     async def _serve(self) -> None:
-        """Answer what waits, in order; ends when nothing does."""
+        """Answer what was asked, in order, for as long as the connection is there."""
         try:
-            while self._waiting and self._transport is not None:
-                if len(self._waiting) == PIPELINE_LIMIT:
-                    self._transport.resume_reading()
-                request, close, refusal = self._waiting.popleft()
-                try:
-                    response = await self._answer(request, refusal)
-                finally:
-                    self._server.budget.held -= len(request.body)
-                close = close or self._server.draining
-                if response.parts is not None:
-                    close = await self._send_parts(request, response, response.parts, close=close)
+            while self._transport is not None:
+                if self._waiting:
+                    await self._answer_next()
                 else:
-                    head = request.method == "HEAD"
-                    self._write(response.encode(self._server.date, close=close, head=head))
-                    if self._writable is not None:
-                        await self._writable
-                if close:
-                    self._end(linger=refusal is not None)
+                    await self._rest()
         finally:
             self._task = None
-            self._rest()
+            self._busy = False
+
+    async def _answer_next(self) -> None:
+        if len(self._waiting) == PIPELINE_LIMIT and self._transport is not None:
+            self._transport.resume_reading()
+        request, close, refusal = self._waiting.popleft()
+        try:
+            if refusal is None:
+                response = await self._server.handler(request)
+            else:
+                response = self._server.refusal(request, refusal.status, str(refusal))
+        except Exception:
+            # The application answers its own failures; this is the last resort.
+            log.exception("unanswered failure: %s %s", request.method, request.raw_path)
+            response = Response(500, {"Content-Type": "text/plain"}, b"internal error\n")
+        finally:
+            self._server.budget.held -= len(request.body)
+        close = close or self._server.draining
+        if response.parts is not None:
+            close = await self._send_parts(request, response, response.parts, close=close)
+        else:
+            self._write(response.encode(self._server.date, close=close, head=request.method == "HEAD"))
+            if self._writable is not None:
+                await self._writable
+        if close:
+            self._end(linger=refusal is not None)
 
     async def _send_parts(
         self, request: Request, response: Response, parts: AsyncGenerator[bytes, None], *, close: bool
@@ -191,27 +211,22 @@ class Connection(asyncio.Protocol):
             await parts.aclose()
         return close
 
-    async def _answer(self, request: Request, refusal: Refused | None) -> Response:
-        try:
-            if refusal is not None:
-                return self._server.refusal(request, refusal.status, str(refusal))
-            return await self._server.handler(request)
-        except Exception:
-            # The application answers its own failures; this is the last resort.
-            log.exception("unanswered failure: %s %s", request.method, request.raw_path)
-            return Response(500, {"Content-Type": "text/plain"}, b"internal error\n")
+    async def _rest(self) -> None:
+        """Between requests: be idle until the next, or end where nothing more may come."""
+        self._busy = False
+        if self._transport is not None and not self._lingering:
+            if self._last_read or (self._server.draining and not self._reader.in_message):
+                self._transport.close()
+            elif self._continue_due:
+                self._continue_due = False
+                self._write(_CONTINUE)
+        self._deadline_s = time.monotonic() + (LINGER_S if self._lingering else IDLE_TIMEOUT_S)
+        self._asked = self._loop.create_future()
+        await self._asked
 
-    def _rest(self) -> None:
-        """Between requests: be idle, or end where nothing more may come."""
-        if self._transport is None or self._lingering:
-            return
-        if self._last_read or (self._server.draining and not self._reader.in_message):
-            self._transport.close()
-            return
-        if self._continue_due:
-            self._continue_due = False
-            self._write(_CONTINUE)
-        self._deadline_s = time.monotonic() + IDLE_TIMEOUT_S
+    def _wake(self) -> None:
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
 
     def _refuse(self, refusal: Refused) -> None:
         """Answer what was asked before, then this, then end."""
@@ -220,7 +235,7 @@ class Connection(asyncio.Protocol):
         self._last_read = True
         if refusal.status:
             self.request(self._reader.partial(), close=True, refusal=refusal)
-        elif self._task is None and self._transport is not None:
+        elif not self._busy and self._transport is not None:
             self._transport.close()
 
     def _end(self, *, linger: bool) -> None:

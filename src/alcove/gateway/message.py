@@ -6,9 +6,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
+from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote
 
 REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,14 @@ class Request:
     def path(self) -> str:
         return unquote(self.raw_path)
 
-    @cached_property
+    @property
     def query(self) -> Mapping[str, str]:
         """The first value of each name."""
-        if not self.raw_query:
-            return {}
-        pairs = parse_qsl(self.raw_query, keep_blank_values=True)
-        return dict(reversed(pairs))
+        return self._parsed_query if self.raw_query else _NOTHING
+
+    @cached_property
+    def _parsed_query(self) -> Mapping[str, str]:
+        return dict(reversed(parse_qsl(self.raw_query, keep_blank_values=True)))
 
 
 @dataclass(slots=True)
@@ -70,7 +75,7 @@ class Response:
         """The response as bytes, ready to be written at once; without its body where that comes in parts."""
         status = self.status
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
-        lines += [f"{name}: {_one_line(value)}" for name, value in self.headers.items()]
+        lines += [f"{k}: {v}" if v.isprintable() else f"{k}: {_one_line(v)}" for k, v in self.headers.items()]
         lines += [f"Set-Cookie: {_one_line(cookie)}" for cookie in self.cookies]
         if chunked:
             lines.append("Transfer-Encoding: chunked")
@@ -83,7 +88,7 @@ class Response:
 
 
 def _one_line(value: str) -> str:
-    return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
+    return "".join(c if c.isprintable() else " " for c in value)
 
 
 Handler = Callable[[Request], Awaitable[Response]]

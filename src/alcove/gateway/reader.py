@@ -84,6 +84,7 @@ class RequestReader:
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._refusal: Refused | None = None
+        self._fresh = False  # ``_begin`` was called, and nothing has come since
         self._begin()
 
     def feed(self, data: bytes) -> None:
@@ -92,6 +93,7 @@ class RequestReader:
         """
         if not self.in_message:
             self._begin()
+            self._fresh = True
             self.in_message = True
             self.deadline_s = time.monotonic() + HEAD_TIMEOUT_S
         try:
@@ -124,27 +126,28 @@ class RequestReader:
     # Called by httptools
 
     def on_message_begin(self) -> None:
-        self._begin()
+        if not self._fresh:
+            self._begin()
+        self._fresh = False
         self.in_message = True
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._count_head(len(url))
+        self._head_bytes += len(url)
+        if self._head_bytes > HEAD_LIMIT:
+            self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value) + 4)
-        self._header_count += 1
-        if self._header_count > HEADER_COUNT_LIMIT:
-            raise Refused(431, "The request has too many headers.")
+        self._head_bytes += len(name) + len(value) + 4
+        headers = self._headers
+        if self._head_bytes > HEAD_LIMIT or len(headers) + self._repeated >= HEADER_COUNT_LIMIT:
+            self._refuse_head()
         key = _KEYS.get(name) or name.decode("latin-1").lower()
         text = value.decode("latin-1").strip()
-        known = self._headers.get(key)
-        if known is None:
-            self._headers[key] = text
-        elif key in _ONCE:
-            raise Refused(400, f"Header {key} appears twice.")
+        if key in headers:
+            self._repeat(key, text)
         else:
-            self._headers[key] = f"{known},{text}"
+            headers[key] = text
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -194,7 +197,7 @@ class RequestReader:
     def _begin(self) -> None:
         self._url = b""
         self._headers = {}
-        self._header_count = 0
+        self._repeated = 0
         self._head_bytes = 0
         self._unfinished_bytes = 0
         self._in_head = True
@@ -219,10 +222,16 @@ class RequestReader:
             if authority.lower() != self._headers.get("host", authority).lower():
                 raise Refused(400, "The target and header host name different hosts.")
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
+    def _repeat(self, key: str, text: str) -> None:
+        if key in _ONCE:
+            raise Refused(400, f"Header {key} appears twice.")
+        self._repeated += 1
+        self._headers[key] = f"{self._headers[key]},{text}"
+
+    def _refuse_head(self) -> None:
         if self._head_bytes > HEAD_LIMIT:
             raise Refused(431, "The request's head is too large.")
+        raise Refused(431, "The request has too many headers.")
 
     def _too_large(self) -> Refused:
         return Refused(413, f"Request must be smaller than {self._limit} bytes")

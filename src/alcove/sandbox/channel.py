@@ -33,6 +33,7 @@ class InvocationChannel(asyncio.Protocol):
     """A connected channel. Raises ``SandboxGone`` once it is closed."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder()
         self._failure: SandboxError | None = None
@@ -71,7 +72,7 @@ class InvocationChannel(asyncio.Protocol):
             self._check_shared(shared)
         assert self._transport is not None
         number = self._number = self._number % _MAX_ID + 1
-        exchange = self._exchanges[number] = Exchange(kind, shared=shared, sink=sink)
+        exchange = self._exchanges[number] = Exchange(self._loop, kind, shared=shared, sink=sink)
         if sink is not None:
             sink.on_room = lambda: self._has_room(number)
         self._transport.write(encode(kind, number, payload))

@@ -25,14 +25,14 @@ class Exchange:
 
     __slots__ = ("answer", "content_type", "kind", "room", "shared", "sink", "streamed")
 
-    def __init__(self, kind: Kind, *, shared: bool, sink: AnswerSink | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, kind: Kind, *, shared: bool, sink: AnswerSink | None) -> None:
         self.kind = kind
         self.shared = shared
         self.sink = sink
         self.content_type: str | None = None
         self.room = True
         self.streamed = 0  # bytes of the answer so far
-        self.answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Frame] = loop.create_future()
 
     def receive(self, frame: Frame) -> bool:
         """Take a frame; return whether the answer is whole. Raises ``FrameError`` for what is not due."""

@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NewType, Protocol, runtime_checkable
 
+import msgspec
+
 from alcove.errors import SandboxError
 from alcove.images.families import Family
 
@@ -22,6 +24,9 @@ TenantId = NewType("TenantId", str)
 
 class Isolation(StrEnum):
     """The isolation tiers, strongest first. None is ever chosen silently in place of another."""
+
+    # An enumeration's own hash is slow, and tiers are looked up for each call.
+    __hash__ = str.__hash__
 
     VM = "vm"
     GVISOR = "gvisor"
@@ -133,8 +138,7 @@ class AnswerSink(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(msgspec.Struct, frozen=True):
     """One request. ``deadline_ms`` is Unix time in milliseconds. A function that streams its answer streams it to
     ``sink``; where there is none, its parts are put together. ``shared``: others may be in the sandbox with it.
     """
@@ -145,12 +149,11 @@ class Invocation:
     arn: str = ""
     trace_id: str = ""
     client_context: str = ""
-    sink: AnswerSink | None = field(default=None, compare=False)
+    sink: AnswerSink | None = None
     shared: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The answer: ``error`` is None, or the FAILURE document (errorMessage, errorType, stackTrace) as JSON bytes.
 
     ``content_type`` is what a function that streams says of its answer, else empty; with a sink, ``payload`` is then

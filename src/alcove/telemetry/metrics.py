@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from alcove.errors import AlcoveError, CapacityError, HostError, ThrottledError
 from alcove.functions.model import FunctionVersion
 from alcove.functions.observed import Observation
+from alcove.telemetry.durations import Buckets, Durations
 
 # When each series began is of no use here, and doubles their number.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -75,7 +76,7 @@ class _Tally:
     way through the dispatcher.
     """
 
-    durations: Histogram
+    durations: Buckets
     calls: int = 0
     billed_gb_s: float = 0.0
     streamed: int = 0
@@ -97,13 +98,13 @@ class Metrics:
         self._refused = self._counter("alcove_invocations_refused", "Invocations that were not run.", "reason")
         self._starts = self._counter("alcove_starts", "How invocations got their sandbox, and why.", "start", "cause")
         self._phases = self._counter("alcove_phase_seconds", "Time of invocations by phase.", "phase")
-        self._durations = Histogram(
+        self._durations = Durations(
             "alcove_invocation_duration_seconds",
             "From an invocation's arrival at the dispatcher to its answer.",
-            ("start",),
-            buckets=DURATIONS,
-            registry=self._registry,
+            "start",
+            DURATIONS,
         )
+        self._registry.register(self._durations)
         self._billed = self._counter("alcove_billed_gb_seconds", "Billed time times memory.")
         self._streamed = self._counter("alcove_streamed_bytes", "Bytes of streamed answers.")
         self._lateness = Histogram(
@@ -140,7 +141,7 @@ class Metrics:
     def _begin_tally(self, key: _Key) -> _Tally:
         if len(self._tallies) >= KNOWN_TALLIES:
             self._add_up()
-        tally = self._tallies[key] = _Tally(self._durations.labels(self._bounded["start"](key[3])))
+        tally = self._tallies[key] = _Tally(self._durations.of(self._bounded["start"](key[3])))
         return tally
 
     def _add_up(self) -> None:

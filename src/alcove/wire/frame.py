@@ -27,6 +27,9 @@ MAX_CHUNK = 64 * 1024
 class Kind(IntEnum):
     """What a frame carries. Control: REQUEST to DATA. Invocation: READY to END."""
 
+    # An enumeration's own hash is slow, and kinds are looked up for each frame.
+    __hash__ = int.__hash__
+
     REQUEST = 1
     REPLY = 2
     ERROR = 3

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from alcove.errors import AccessDenied
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 # A presigned request lives a week at most (IAM user guide, "X-Amz-Expires").
 MAX_EXPIRES_S = 7 * 24 * 3600
+# What a client says of itself is the same in each of its requests, and remembered where it is no longer than this.
+_KNOWN_LENGTH = 600
 _DATE = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+# As nearly all clients write the header; ``_fields`` reads it as it may be written.
+_USUAL = re.compile(
+    ALGORITHM
+    + r" Credential=(?P<Credential>[^,= ]+), ?SignedHeaders=(?P<SignedHeaders>[^,= ]+), ?"
+    + r"Signature=(?P<Signature>[^,= ]+)"
+)
 HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -25,8 +36,7 @@ class Signer:
     service: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """What a request says of its own signature."""
 
     signer: Signer
@@ -50,6 +60,20 @@ def parse_claim(headers: Mapping[str, str], raw_query: str) -> Claim:
 
 
 def _header_claim(authorization: str, headers: Mapping[str, str]) -> Claim:
+    usual = _USUAL.fullmatch(authorization)
+    fields = usual.groupdict() if usual else _fields(authorization)
+    if "x-amz-date" not in headers:
+        raise AccessDenied("Authorization header requires existence of an 'X-Amz-Date' header.", code="malformed")
+    return _build_claim(
+        fields["Credential"],
+        headers["x-amz-date"],
+        fields["SignedHeaders"],
+        fields["Signature"],
+        None,
+    )
+
+
+def _fields(authorization: str) -> dict[str, str]:
     algorithm, _, rest = authorization.partition(" ")
     if algorithm != ALGORITHM:
         raise AccessDenied(f"Authorization header must use the algorithm {ALGORITHM}.", code="malformed")
@@ -62,15 +86,7 @@ def _header_claim(authorization: str, headers: Mapping[str, str]) -> Claim:
     missing = {"Credential", "SignedHeaders", "Signature"} - fields.keys()
     if missing:
         raise AccessDenied(f"Authorization header requires {', '.join(sorted(missing))}.", code="malformed")
-    if "x-amz-date" not in headers:
-        raise AccessDenied("Authorization header requires existence of an 'X-Amz-Date' header.", code="malformed")
-    return _build_claim(
-        fields["Credential"],
-        headers["x-amz-date"],
-        fields["SignedHeaders"],
-        fields["Signature"],
-        None,
-    )
+    return fields
 
 
 def _query_claim(raw_query: str) -> Claim:
@@ -106,17 +122,32 @@ def _query_claim(raw_query: str) -> Claim:
 
 
 def _build_claim(credential: str, date: str, signed_headers: str, signature: str, expires_s: int | None) -> Claim:
-    parts = credential.split("/")
-    if len(parts) != 5 or parts[4] != "aws4_request" or not all(parts):
-        raise AccessDenied("Credential must be KEY/DATE/REGION/SERVICE/aws4_request.", code="malformed")
-    names = tuple(signed_headers.split(";"))
-    if not all(names) or list(names) != sorted(set(names)) or signed_headers.lower() != signed_headers:
-        raise AccessDenied("SignedHeaders must be lower-case, sorted and distinct.", code="malformed")
+    remembered = len(credential) + len(signed_headers) <= _KNOWN_LENGTH
+    signer, day = (_known_signer if remembered else _signer)(credential)
+    names = (_known_names if remembered else _names)(signed_headers)
     if not _DATE.fullmatch(date):
         raise AccessDenied("X-Amz-Date must look like 20260131T235959Z.", code="malformed")
-    if parts[1] != date[:8]:
+    if day != date[:8]:
         raise AccessDenied("Date in Credential scope does not match X-Amz-Date.", code="signature")
     if not HEX_SHA256.fullmatch(signature):
         raise AccessDenied("Signature must be 64 lower-case hexadecimal digits.", code="signature")
-    signer = Signer(parts[0], parts[2], parts[3])
-    return Claim(signer, parts[1], date, names, signature, expires_s)
+    return Claim(signer, day, date, names, signature, expires_s)
+
+
+def _signer(credential: str) -> tuple[Signer, str]:
+    """Return who is said to have signed, and the day."""
+    parts = credential.split("/")
+    if len(parts) != 5 or parts[4] != "aws4_request" or not all(parts):
+        raise AccessDenied("Credential must be KEY/DATE/REGION/SERVICE/aws4_request.", code="malformed")
+    return Signer(parts[0], parts[2], parts[3]), parts[1]
+
+
+def _names(signed_headers: str) -> tuple[str, ...]:
+    names = tuple(signed_headers.split(";"))
+    if not all(names) or list(names) != sorted(set(names)) or signed_headers.lower() != signed_headers:
+        raise AccessDenied("SignedHeaders must be lower-case, sorted and distinct.", code="malformed")
+    return names
+
+
+_known_signer = functools.lru_cache(maxsize=1024)(_signer)
+_known_names = functools.lru_cache(maxsize=1024)(_names)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import re
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _ROOT = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
@@ -20,8 +21,7 @@ LONGEST_HEADER = 1024
 _random = random.Random()
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(msgspec.Struct, frozen=True):
     """``trace_id`` has 32 hex digits, ``span_id`` 16: it is the span that acts now; ``parent_id`` may be empty.
     ``sampled`` None: nobody decided.
     """

@@ -18,6 +18,7 @@ from alcove.functions.limits import check_shared, check_tags
 from alcove.functions.logs import LogStore
 from alcove.functions.model import FunctionVersion
 from alcove.functions.scheduler import Bounds
+from alcove.sandbox.channel import load_payload
 from alcove.sandbox.protocol import Isolation, Runtime, TenantId
 
 
@@ -98,6 +99,15 @@ async def test_each_gets_its_own_output(dispatcher: Dispatcher) -> None:
         *(dispatcher.invoke(one, json.dumps(f"line {n}").encode(), want_log=True) for n in range(3))
     )
     assert all(f"line {n}" in result.log_tail.decode() for n, result in enumerate(results))
+
+
+def test_what_is_loaded_knows_how_many_requests_come_at_once() -> None:
+    alone, shared = (json.loads(load_payload(sharing(calls).workload())) for calls in (1, 4))
+    assert "concurrency" not in alone
+    assert "AWS_LAMBDA_MAX_CONCURRENCY" not in alone["environment"]
+    assert (shared["concurrency"], shared["environment"]["AWS_LAMBDA_MAX_CONCURRENCY"]) == (4, "4")
+    # A sandbox that was loaded for one number is not taken for another.
+    assert len({sharing(calls).revision for calls in (1, 4, 5)}) == 3
 
 
 @pytest.mark.parametrize("value", ["0", "101", "01", "-1", "many", "", "1.5", "¹"])

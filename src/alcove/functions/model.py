@@ -94,9 +94,12 @@ class FunctionVersion:
 
     @property
     def revision(self) -> str:
-        """Tells one state of ``$LATEST``, and one tier, from the next: no sandbox of another one is taken for it."""
+        """Tells one state of ``$LATEST``, one tier and one number of requests at once from the next: no sandbox of
+        another one is taken for it.
+        """
         tier = "" if self.isolation is Isolation.VM else f"@{self.isolation}"
-        return f"{self.arn}#{self.revision_id}{tier}"
+        shared = "" if (most := self.instance_concurrency) == 1 else f"*{most}"
+        return f"{self.arn}#{self.revision_id}{tier}{shared}"
 
     @property
     def code_sha256(self) -> str:
@@ -127,6 +130,7 @@ class FunctionVersion:
             network=self.network,
             logging=self.logging,
             revision=self.revision,
+            concurrency=self.instance_concurrency,
             kernel=self.kernel,
         )
 

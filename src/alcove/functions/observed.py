@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from alcove.errors import AlcoveError
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.functions.streaming import AnswerStream
 from alcove.wire.trace import TraceContext, continue_trace
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class ObservedDispatcher(Dispatcher):
         self, function: FunctionVersion, event: bytes, *, trace_id: str = "", **options: Any
     ) -> InvokeResult:
         trace = continue_trace(trace_id, sample=random.random() < self.sample)
+        if isinstance(sink := options.get("sink"), AnswerStream):
+            sink.trace = trace
         began_ns, clock = time.time_ns(), time.perf_counter()
         try:
             result = await super().invoke(function, event, trace_id=trace.xray, trace=trace, **options)
@@ -61,7 +64,7 @@ class ObservedDispatcher(Dispatcher):
             raise
         spent_s = time.perf_counter() - clock
         # Of an answer that was cut short, the sink alone knows.
-        streamed = max(result.streamed_bytes, getattr(options.get("sink"), "size", 0))
+        streamed = max(result.streamed_bytes, getattr(sink, "size", 0))
         seen = Observation(function, result, trace, began_ns, spent_s, streamed)
         for observer in self.observers:
             _tell(observer.answered, seen)

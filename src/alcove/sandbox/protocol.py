@@ -109,6 +109,8 @@ class Workload:
     logging: Logging = field(default_factory=Logging)
     # Tells this code and configuration from every other that the version had or will have.
     revision: str = ""
+    # How many requests may be inside at once.
+    concurrency: int = 1
     # The digest of a kernel of its own (``images/kernels.py``), "" for the guest image's.
     kernel: str = ""
 

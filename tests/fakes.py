@@ -50,6 +50,7 @@ class FakeSandbox:
         self.ended = False
         self.inside = 0
         self.highest = 0
+        self.peak_mib: int | None = None
         self._tier = tier
         self._log: LogSink = lambda stream, data: None
         self._exit: ExitSink = lambda reason: None
@@ -105,6 +106,12 @@ class FakeSandbox:
                 self._log(1, str(event).encode() + b"\n")
         self._log(2, f"\0alcove:end:{invocation.request_id}\0".encode())
         return outcome
+
+    def memory_peak_mib(self) -> int | None:
+        return self.peak_mib
+
+    async def measure(self) -> None:
+        self.peak_mib = 99
 
     async def _stream(self, invocation: Invocation, event: Any) -> Outcome:
         """Stream the parts as often as ``times`` says, waiting where the sink has no room; then end as told."""

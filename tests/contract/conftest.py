@@ -89,6 +89,10 @@ def handler(event, context):
         held = []
         while True:
             held.append(bytearray(b"x" * (4 << 20)))
+    if do == "hold":
+        held = bytearray(b"x" * (event["mib"] << 20))
+        time.sleep(event["seconds"])
+        return "held"
     if do == "flood":
         for _ in range(event["mib"]):
             sys.stdout.write("x" * ((1 << 20) - 1) + "\\n")

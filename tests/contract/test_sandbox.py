@@ -114,6 +114,26 @@ async def test_shared_requests_are_inside_together(bench: Bench, load: Load) -> 
     assert (await sandbox.invoke(invocation(b"{}", "request-4"))).error is None
 
 
+async def test_the_peak_of_memory_is_known_when_the_output_ends(bench: Bench, load: Load) -> None:
+    sandbox = await load(memory_mib=512)
+    await sandbox.invoke(invocation(b'{"do": "hold", "mib": 60, "seconds": 0}'))
+    await until(lambda: b"\0alcove:end:request-1\0" in bench.logs[2])
+    first = sandbox.memory_peak_mib()
+    assert first is not None
+    assert 60 <= first < 250
+    await sandbox.invoke(invocation(b'{"do": "hold", "mib": 200, "seconds": 0}', "request-2"))
+    await until(lambda: b"\0alcove:end:request-2\0" in bench.logs[2])
+    assert (sandbox.memory_peak_mib() or 0) >= 200
+    call = asyncio.ensure_future(sandbox.invoke(invocation(b'{"do": "hold", "mib": 300, "seconds": 60}', "request-3")))
+    async with asyncio.timeout(30):
+        while (sandbox.memory_peak_mib() or 0) < 300:
+            await asyncio.sleep(0.05)
+            await sandbox.measure()
+    await sandbox.close()
+    with pytest.raises(SandboxGone):
+        await call
+
+
 async def test_init_code_that_fails_is_the_tenants_error(bench: Bench) -> None:
     sandbox = await bench.start()
     try:

@@ -58,6 +58,9 @@ def test_boto3_reads_the_parts(aws: Any, streams: str) -> None:
     assert "START RequestId" in base64.b64decode(complete["LogResult"]).decode()
     assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "$LATEST")
     assert answer["ResponseStreamContentType"] == "application/vnd.amazon.eventstream"
+    sent = answer["ResponseMetadata"]["HTTPHeaders"]
+    span = sent["traceparent"].split("-")[2]
+    assert sent["x-amzn-trace-id"].endswith(f";Parent={span};Sampled=0")
     aws.publish_version(FunctionName=streams)
     assert stream(aws, streams, event, Qualifier="1")[2]["ExecutedVersion"] == "1"
     dry = aws.invoke_with_response_stream(FunctionName=streams, InvocationType="DryRun")

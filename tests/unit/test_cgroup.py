@@ -117,6 +117,14 @@ def test_out_of_memory_kills(hierarchy: Hierarchy, group: Cgroup) -> None:
     assert group.oom_kills() == 3
 
 
+def test_the_peak_of_memory_is_known_while_the_group_is_there(hierarchy: Hierarchy, group: Cgroup) -> None:
+    assert group.memory_peak() is None
+    name = "memory.max_usage_in_bytes" if hierarchy.unified is None else "memory.peak"
+    base = hierarchy.unified or hierarchy.controllers["memory"]
+    (base / "alcove-tag" / "s-1" / name).write_text("4096\n")
+    assert group.memory_peak() == 4096
+
+
 def test_everything_is_killed_again_until_nobody_is_left(
     hierarchy: Hierarchy, group: Cgroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:

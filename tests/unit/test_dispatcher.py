@@ -199,6 +199,16 @@ async def test_the_log_tail_holds_what_was_printed(dispatcher: Dispatcher) -> No
     assert "REPORT RequestId" in text
 
 
+async def test_the_report_tells_what_was_used_up_to_the_end(dispatcher: Dispatcher, tier: FakeTier) -> None:
+    await dispatcher.invoke(function("echo"), b"1")
+    (sandbox,) = tier.live
+    sandbox.peak_mib = 17
+    result = await dispatcher.invoke(function("echo"), b"1", want_log=True)
+    assert "Max Memory Used: 17 MB" in result.log_tail.decode()
+    late = await dispatcher.invoke(function("hang", name="late", timeout_s=0.05), b"1", want_log=True)
+    assert "Max Memory Used: 99 MB" in late.log_tail.decode()
+
+
 def test_output_is_cut_by_request_and_forged_markers_count_for_nothing() -> None:
     log = RequestLog()
     seen: dict[str, bytes] = {}

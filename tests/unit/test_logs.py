@@ -133,12 +133,13 @@ def test_a_torn_line_is_passed_over(tmp_path: Path, torn: bytes) -> None:
 
 
 def test_the_report_is_worded_as_on_aws() -> None:
-    _, (_, report) = around(function(), "id", Spent(12.345, init_ms=100))
+    _, (_, report) = around(function(), "id", Spent(12.345, init_ms=100), 38)
     assert report.split("\t") == [
         "REPORT RequestId: id",
         "Duration: 12.35 ms",
         "Billed Duration: 13 ms",
         "Memory Size: 128 MB",
+        "Max Memory Used: 38 MB",
         "Init Duration: 100.00 ms",
     ]
     assert around(function(), "id", Spent(1, restore_ms=5))[1][1].endswith("\tRestore Duration: 5.00 ms")

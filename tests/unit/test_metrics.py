@@ -61,6 +61,8 @@ async def test_calls_errors_starts_and_time_are_counted(watched: Watched) -> Non
     for handler in ("echo", "echo", "raise"):
         await watched.dispatcher.invoke(function(handler, name=handler), b"1")
     await watched.dispatcher.invoke(function("initfail", name="i"), b"1")
+    for sandbox in watched.tier.live:
+        sandbox.peak_mib = 7
     found = await watched.samples()
     assert value(found, "alcove_invocations_total", outcome="ok", runtime="python3.11", isolation="vm") == 2
     assert value(found, "alcove_invocations_total", outcome="error") == 2
@@ -72,6 +74,8 @@ async def test_calls_errors_starts_and_time_are_counted(watched: Watched) -> Non
     assert value(found, "alcove_phase_seconds_total", phase="invoke") > 0
     assert value(found, "alcove_billed_gb_seconds_total") >= 4 * 128 / 1024 / 1000
     assert value(found, "alcove_sandboxes", state="idle") == 2
+    assert value(found, "alcove_sandboxes_memory_limit_bytes") == 2 * 128 << 20
+    assert value(found, "alcove_sandboxes_memory_peak_bytes") == 2 * 7 << 20
     assert value(found, "alcove_process_resident_memory_bytes") > 0
     assert not [name for name, _ in found if name.endswith("_created")]
 

@@ -463,6 +463,37 @@ def test_shared_requests_run_side_by_side_and_are_answered_as_they_end(runtime: 
     assert runtime.result("go", request_id="r-last") == ["go", "r-last"]
 
 
+def test_each_request_finds_its_own_trace(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    """As AWS's SDK and its libraries look for it: they write to the global where nothing is there."""
+    source = """'use strict';
+    globalThis.awslambda = globalThis.awslambda || {};
+    globalThis.awslambda.added = true;
+    const waiting = [];
+    exports.handler = async (event, context) => {
+      const store = globalThis.awslambda.InvokeStore;
+      store.set('mine', event);
+      let refused = false;
+      try { store.set(Symbol.for('_AWS_LAMBDA_REQUEST_ID'), 'x'); } catch { refused = true; }
+      if (event === 'go') waiting.splice(0).forEach((wake) => wake());
+      else if (event !== 'alone') await new Promise((wake) => waiting.push(wake));
+      return [store.getRequestId(), store.getXRayTraceId(), context.xRayTraceId, store.get('mine'), refused,
+        process.env._X_AMZN_TRACE_ID];
+    };
+    """
+    runtime.loaded(write(tmp_path, source))
+    alone = runtime.result("alone", request_id="r-0", trace_id="Root=0")
+    assert alone == ["r-0", "Root=0", "Root=0", "alone", True, "Root=0"]
+    ids = {}
+    for event in ("a", "b", "go"):
+        call = {"request_id": f"r-{event}", "trace_id": f"Root={event}", "shared": True}
+        ids[runtime.send(Kind.INVOKE, invoke_payload(json.dumps(event).encode(), **call))] = event
+    for _ in range(3):
+        frame = runtime.receive()
+        event = ids[frame.id]
+        found = json.loads(frame.payload)
+        assert found == [f"r-{event}", f"Root={event}", f"Root={event}", event, True, None]
+
+
 def test_an_end_is_told_to_all_that_share_the_runtime(runtime: RuntimeProcess, tmp_path: Path) -> None:
     source = """
     exports.handler = async (event) => {

@@ -60,10 +60,10 @@ def curl(handle: str, what: str = "response") -> str:
 class Client:
     """Stands for a bootstrap's HTTP client; the bootstrap itself only tells where the API is."""
 
-    def __init__(self, runtime: RuntimeProcess, root: Path) -> None:
+    def __init__(self, runtime: RuntimeProcess, root: Path, **load: Any) -> None:
         self.runtime = runtime
         bootstrap(root, '#!/bin/sh\necho "$AWS_LAMBDA_RUNTIME_API"\nexec sleep 100\n')
-        runtime.send(Kind.LOAD, load_payload(root, "any"))
+        runtime.send(Kind.LOAD, load_payload(root, "any", **load))
         assert eventually(lambda: "\n" in runtime.stdout())
         self.host, _, port = runtime.stdout().strip().partition(":")
         self.port = int(port)

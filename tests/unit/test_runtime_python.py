@@ -394,6 +394,34 @@ def handler(event, context):
     assert runtime.result("now", request_id="r-last") == ["now", "r-last"]
 
 
+def test_each_shared_request_finds_its_own_trace(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    source = """
+import asyncio, os, threading
+BARRIER = threading.Barrier(3)
+
+async def task():
+    return os.getenv("_X_AMZN_TRACE_ID")
+
+def handler(event, context):
+    if event == "alone":
+        return os.environ.get("_X_AMZN_TRACE_ID")
+    BARRIER.wait(20)
+    found = [os.environ.get("_X_AMZN_TRACE_ID"), asyncio.run(task()), dict(os.environ).get("_X_AMZN_TRACE_ID")]
+    return [found, "_X_AMZN_TRACE_ID" in os.environ, len(os.environ) == len(list(os.environ))]
+"""
+    runtime.loaded(write(tmp_path, source))
+    assert runtime.result("alone", trace_id="Root=before") == "Root=before"
+    traces: dict[int, str | None] = {}
+    for trace in ("Root=a", "Root=b", None):
+        traces[runtime.send(Kind.INVOKE, invoke_payload(b"0", trace_id=trace, shared=True))] = trace
+    for _ in range(3):
+        frame = runtime.receive()
+        trace = traces.pop(frame.id)
+        assert json.loads(frame.payload) == [[trace] * 3, trace is not None, True]
+    assert runtime.result("alone", trace_id="Root=after") == "Root=after"
+    assert runtime.result("alone") is None
+
+
 def test_layers_are_imported_after_the_code_and_before_the_rest(runtime: RuntimeProcess, tmp_path: Path) -> None:
     layers = tmp_path / "opt"
     task = write(tmp_path / "task", handler("import both, other, wave; return [both.V, other.V, wave.V]"))

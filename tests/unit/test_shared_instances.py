@@ -18,6 +18,7 @@ from alcove.functions.limits import check_shared, check_tags
 from alcove.functions.logs import LogStore
 from alcove.functions.model import FunctionVersion
 from alcove.functions.scheduler import Bounds
+from alcove.sandbox.channel import load_payload
 from alcove.sandbox.protocol import Isolation, Runtime, TenantId
 
 
@@ -100,6 +101,15 @@ async def test_each_gets_its_own_output(dispatcher: Dispatcher) -> None:
     assert all(f"line {n}" in result.log_tail.decode() for n, result in enumerate(results))
 
 
+def test_what_is_loaded_knows_how_many_requests_come_at_once() -> None:
+    alone, shared = (json.loads(load_payload(sharing(calls).workload())) for calls in (1, 4))
+    assert "concurrency" not in alone
+    assert "AWS_LAMBDA_MAX_CONCURRENCY" not in alone["environment"]
+    assert (shared["concurrency"], shared["environment"]["AWS_LAMBDA_MAX_CONCURRENCY"]) == (4, "4")
+    # A sandbox that was loaded for one number is not taken for another.
+    assert len({sharing(calls).revision for calls in (1, 4, 5)}) == 3
+
+
 @pytest.mark.parametrize("value", ["0", "101", "01", "-1", "many", "", "1.5", "¹"])
 def test_the_tag_is_checked(value: str) -> None:
     with pytest.raises(InvalidRequest):
@@ -107,7 +117,8 @@ def test_the_tag_is_checked(value: str) -> None:
 
 
 def test_runtimes_that_take_one_request_at_a_time_are_refused() -> None:
-    check_shared({"alcove:concurrency": "1"}, Runtime.PROVIDED)
-    check_shared({"alcove:concurrency": "9"}, Runtime.NODE)
+    check_shared({"alcove:concurrency": "1"}, Runtime.PHP)
+    for runtime in (Runtime.NODE, Runtime.PROVIDED):
+        check_shared({"alcove:concurrency": "9"}, runtime)
     with pytest.raises(InvalidRequest, match="one request at a time"):
-        check_shared({"alcove:concurrency": "2"}, Runtime.PROVIDED)
+        check_shared({"alcove:concurrency": "2"}, Runtime.PHP)

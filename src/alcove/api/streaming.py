@@ -12,7 +12,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from alcove.api.context import INVOKE_BODY, Call, check_event, decode_context, incoming_trace
+from alcove.api.context import INVOKE_BODY, Call, check_event, decode_context, incoming_trace, trace_headers
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, Detail
@@ -50,6 +50,7 @@ async def invoke_with_response_stream(call: Call, name: str) -> Response:
         "Content-Type": CONTENT_TYPE,
         "x-amzn-RequestId": call.request_id,
         "X-Amz-Executed-Version": function.version,
+        **trace_headers(stream.trace),
     }
     return Response(200, out, parts=_events(streamed, want_log=want_log))
 

@@ -64,6 +64,12 @@ class EchoSandbox:
         self._log(2, b"\0alcove:end:%s\0" % invocation.request_id.encode())
         return Outcome(invocation.event)
 
+    def memory_peak_mib(self) -> int | None:
+        return None
+
+    async def measure(self) -> None:
+        return None
+
     async def close(self) -> None:
         return None
 

@@ -69,6 +69,12 @@ class StandIn:
         self._log(2, b"\0alcove:end:%s\0" % invocation.request_id.encode())
         return outcome
 
+    def memory_peak_mib(self) -> int | None:
+        return None
+
+    async def measure(self) -> None:
+        return None
+
     async def close(self) -> None:
         self._channel.close()
 

@@ -19,6 +19,8 @@ _COLUMNS = (
     "function",
     "version",
     "served",
+    "memory_mib",
+    "memory_peak_mib",
     "idle_s",
 )
 _QUEUE_COLUMNS = ("function", "version", "waiting", "starting")

@@ -53,26 +53,29 @@ class Caller:
         """Have the request's log written; return its tail where it is wanted."""
         written: list[bytes] | None = [] if want_log else None
         spent = _spent(instance, duration_ms)
+        if instance.gone == "timeout":
+            await instance.sandbox.measure()
         if instance.gone is not None and instance.active == 1:
             instance.log.flush()
         elif want_log:
             await instance.log.settle(request_id)
         instance.log.report(
             request_id,
-            lambda output: self._write(instance.function, request_id, spent, output, written),
+            lambda output: self._write(instance, request_id, spent, output, written),
         )
         return written[0][-TAIL_BYTES:] if written else b""
 
     def _write(
         self,
-        function: FunctionVersion,
+        instance: Instance,
         request_id: str,
         spent: Spent,
         output: bytes,
         written: list[bytes] | None,
     ) -> None:
         """Write the request's log, into ``written`` too where there is one."""
-        before, after = platform_log.around(function, request_id, spent)
+        function, peak_mib = instance.function, instance.sandbox.memory_peak_mib()
+        before, after = platform_log.around(function, request_id, spent, peak_mib)
         printed = output.decode(errors="replace").splitlines() if output else ()
         lines = (*before, *printed, *after)
         try:

@@ -60,5 +60,7 @@ class Instance:
             "state": "busy" if busy else "idle",
             "requests": self.active,
             "served": self.served,
+            "memory_mib": self.function.memory_mib,
+            "memory_peak_mib": self.sandbox.memory_peak_mib(),
             "idle_s": 0.0 if busy else round(time.monotonic() - self.idle_since, 1),
         }

@@ -68,7 +68,8 @@ class FunctionVersion:
     # What every call asks, worked out once.
     # What the runtime tells the handler, as AWS has it: the ARN with the alias or version that was asked for.
     invoked_arn: str = field(init=False, repr=False, compare=False, default="")
-    # Tells one state of ``$LATEST``, and one tier, from the next: no sandbox of another one is taken for it.
+    # Tells one state of ``$LATEST``, one tier and one number of requests at once from the next: no sandbox of another
+    # one is taken for it.
     revision: str = field(init=False, repr=False, compare=False, default="")
     # Whether every request gets a new sandbox, closed after its answer.
     fresh_vm: bool = field(init=False, repr=False, compare=False, default=False)
@@ -77,8 +78,9 @@ class FunctionVersion:
         asked = f"{self.function_arn}:{self.alias}" if self.alias else self._version_arn
         tier = "" if self.isolation is Isolation.VM else f"@{self.isolation}"
         object.__setattr__(self, "invoked_arn", asked)
-        object.__setattr__(self, "revision", f"{self.arn}#{self.revision_id}{tier}")
         object.__setattr__(self, "fresh_vm", self.tags.get(FRESH_VM_TAG) == "true")
+        shared = "" if (most := self.instance_concurrency) == 1 else f"*{most}"
+        object.__setattr__(self, "revision", f"{self.arn}#{self.revision_id}{tier}{shared}")
 
     @property
     def arn(self) -> str:
@@ -127,6 +129,7 @@ class FunctionVersion:
             network=self.network,
             logging=self.logging,
             revision=self.revision,
+            concurrency=self.instance_concurrency,
             kernel=self.kernel,
         )
 

@@ -16,6 +16,7 @@ import msgspec
 from alcove.errors import AlcoveError
 from alcove.functions.dispatcher import Dispatcher
 from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.functions.streaming import AnswerStream
 from alcove.sandbox.protocol import AnswerSink
 from alcove.wire.trace import TraceContext, continue_trace
 
@@ -62,6 +63,8 @@ class ObservedDispatcher(Dispatcher):
         trace: TraceContext | None = None,
     ) -> InvokeResult:
         trace = trace or continue_trace(trace_id, sample=random.random() < self.sample)
+        if isinstance(sink, AnswerStream):
+            sink.trace = trace
         began_ns, clock = time.time_ns(), time.perf_counter()
         try:
             result = await super().invoke(

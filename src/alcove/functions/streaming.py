@@ -14,6 +14,7 @@ from typing import Any
 
 from alcove.functions.model import InvokeResult
 from alcove.sandbox.collector import too_large
+from alcove.wire.trace import TraceContext
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class AnswerStream:
     def __init__(self, limit: int) -> None:
         self.on_room: Callable[[], None] = lambda: None
         self.content_type: str | None = None
+        self.trace: TraceContext | None = None  # of its invocation, from its start on
         self.size = 0
         self.limit = limit
         self._data = bytearray()

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alcove.guest import cgroup, clone, kernel, setup
+from alcove.guest.memory import MemoryPeak
 from alcove.guest.port import RETRY_S, Port, find_port
 from alcove.guest.processes import CHUNK, TENANT_USER, Process, ProcessTable
 from alcove.guest.runtimes import python as python_runtime
@@ -57,6 +58,7 @@ class Agent:
         self._port = Port(find_port("alcove.agent"))
         self._personality = clone.Personality()
         self._invoke_device = find_port("alcove.invoke")
+        self._peak = MemoryPeak(f"{cgroup.TENANT}/memory.peak")
         self._table = ProcessTable()
         self._copies: dict[int, int] = {}
         self._epoll = select.epoll()
@@ -74,9 +76,10 @@ class Agent:
         self._ops: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "hello": self._hello,
             "batch": self._batch,
-            "personalise": self._personality.assume,
+            "personalise": self._personalise,
             "start_runtime": self._start_runtime,
             "limits": lambda request: cgroup.limit(request["memory_mib"], request["pids"]),
+            "memory": lambda request: {"peak_mib": self._peak.mib()},
             "freeze": lambda request: cgroup.freeze(),
             "thaw": lambda request: cgroup.thaw(),
             "mount_code": self._mount_code,
@@ -179,6 +182,7 @@ class Agent:
         return operation(request) or {}
 
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._peak.forget()
         return {
             "protocol": PROTOCOL_VERSION,
             "version": VERSION,
@@ -188,6 +192,10 @@ class Agent:
 
     def _batch(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"replies": [self._do(op) for op in request["ops"]]}
+
+    def _personalise(self, request: dict[str, Any]) -> None:
+        self._peak.forget()
+        self._personality.assume(request)
 
     # Network
 
@@ -344,8 +352,16 @@ class Agent:
             for other, stream in process.outputs.items():
                 while stream == 1 and other in self._outputs and not self._port.full and self._forward(other):
                     pass
+            # Each marker has its last NUL in one chunk, whatever its pieces; that chunk ends the request for the host.
+            if process.runtime and b"\0" in data:
+                self._tell_memory()
         self._port.send(Kind.LOG, process.number, bytes([process.outputs[fd]]) + data)
         return True
+
+    def _tell_memory(self) -> None:
+        mib = self._peak.risen()
+        if mib is not None:
+            self._port.send(Kind.EVENT, 0, json.dumps({"event": "memory", "peak_mib": mib}).encode())
 
     def _drop_output(self, fd: int) -> None:
         self._epoll.unregister(fd)
@@ -360,6 +376,8 @@ class Agent:
                     pass
                 if fd in self._outputs:
                     self._drop_output(fd)
+            if process.runtime:
+                self._tell_memory()
             event = json.dumps({"event": "exit", **(process.report or {})}).encode()
             self._port.send(Kind.EVENT, 0, event)
             for id in process.waiters:

@@ -157,6 +157,14 @@ class Cgroup:
         name = "memory.current" if self._hierarchy.unified is not None else "memory.usage_in_bytes"
         return int(self._file("memory", name).read_text())
 
+    def memory_peak(self) -> int | None:
+        """Return the most bytes that the group has held; None where the kernel does not say, or it is gone."""
+        name = "memory.peak" if self._hierarchy.unified is not None else "memory.max_usage_in_bytes"
+        try:
+            return int(self._file("memory", name).read_text())
+        except OSError:
+            return None
+
     def oom_kills(self) -> int:
         """Return how many processes the kernel killed here for want of memory."""
         name = "memory.events" if self._hierarchy.unified is not None else "memory.oom_control"

@@ -177,11 +177,16 @@ def _nothing() -> None:
 
 
 def load_payload(workload: Workload) -> bytes:
+    shared = workload.concurrency > 1
     return json.dumps(
         {
             "handler": workload.handler,
             "task_root": "/var/task",
-            "environment": dict(workload.environment),
+            "environment": {
+                **workload.environment,
+                # By this, runtimes and libraries know of it.
+                **({"AWS_LAMBDA_MAX_CONCURRENCY": str(workload.concurrency)} if shared else {}),
+            },
             "function_name": workload.function_name,
             "version": workload.version,
             "arn": workload.arn,
@@ -191,6 +196,7 @@ def load_payload(workload: Workload) -> bytes:
             "log_stream": f"[{workload.version}]",
             "logging": {"format": workload.logging.format, "level": workload.logging.level},
             "rehearsal": False,
+            **({"concurrency": workload.concurrency} if shared else {}),
             **({"layers": "/opt"} if workload.code.layered else {}),
         }
     ).encode()

@@ -114,6 +114,8 @@ class Workload:
     logging: Logging = field(default_factory=Logging)
     # Tells this code and configuration from every other that the version had or will have.
     revision: str = ""
+    # How many requests may be inside at once.
+    concurrency: int = 1
     # The digest of a kernel of its own (``images/kernels.py``), "" for the guest image's.
     kernel: str = ""
 
@@ -166,6 +168,8 @@ class Outcome(msgspec.Struct, frozen=True):
     streamed_bytes: int = 0
 
 
+# How long who waits for an answer, and gets none, waits for what the function has used.
+MEASURE_S = 1.0
 # Called with (stream 1 or 2, bytes) for what the workload prints; markers of the runtime included.
 LogSink = Callable[[int, bytes], None]
 # Called once, with the reason as in ``errors.SandboxGone.reason``, when the sandbox ends unasked.
@@ -195,6 +199,16 @@ class Sandbox(Protocol):
         ...
 
     async def invoke(self, invocation: Invocation) -> Outcome: ...
+
+    def memory_peak_mib(self) -> int | None:
+        """The most memory that the function has used here, rounded up, as it is known when a request's output has
+        ended; None where it is not.
+        """
+        ...
+
+    async def measure(self) -> None:
+        """Find out what ``memory_peak_mib`` says, of a function that does not answer; at most ``MEASURE_S``."""
+        ...
 
     async def close(self) -> None:
         """Destroy it and everything it owned; idempotent, and never raises for what is gone already."""

@@ -33,6 +33,7 @@ from alcove.images.scratch import SMALLEST_MIB, disk_bytes
 from alcove.sandbox.agent import AgentClient
 from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.protocol import (
+    MEASURE_S,
     Delivery,
     ExitSink,
     Invocation,
@@ -146,6 +147,7 @@ class VmSandbox:
         self._log: LogSink = lambda stream, data: None
         self._exit: ExitSink = lambda reason: None
         self._reason: str | None = None
+        self._peak_mib: int | None = None
         self._closed = False
         self._watch: asyncio.Task[None] | None = None
         self._ending: asyncio.Future[None] | None = None
@@ -360,13 +362,27 @@ class VmSandbox:
                 await asyncio.sleep(0.01)
             raise SandboxGone(str(gone), reason=self._reason or gone.reason) from gone
 
+    def memory_peak_mib(self) -> int | None:
+        return self._peak_mib
+
+    async def measure(self) -> None:
+        with contextlib.suppress(SandboxError, TimeoutError):
+            self._note_peak(await self.agent.request("memory", timeout_s=MEASURE_S))
+
+    def _note_peak(self, said: dict[str, Any]) -> None:
+        peak = said.get("peak_mib")
+        if isinstance(peak, int) and peak > 0:
+            self._peak_mib = peak
+
     # Ends
 
     def _on_log(self, process: int, stream: int, data: bytes) -> None:
         self._log(stream, data)
 
     def _on_event(self, event: dict[str, Any]) -> None:
-        if event.get("event") == "exit" and event.get("runtime", True):
+        if event.get("event") == "memory":
+            self._note_peak(event)
+        elif event.get("event") == "exit" and event.get("runtime", True):
             self._ended(str(event.get("reason", "exited")))
 
     async def _watch_process(self) -> None:

@@ -14,6 +14,8 @@ from alcove.store.events import oldest_event_ms
 from alcove.telemetry.metrics import Gauge, Source
 from alcove.triggers.runs import TimerRuns
 
+_MIB = 1 << 20
+
 
 def pools(dispatcher: Dispatcher) -> Source:
     async def look() -> list[Gauge]:
@@ -32,10 +34,18 @@ def pools(dispatcher: Dispatcher) -> Source:
 def sandboxes(dispatcher: Dispatcher) -> Source:
     async def look() -> list[Gauge]:
         states = Counter({"busy": 0, "idle": 0})
-        states.update(str(instance["state"]) for instance in dispatcher.instances())
+        instances = dispatcher.instances()
+        states.update(str(instance["state"]) for instance in instances)
+        limits, peaks = (
+            sum((one[name] or 0) * _MIB for one in instances) for name in ("memory_mib", "memory_peak_mib")
+        )
         return [
-            Gauge("alcove_sandboxes", "Sandboxes that have a function loaded.", count, {"state": state})
-            for state, count in states.items()
+            *(
+                Gauge("alcove_sandboxes", "Sandboxes that have a function loaded.", count, {"state": state})
+                for state, count in states.items()
+            ),
+            Gauge("alcove_sandboxes_memory_limit_bytes", "What the functions in them may use together.", limits),
+            Gauge("alcove_sandboxes_memory_peak_bytes", "The most that each has used so far, together.", peaks),
         ]
 
     return look

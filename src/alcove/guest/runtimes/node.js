@@ -14,6 +14,7 @@ const { Channel, KIND } = require('./node_channel.js');
 const handlers = require('./node_handler.js');
 const log = require('./node_log.js');
 const random = require('./node_random.js');
+const requests = require('./node_store.js');
 const streams = require('./node_stream.js');
 
 const { RuntimeError, failure, isError } = handlers;
@@ -96,6 +97,7 @@ function onUnload() {
   if (load) forgetModules(load.task_root);
   setEnvironment(saved ?? {});
   [load, handler, saved] = [null, null, null];
+  requests.forget();
   hooks.before.length = hooks.after.length = 0;
   process.chdir('/');
   return [KIND.DONE, NOTHING];
@@ -135,6 +137,7 @@ function contextOf(call, settle) {
     invokedFunctionArn: call.arn,
     memoryLimitInMB: String(load.memory_mib),
     awsRequestId: call.request_id,
+    xRayTraceId: call.trace_id || undefined,
     // Baidu CFC's name for the same.
     requestId: call.request_id,
     logGroupName: load.log_group,
@@ -248,7 +251,9 @@ async function callShared(call, data, asked) {
 async function serveShared(id, call, data) {
   const asked = { id, requestId: call.request_id, streaming: false };
   shared.set(id, asked);
-  const [kind, payload] = await log.within(call.request_id, () => callShared(call, data, asked));
+  // The process has one environment.
+  delete process.env._X_AMZN_TRACE_ID;
+  const [kind, payload] = await requests.within(call, () => callShared(call, data, asked));
   answerShared(asked, kind, payload);
 }
 
@@ -287,6 +292,7 @@ async function onInvoke(payload) {
   const { call, data } = split(payload);
   current.requestId = call.request_id;
   log.begin(call.request_id);
+  requests.begin(call);
   if (call.trace_id) process.env._X_AMZN_TRACE_ID = call.trace_id;
   else delete process.env._X_AMZN_TRACE_ID;
   try {
@@ -381,12 +387,12 @@ function prepare() {
       onAfterRestore: registrar(hooks.after),
     }),
   });
-  Object.defineProperty(globalThis, 'awslambda', {
-    value: Object.freeze({
-      streamifyResponse: streams.streamifyResponse,
-      HttpResponseStream: streams.HttpResponseStream,
-    }),
-  });
+  // AWS's libraries write to it.
+  globalThis.awslambda = {
+    streamifyResponse: streams.streamifyResponse,
+    HttpResponseStream: streams.HttpResponseStream,
+    InvokeStore: requests.store,
+  };
   process.on('uncaughtException', (error) => onStray(error, EXIT_EXCEPTION));
   process.on('unhandledRejection', onRejection);
   process.on('exit', onExit);

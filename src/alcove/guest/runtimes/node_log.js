@@ -4,15 +4,16 @@
 
 const util = require('util');
 
+const { store } = require('./node_store.js');
+
 const LEVELS = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'];
 const METHODS = { trace: 'TRACE', debug: 'DEBUG', log: 'INFO', info: 'INFO', warn: 'WARN', error: 'ERROR', fatal: 'FATAL' };
 let json = false;
 let least = 0;
 let requestId = '';
-let storage = null; // the id of the request that runs, where requests run side by side
 
 function whose() {
-  return (storage && storage.getStore()) || requestId;
+  return store.hasContext() ? store.getRequestId() : requestId;
 }
 
 // An error is shown with what it has; what holds itself is shown as util.inspect does.
@@ -61,12 +62,6 @@ function begin(id) {
   requestId = id;
 }
 
-// Run what logs for that request, beside others. Following a request through promises costs each of them a little.
-function within(id, work) {
-  if (!storage) storage = new (require('async_hooks').AsyncLocalStorage)();
-  return storage.run(id, work);
-}
-
 // Write what a call failed with: the FAILURE document.
 function failure(document) {
   const parsed = JSON.parse(document);
@@ -74,4 +69,4 @@ function failure(document) {
   else write('ERROR', [`Invoke Error \t${JSON.stringify(parsed)}`]);
 }
 
-module.exports = { begin, failure, install, within };
+module.exports = { begin, failure, install };

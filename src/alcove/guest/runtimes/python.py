@@ -116,6 +116,7 @@ class PythonRuntime:
         self._before: tuple[set[str], list[str], set[str]] | None = None
         self._hooks = Hooks()
         self._threads: Threads | None = None
+        self._begin: Callable[[str], None] = lambda trace_id: None
         self._log = Log()
         _reset_environment()
 
@@ -212,10 +213,18 @@ class PythonRuntime:
         """Answer in a thread: others may be under way, and more may come."""
         if self._threads is None:
             # Most functions never need it; importing it is time.
+            from alcove.guest.runtimes import request_environment
             from alcove.guest.runtimes.threads import Threads, new_lock
 
             self._threads, self._channel.lock = Threads(), new_lock()
-        self._threads.submit(lambda: self._answer(id, call, data))
+            self._begin = request_environment.begin
+            request_environment.install()
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
+        self._threads.submit(lambda: self._answer_shared(id, call, data))
+
+    def _answer_shared(self, id: int, call: dict[str, Any], data: bytes) -> None:
+        self._begin(call["trace_id"] or "")
+        self._answer(id, call, data)
 
     def _answer(self, id: int, call: dict[str, Any], data: bytes) -> None:
         kind, payload = self._call(id, call, data)

@@ -108,6 +108,7 @@ def test_the_tag_is_checked(value: str) -> None:
 
 def test_runtimes_that_take_one_request_at_a_time_are_refused() -> None:
     check_shared({"alcove:concurrency": "1"}, Runtime.PROVIDED)
-    check_shared({"alcove:concurrency": "9"}, Runtime.NODE)
+    for runtime in (Runtime.PYTHON, Runtime.NODE, Runtime.JAVA, Runtime.PHP):
+        check_shared({"alcove:concurrency": "9"}, runtime)
     with pytest.raises(InvalidRequest, match="one request at a time"):
         check_shared({"alcove:concurrency": "2"}, Runtime.PROVIDED)

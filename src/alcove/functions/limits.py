@@ -24,8 +24,8 @@ ENVIRONMENT_LIMIT = 4096
 DESCRIPTION_LIMIT = 256
 HANDLER_LIMIT = 128
 TAG_LIMIT = 50
-# Runtimes that take several requests at once: Python in threads, Node.js on its event loop.
-SHARING_RUNTIMES = frozenset({Runtime.PYTHON, Runtime.NODE})
+# Runtimes that take several requests at once: Python and Java in threads, Node.js on its event loop, PHP in processes.
+SHARING_RUNTIMES = frozenset({Runtime.PYTHON, Runtime.NODE, Runtime.JAVA, Runtime.PHP})
 _VARIABLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]+")
 # "Defined runtime environment variables" of AWS Lambda, those marked reserved, and our own.
 RESERVED_VARIABLES = frozenset(

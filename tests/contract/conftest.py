@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,8 +148,8 @@ class Bench:
             timeout_s=30,
         )
 
-    async def start(self) -> Sandbox:
-        sandbox = await self.tier.start(Runtime.PYTHON)
+    async def start(self, runtime: Runtime = Runtime.PYTHON) -> Sandbox:
+        sandbox = await self.tier.start(runtime)
         self.logs, self.exits = {1: bytearray(), 2: bytearray()}, []
         logs, exits = self.logs, self.exits
         sandbox.listen(log=lambda stream, data: logs[stream].extend(data), exit=exits.append)
@@ -188,7 +188,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
             await asyncio.sleep(0.01)
 
 
-def package(sources: dict[str, str]) -> bytes:
+def package(sources: Mapping[str, str | bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, source in sources.items():

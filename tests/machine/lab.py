@@ -76,9 +76,11 @@ class Guest:
     def pid(self) -> int:
         return self.sandbox.machine.process.pid
 
-    async def call(self, event: object, timeout_s: float = 30.0) -> Any:
+    async def call(self, event: object, timeout_s: float = 30.0, *, shared: bool = False) -> Any:
         self.count += 1
-        request = Invocation(f"request-{self.count}", json.dumps(event).encode(), int((time.time() + timeout_s) * 1000))
+        request = Invocation(
+            f"request-{self.count}", json.dumps(event).encode(), int((time.time() + timeout_s) * 1000), shared=shared
+        )
         async with asyncio.timeout(timeout_s):
             outcome = await self.sandbox.invoke(request)
         assert outcome.error is None, outcome.error

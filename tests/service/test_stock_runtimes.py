@@ -1,5 +1,5 @@
-"""Stock runtimes under ``provided``, unmodified, in real machines: AWS's clients for Python and Node.js, its library
-for Go.
+"""Stock runtimes under ``provided``, unmodified, in real machines: AWS's clients for Python, Node.js and Java, its
+library for Go.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ def zipped(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("python", "ValueError"), ("node", "RangeError"), ("go", "errorString")], ids=str
+    ("name", "kind"),
+    [
+        ("python", "ValueError"),
+        ("node", "RangeError"),
+        ("go", "errorString"),
+        ("java", "java.lang.IllegalStateException"),
+    ],
+    ids=str,
 )
 def test_a_stock_runtime_serves(aws: Any, deploy: Callable[..., str], name: str, kind: str) -> None:
     function = deploy(

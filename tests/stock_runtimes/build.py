@@ -2,7 +2,7 @@
 
 Each is a function package for the runtime ``provided``, built once into ``build/stock-runtimes`` and again where its
 inputs change. They come from their registries, with releases and hashes pinned (requirements.txt, package-lock.json,
-go.sum).
+go.sum, jars.sha256).
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.runtime_process import compile_java
+
 HERE = Path(__file__).parent
 TARGET = HERE.parents[1] / "build/stock-runtimes"
 PYTHON_BOOTSTRAP = "#!/bin/sh\nexec /usr/bin/python3 -m awslambdaric app.handler\n"
+JAVA_HOME = Path("/usr/lib/jvm/java-17-openjdk-amd64")
+JAVA_MODULES = "java.base,java.logging,java.management,jdk.unsupported"
+# The quickest start under emulation: the simplest collector and compiler. The client's native library goes to /tmp.
+JAVA_BOOTSTRAP = """#!/bin/sh
+exec jre/bin/java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -cp '/var/task/lib/*' \\
+    com.amazonaws.services.lambda.runtime.api.client.AWSLambda app.App
+"""
 NODE_BOOTSTRAP = '#!/bin/sh\nexec /usr/bin/node node_modules/aws-lambda-ric/bin/index.mjs "$_HANDLER"\n'
 
 
@@ -84,12 +93,26 @@ def go(folder: Path) -> None:
         CGO_ENABLED="0", GOFLAGS="-mod=readonly -buildvcs=false")  # fmt: skip
 
 
+def java(folder: Path) -> None:
+    """The client and what it needs, and so much of Debian's Java as they need: ``provided`` has none."""
+    jars = folder / "lib"
+    plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+    run("mvn", "--batch-mode", "--quiet", plugin, f"-DoutputDirectory={jars.absolute()}", cwd=HERE / "java")
+    run("sha256sum", "--check", "--strict", "--quiet", HERE / "java/jars.sha256", cwd=jars)
+    assert len(list(jars.iterdir())) == len((HERE / "java/jars.sha256").read_text().splitlines())
+    (interfaces,) = jars.glob("aws-lambda-java-core-*.jar")
+    compile_java(folder, HERE / "java/App.java", classpath=interfaces)
+    run(JAVA_HOME / "bin/jlink", "--module-path", JAVA_HOME / "jmods", "--add-modules", JAVA_MODULES, "--strip-debug",
+        "--no-man-pages", "--no-header-files", "--compress=2", "--output", folder / "jre")  # fmt: skip
+    _bootstrap(folder, JAVA_BOOTSTRAP)
+
+
 def _bootstrap(folder: Path, text: str) -> None:
     (folder / "bootstrap").write_text(text)
     (folder / "bootstrap").chmod(0o755)
 
 
-BUILDERS: dict[str, Callable[[Path], None]] = {"python": python, "node": node, "go": go}
+BUILDERS: dict[str, Callable[[Path], None]] = {"python": python, "node": node, "go": go, "java": java}
 
 
 def build(name: str) -> Path:

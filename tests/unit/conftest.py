@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.plane import Plane, Recorder
+from tests.runtime_process import RUNTIMES, compile_java
 
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
@@ -24,3 +25,9 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     yield Plane(service, recorder, tenants.default.id, database)
     code.close()
     await database.close()
+
+
+@pytest.fixture(scope="session")
+def java_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Java runtime, compiled."""
+    return compile_java(tmp_path_factory.mktemp("java"), *(RUNTIMES / "java/alcove").glob("*.java"))

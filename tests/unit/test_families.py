@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from alcove.cli.app import root
 from alcove.errors import InvalidRequest
 from alcove.functions.runtimes import resolve
-from alcove.images import guest
+from alcove.images import guest, guest_packages
 from alcove.images.families import Family
 from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.protocol import Runtime
@@ -71,3 +71,10 @@ def test_the_image_of_a_runtime_is_built_by_name(tmp_path: Path) -> None:
     assert [(one["family"], one["current"]) for one in json.loads(listed.stdout)] == [("php", True)]
     refused = CliRunner().invoke(root, ["image", "build", "--runtime", "cobol", *state])
     assert isinstance(refused.exception, InvalidRequest)
+
+
+def test_apt_is_given_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is relative it reads from the root: a state folder that is named so could build nothing."""
+    monkeypatch.chdir(tmp_path)
+    apt = guest_packages.Apt(Path("state/apt"), print)
+    assert f'Dir::State "{tmp_path}/state/apt";' in apt.config.read_text()

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from tests.runtime_process import (
     ARN,
-    RUNTIMES,
     RuntimeProcess,
     compile_java,
     eventually,
@@ -194,11 +193,6 @@ public class App implements RequestHandler<Object, Object> {
     handler="app.App",
 )
 LANGUAGES = [PYTHON, NODE, PHP, JAVA]
-
-
-@pytest.fixture(scope="session")
-def java_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_java(tmp_path_factory.mktemp("java"), *(RUNTIMES / "java/alcove").glob("*.java"))
 
 
 @pytest.fixture(scope="session")

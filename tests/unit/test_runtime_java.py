@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.runtime_process import RUNTIMES, RuntimeProcess, compile_java, java_runtime
+from tests.runtime_process import RuntimeProcess, compile_java, java_runtime
 
 from alcove.wire.frame import Kind
 
@@ -28,10 +28,6 @@ public class Many {
     public Object same(Object event) { return event; }
     public List<String> nothing() { return LOG; }
     public int[] numbers(Map<String, Object> event) { return new int[] {1, 2}; }
-    public void stream(InputStream input, OutputStream output) throws IOException {
-        output.write(input.readAllBytes());
-        output.write('!');
-    }
     public String bean(Thread event) { return ""; }
     public Object noJson(Object event) { return new Object(); }
     public Object itself(Object event) { List<Object> held = new ArrayList<>(); held.add(held); return held; }
@@ -50,11 +46,6 @@ public class Many {
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_java(tmp_path_factory.mktemp("java"), *(RUNTIMES / "java/alcove").glob("*.java"))
-
-
-@pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source")
     (folder / "Many.java").write_text(SOURCE)
@@ -62,8 +53,8 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def runtime(classes: Path) -> Iterator[RuntimeProcess]:
-    with java_runtime(classes) as process:
+def runtime(java_classes: Path) -> Iterator[RuntimeProcess]:
+    with java_runtime(java_classes) as process:
         yield process
 
 
@@ -84,10 +75,6 @@ def runtime(classes: Path) -> Iterator[RuntimeProcess]:
 )
 def test_signatures(runtime: RuntimeProcess, task: Path, method: str, event: object, answer: object) -> None:
     assert runtime.loaded(task, f"app.Many::{method}").result(event) == answer
-
-
-def test_streams_are_bytes(runtime: RuntimeProcess, task: Path) -> None:
-    assert runtime.loaded(task, "app.Many::stream").invoke(b"\xffraw").payload == b"\xffraw!"
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from tests.unit.test_dispatcher import function, settle
 
 from alcove.errors import InvalidRequest
 from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.limits import check_shared, check_tags
+from alcove.functions.limits import check_tags
 from alcove.functions.logs import LogStore
 from alcove.functions.model import FunctionVersion
 from alcove.functions.scheduler import Bounds
 from alcove.sandbox.channel import load_payload
-from alcove.sandbox.protocol import Isolation, Runtime, TenantId
+from alcove.sandbox.protocol import Isolation, TenantId
 
 
 def sharing(calls: int = 4, **changes: Any) -> FunctionVersion:
@@ -114,11 +114,3 @@ def test_what_is_loaded_knows_how_many_requests_come_at_once() -> None:
 def test_the_tag_is_checked(value: str) -> None:
     with pytest.raises(InvalidRequest):
         check_tags({"alcove:concurrency": value})
-
-
-def test_runtimes_that_take_one_request_at_a_time_are_refused() -> None:
-    check_shared({"alcove:concurrency": "1"}, Runtime.PHP)
-    for runtime in (Runtime.NODE, Runtime.PROVIDED):
-        check_shared({"alcove:concurrency": "9"}, runtime)
-    with pytest.raises(InvalidRequest, match="one request at a time"):
-        check_shared({"alcove:concurrency": "2"}, Runtime.PHP)

@@ -24,8 +24,6 @@ ENVIRONMENT_LIMIT = 4096
 DESCRIPTION_LIMIT = 256
 HANDLER_LIMIT = 128
 TAG_LIMIT = 50
-# Runtimes that take several requests at once: Python in threads, Node.js on its event loop, a bootstrap as it likes.
-SHARING_RUNTIMES = frozenset({Runtime.PYTHON, Runtime.NODE, Runtime.PROVIDED})
 _VARIABLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]+")
 # "Defined runtime environment variables" of AWS Lambda, those marked reserved, and our own.
 RESERVED_VARIABLES = frozenset(
@@ -117,16 +115,6 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
     if not re.fullmatch(r"[1-9][0-9]?|100", tags.get(CONCURRENCY_TAG, "1")):
         raise InvalidRequest(f"Tag {CONCURRENCY_TAG!r} must be a number, 1 to 100.")
     return dict(tags)
-
-
-def check_shared(tags: Mapping[str, str], runtime: Runtime) -> None:
-    """Raises ``InvalidRequest`` where several requests are to share a sandbox whose runtime takes one at a time."""
-    if tags.get(CONCURRENCY_TAG, "1") != "1" and runtime not in SHARING_RUNTIMES:
-        names = ", ".join(sorted(SHARING_RUNTIMES))
-        raise InvalidRequest(
-            f"A sandbox of the runtime {runtime.value} serves one request at a time ({CONCURRENCY_TAG}).",
-            hint=f"several requests in one sandbox: {names}",
-        )
 
 
 def check_wish(name: str, allowed: frozenset[Isolation]) -> str:

@@ -117,7 +117,6 @@ class Records:
         runtime_name = version.runtime_name if change.runtime is None else change.runtime
         runtime = runtimes.resolve(runtime_name)
         handler = version.handler if change.handler is None else change.handler
-        limits.check_shared(version.tags, runtime)
         changed = replace(
             version,
             runtime=runtime,

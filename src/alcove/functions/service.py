@@ -327,7 +327,6 @@ class FunctionService:
             function = find_function(connection, tenant, name)
             tags = dict(function.tags)
             change(tags)
-            limits.check_shared(tags, self.records.find(connection, function, LATEST).runtime)
             rows.set_tags(connection, function.id, limits.check_tags(tags))
             if any(tags.get(tag) != function.tags.get(tag) for tag in POLICY_TAGS):
                 latest = self.records.find(connection, find_function(connection, tenant, name), LATEST)

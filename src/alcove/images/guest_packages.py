@@ -87,7 +87,8 @@ class Apt:
         if sources is None:
             raise HostError("no Debian package source is configured",
                             hint="Write /etc/apt/sources.list.d/debian.sources.")  # fmt: skip
-        self.folder = folder
+        # apt reads what is relative from the root.
+        self.folder = folder = folder.absolute()
         self.progress = progress
         self.archives = folder / "cache" / "archives"
         for part in ("lists/partial", "cache/archives/partial"):

@@ -1,5 +1,6 @@
 <?php
-// The PHP runtime: loads a handler, calls it, answers, one request at a time.
+// The PHP runtime: loads a handler, calls it, answers, one request at a time unless requests are said to be shared: those
+// are handed to workers, which are this runtime again with a channel of their own.
 //
 // The counterpart of python.py: the same frames, the same order of things. Handlers are as Baidu CFC has them:
 // "index.handler" is the function handler($event, $context) of index.php.
@@ -7,24 +8,13 @@ declare(strict_types=1);
 
 namespace Alcove;
 
-const READY = 16;
-const LOAD = 17;
-const LOADED = 18;
-const INVOKE = 19;
-const RESULT = 20;
-const FAILURE = 21;
-const HOOK = 22;
-const DONE = 23;
-const UNLOAD = 24;
-const PING = 25;
-const PONG = 26;
-const HEADER = 9;
-const MAX_PAYLOAD = 6 * 1024 * 1024 + 64 * 1024;
+require __DIR__ . '/php_channel.php';
+require __DIR__ . '/php_stream.php';
+require __DIR__ . '/php_workers.php';
+
 const MAX_RESULT = 6 * 1024 * 1024;
 const MAX_MESSAGE = 65536;
 const MAX_FRAMES = 64;
-// How soon a port is looked at again when the host's daemon is away.
-const AWAY_US = 20000;
 const DEFAULTS = [
     'LANG' => 'C.UTF-8',
     'TZ' => ':UTC',
@@ -158,14 +148,17 @@ final class Runtime
     private mixed $handler = null;
     private ?int $pending = null; // the id of the frame that is being answered
     private string $requestId = '';
-    private $input;
+    private ?AnswerWriter $writer = null; // of the request that is being answered
+    private Workers $workers;
+    private bool $isWorker = false;
+    private bool $fresh = false; // a worker that has answered nothing yet
 
     private static self $instance;
     private float $began = 0.0;
 
-    private function __construct(private readonly int $fd, private readonly bool $isPort)
+    private function __construct(private Channel $channel)
     {
-        $this->open();
+        $this->workers = new Workers($channel);
         $this->setEnvironment([]);
         register_shutdown_function(fn () => $this->onEnd());
     }
@@ -173,10 +166,8 @@ final class Runtime
     public static function start(): void
     {
         $named = getenv('ALCOVE_CHANNEL_FD');
-        $fd = $named === false ? 3 : (int) $named;
-        $isPort = str_starts_with((string) @readlink("/proc/self/fd/{$fd}"), '/dev/');
-        self::$instance = new self($fd, $isPort);
-        self::$instance->send(READY, 0, '{"runtime": "php8.2", "protocol": 1}');
+        self::$instance = new self(Channel::ofDescriptor($named === false ? 3 : (int) $named));
+        self::$instance->channel->send(READY, 0, '{"runtime": "php8.2", "protocol": 1}');
     }
 
     /** Return the runtime; no variable holds it, for globals are the tenant's. */
@@ -185,79 +176,13 @@ final class Runtime
         return self::$instance;
     }
 
-    // The channel
-
-    private function open(): void
-    {
-        $this->input = fopen("php://fd/{$this->fd}", 'r+');
-        stream_set_read_buffer($this->input, 0);
-        stream_set_write_buffer($this->input, 0);
-    }
-
-    /** Return so many bytes; null where the host went away in the middle of them. */
-    private function read(int $count): ?string
-    {
-        $data = '';
-        while (strlen($data) < $count) {
-            $chunk = fread($this->input, min($count - strlen($data), 1 << 20));
-            if ($chunk !== false && $chunk !== '') {
-                $data .= $chunk;
-                continue;
-            }
-            if (!$this->isPort) {
-                // Closed: the sandbox is over.
-                $this->pending = null;
-                exit(0);
-            }
-            usleep(AWAY_US);
-            // A stream that has seen an end reads no more.
-            fclose($this->input);
-            $this->open();
-            if ($data !== '') {
-                return null;
-            }
-        }
-        return $data;
-    }
-
-    private function receive(): array
-    {
-        for (;;) {
-            $header = $this->read(HEADER);
-            if ($header === null) {
-                continue; // the next host begins with a frame of its own
-            }
-            ['length' => $length, 'kind' => $kind, 'id' => $id] = unpack('Nlength/Ckind/Nid', $header);
-            if ($length > MAX_PAYLOAD) {
-                fwrite(STDERR, "alcove: a frame of {$length} bytes is over the limit\n");
-                exit(65);
-            }
-            $payload = $length ? $this->read($length) : '';
-            if ($payload !== null) {
-                return [$kind, $id, $payload];
-            }
-        }
-    }
-
-    private function send(int $kind, int $id, string $payload): void
-    {
-        $data = pack('NCN', strlen($payload), $kind, $id) . $payload;
-        for ($written = 0; $written < strlen($data);) {
-            $count = @fwrite($this->input, $written ? substr($data, $written) : $data);
-            if (!$count) {
-                usleep(1000);
-            }
-            $written += (int) $count;
-        }
-    }
-
     // The loop
 
     /** Serve until a file is to be loaded, which the caller does, in the scope where the tenant's globals are. */
     public function fileToLoad(): string
     {
         for (;;) {
-            [$kind, $id, $payload] = $this->receive();
+            [$kind, $id, $payload] = $this->next();
             $this->pending = $id;
             if ($kind === LOAD) {
                 try {
@@ -268,27 +193,53 @@ final class Runtime
                 }
             }
             [$answer, $document] = match ($kind) {
-                INVOKE => $this->onInvoke($payload),
+                INVOKE => $this->onInvoke($id, $payload),
                 HOOK => $this->onHook($payload),
                 UNLOAD => $this->onUnload(),
                 PING => [PONG, $payload],
             };
-            $this->answer($answer, $document, $kind === INVOKE);
+            $this->answer($answer, $document);
         }
     }
 
-    private function answer(int $kind, string $payload, bool $mark): void
+    /** Return the next frame that is to be answered here. */
+    private function next(): array
+    {
+        try {
+            for (;;) {
+                $this->workers->serve();
+                [$kind, $id, $payload] = $this->channel->receive();
+                $call = $kind === INVOKE && !$this->isWorker ? metadata($payload) : [];
+                if (!($call['shared'] ?? false)) {
+                    return [$kind, $id, $payload];
+                }
+                $channel = $this->workers->take($id, $call['request_id'], $payload);
+                if ($channel !== null) {
+                    [$this->channel, $this->isWorker, $this->fresh] = [$channel, true, true];
+                }
+            }
+        } catch (Closed) {
+            // The sandbox is over, or the runtime whose worker this is.
+            exit(0);
+        }
+    }
+
+    private function answer(int $kind, string $payload): void
     {
         [$id, $this->pending] = [$this->pending, null];
-        $this->send($kind, $id, $payload);
-        if ($mark) {
-            @fwrite(STDERR, "\0alcove:end:{$this->requestId}\0");
+        // An answer that has begun ends, well or with an error.
+        $this->channel->send($this->writer?->begun ? END : $kind, $id, $payload);
+        $this->writer = null;
+        if ($this->requestId !== '') {
+            mark($this->requestId);
+            $this->requestId = '';
         }
     }
 
     /** exit() and fatal errors end the process, but not before the caller has been told. */
     private function onEnd(): void
     {
+        $this->workers->end();
         if ($this->pending === null) {
             return;
         }
@@ -298,7 +249,7 @@ final class Runtime
         $document = $fatal
             ? failure('Runtime.FatalError', $error['message'], ["#0 {$error['file']}({$error['line']})"])
             : failure('Runtime.ExitError', "{$request}Error: Runtime exited without providing a reason", []);
-        $this->answer(FAILURE, $document, $this->requestId !== '');
+        $this->answer(FAILURE, $document);
     }
 
     // Loading
@@ -307,7 +258,6 @@ final class Runtime
     {
         $this->began = hrtime(true);
         $this->load = json_decode($payload, true);
-        $this->requestId = '';
         reseed();
         $this->setEnvironment([...$this->variables(), ...$this->load['environment']]);
         chdir($this->load['task_root']);
@@ -332,12 +282,12 @@ final class Runtime
             $this->failed(new RuntimeError('Runtime.HandlerNotFound', $message));
             return;
         }
-        $this->answer(LOADED, sprintf('{"init_ms": %.3f}', (hrtime(true) - $this->began) / 1e6), false);
+        $this->answer(LOADED, sprintf('{"init_ms": %.3f}', (hrtime(true) - $this->began) / 1e6));
     }
 
     public function failed(\Throwable $error): void
     {
-        $this->answer(FAILURE, thrown($error), false);
+        $this->answer(FAILURE, thrown($error));
     }
 
     private function handlerName(): array
@@ -379,7 +329,7 @@ final class Runtime
 
     private function onUnload(): array
     {
-        [$this->handler, $this->load, $this->requestId] = [null, [], ''];
+        [$this->handler, $this->load] = [null, []];
         Snapshot::forget();
         chdir('/');
         $this->setEnvironment([]);
@@ -390,7 +340,6 @@ final class Runtime
     private function onHook(string $payload): array
     {
         $hook = json_decode($payload, true)['hook'];
-        $this->requestId = '';
         try {
             if ($hook === 'after_restore') {
                 reseed();
@@ -407,20 +356,24 @@ final class Runtime
 
     // Calls
 
-    private function onInvoke(string $payload): array
+    private function onInvoke(int $id, string $payload): array
     {
-        $split = 2 + unpack('n', $payload)[1];
-        $call = json_decode(substr($payload, 2, $split - 2), true);
+        $call = metadata($payload);
         $this->requestId = $call['request_id'];
-        $trace = $call['trace_id'] ? "_X_AMZN_TRACE_ID={$call['trace_id']}" : '_X_AMZN_TRACE_ID';
-        putenv($trace);
+        $this->writer = new AnswerWriter($this->channel, $id);
+        putenv($call['trace_id'] ? "_X_AMZN_TRACE_ID={$call['trace_id']}" : '_X_AMZN_TRACE_ID');
         try {
             if ($this->handler === null) {
                 throw new RuntimeError('Runtime.NotLoaded', 'no handler is loaded');
             }
-            $event = parse(substr($payload, $split));
+            $this->wake();
+            $event = parse(substr($payload, 2 + unpack('n', $payload)[1]));
             $result = ($this->handler)($event, new Context($this->load, $call));
-            return [RESULT, serialise($result)];
+            if (!$result instanceof \Generator) {
+                return [RESULT, serialise($result)];
+            }
+            $this->writer->sendAll($result);
+            return [END, ''];
         } catch (\Throwable $error) {
             return [FAILURE, thrown($error)];
         } finally {
@@ -431,6 +384,28 @@ final class Runtime
             flush();
         }
     }
+
+    /** A worker begins as a restored clone does: with generators and whatever its hooks make of its own. */
+    private function wake(): void
+    {
+        if ($this->fresh) {
+            $this->fresh = false;
+            reseed();
+            Snapshot::run('after_restore');
+        }
+    }
+}
+
+/** Return what INVOKE says of its request. */
+function metadata(string $payload): array
+{
+    return json_decode(substr($payload, 2, unpack('n', $payload)[1]), true);
+}
+
+/** Tell the host where a request's output ends. */
+function mark(string $requestId): void
+{
+    @fwrite(STDERR, "\0alcove:end:{$requestId}\0");
 }
 
 function parse(string $event): mixed
@@ -468,7 +443,7 @@ function thrown(\Throwable $error): string
     $stack = ["{$error->getFile()}:{$error->getLine()}"];
     foreach ($error->getTrace() as $frame) {
         $file = $frame['file'] ?? '';
-        if ($file !== __FILE__) {
+        if (!str_starts_with($file, __DIR__ . '/php')) {
             $stack[] = "{$file}:" . ($frame['line'] ?? 0) . ' ' . $frame['function'];
         }
     }

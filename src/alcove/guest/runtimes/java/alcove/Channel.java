@@ -13,7 +13,7 @@ import java.nio.file.Path;
 /** The runtime's end of the invocation channel (wire/frame.py): frames on one descriptor. */
 final class Channel {
     static final int READY = 16, LOAD = 17, LOADED = 18, INVOKE = 19, RESULT = 20, FAILURE = 21;
-    static final int HOOK = 22, DONE = 23, UNLOAD = 24, PING = 25, PONG = 26;
+    static final int HOOK = 22, DONE = 23, UNLOAD = 24, PING = 25, PONG = 26, STREAM = 27, CHUNK = 28, END = 29;
     private static final int HEADER = 9;
     private static final int MAX_PAYLOAD = 6 * 1024 * 1024 + 64 * 1024;
     /** How soon a port is looked at again when the host's daemon is away. */
@@ -39,10 +39,13 @@ final class Channel {
         isPort = Files.readSymbolicLink(Path.of("/proc/self/fd/" + number)).startsWith("/dev");
     }
 
+    /** Several threads may send; a frame is whole. */
     void send(int kind, int id, byte[] payload) throws IOException {
         ByteBuffer frame = ByteBuffer.allocate(HEADER + payload.length);
         frame.putInt(payload.length).put((byte) kind).putInt(id).put(payload);
-        output.write(frame.array());
+        synchronized (output) {
+            output.write(frame.array());
+        }
     }
 
     Frame receive() throws IOException, InterruptedException {

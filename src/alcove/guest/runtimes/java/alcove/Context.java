@@ -19,6 +19,7 @@ final class Context {
             case "getFunctionName" -> load.get("function_name");
             case "getFunctionVersion" -> load.get("version");
             case "getInvokedFunctionArn" -> call.get("arn");
+            case "getXrayTraceId" -> call.get("trace_id");
             case "getMemoryLimitInMB" -> ((Number) load.get("memory_mib")).intValue();
             case "getRemainingTimeInMillis" -> (int) Math.max(0, deadline - System.currentTimeMillis());
             case "getIdentity" -> document(call.get("identity")) instanceof Map<?, ?> map ? identity(result, map) : null;

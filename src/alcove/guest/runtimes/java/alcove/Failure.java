@@ -20,6 +20,10 @@ final class Failure extends Exception {
         this.kind = kind;
     }
 
+    static Failure exited(String request) {
+        return new Failure("Runtime.ExitError", request + "Error: Runtime exited without providing a reason");
+    }
+
     /** What AWS's runtime says of an exception: errorMessage, errorType (its class), stackTrace, cause. */
     static byte[] document(Throwable thrown) {
         while ((thrown instanceof InvocationTargetException || thrown instanceof ExceptionInInitializerError)

@@ -1,7 +1,6 @@
 package alcove;
 
 import java.io.ByteArrayInputStream;
-import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -95,18 +94,19 @@ final class Handler {
         return type.getName().equals(CONTEXT);
     }
 
-    byte[] call(byte[] event, Map<String, Object> load, Map<String, Object> call) throws Throwable {
-        Class<?>[] types = method.getParameterTypes();
+    /** Return the answer, nothing where it is being streamed. */
+    byte[] call(Call call, Map<String, Object> load) throws Throwable {
+        boolean streams = false;
         List<Object> arguments = new ArrayList<>();
-        ByteArrayOutputStream streamed = null;
-        for (Class<?> type : types) {
-            if (isContext(type)) arguments.add(Context.of(type, load, call));
-            else if (type == InputStream.class) arguments.add(new ByteArrayInputStream(event));
-            else if (type == OutputStream.class) arguments.add(streamed = new ByteArrayOutputStream());
-            else arguments.add(convert(event, type));
+        for (Class<?> type : method.getParameterTypes()) {
+            if (isContext(type)) arguments.add(Context.of(type, load, call.metadata));
+            else if (type == InputStream.class) arguments.add(new ByteArrayInputStream(call.event));
+            else if (type == OutputStream.class) streams = arguments.add(call.stream);
+            else arguments.add(convert(call.event, type));
         }
         Object result = method.invoke(target, arguments.toArray());
-        return limited(streamed != null ? streamed.toByteArray() : serialise(result));
+        if (!streams) return limited(serialise(result));
+        return call.stream.end() ? new byte[0] : limited(call.stream.whole());
     }
 
     private static Object convert(byte[] event, Class<?> type) throws Failure {

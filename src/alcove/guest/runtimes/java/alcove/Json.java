@@ -3,6 +3,7 @@ package alcove;
 import java.lang.reflect.Array;
 import java.math.BigDecimal;
 import java.math.BigInteger;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
@@ -33,6 +34,12 @@ final class Json {
         Object value = json.value();
         if (json.next() != 0) throw json.malformed();
         return value;
+    }
+
+    /** The object that the host sent. */
+    @SuppressWarnings("unchecked")
+    static Map<String, Object> object(byte[] document) {
+        return (Map<String, Object>) parse(new String(document, StandardCharsets.UTF_8));
     }
 
     private Malformed malformed() {

@@ -8,19 +8,20 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 
 /**
- * The Java runtime: loads a handler, calls it, answers, one request at a time. The counterpart of python.py: the same
- * frames, the same order of things.
+ * The Java runtime: loads a handler, calls it, answers, one request at a time unless requests are said to be shared. The
+ * counterpart of python.py: the same frames, the same order of things.
  */
 public final class Main {
     private static final byte[] NOTHING = {};
+    private static final String TRACE = "com.amazonaws.xray.traceHeader";
 
     private final Channel channel;
+    private final Calls calls = new Calls();
     private Map<String, Object> load = Map.of();
     private URLClassLoader loader;
     private Handler handler;
     private String handlerClass = "";
-    private volatile Integer pending; // the id of the frame that is being answered
-    private volatile String requestId = "";
+    private volatile Integer pending; // the id of the frame that is being answered, other than a request's
 
     private Main(Channel channel) {
         this.channel = channel;
@@ -45,12 +46,15 @@ public final class Main {
     private record Answer(int kind, byte[] payload) {}
 
     private void serve(Channel.Frame frame) throws IOException {
+        if (frame.kind() == Channel.INVOKE) {
+            invoke(new Call(channel, frame));
+            return;
+        }
         pending = frame.id();
         Answer answer;
         try {
             answer = switch (frame.kind()) {
                 case Channel.LOAD -> onLoad(frame.payload());
-                case Channel.INVOKE -> onInvoke(frame.payload());
                 case Channel.HOOK -> onHook(frame.payload());
                 case Channel.UNLOAD -> onUnload();
                 case Channel.PING -> new Answer(Channel.PONG, frame.payload());
@@ -61,23 +65,19 @@ public final class Main {
         }
         System.out.flush();
         System.err.flush();
-        answer(answer, frame.kind() == Channel.INVOKE);
+        answer(answer);
     }
 
-    private synchronized void answer(Answer answer, boolean mark) throws IOException {
+    private synchronized void answer(Answer answer) throws IOException {
         Integer id = pending;
         pending = null;
-        if (id == null) return;
-        channel.send(answer.kind(), id, answer.payload());
-        if (mark) Marker.end(requestId);
+        if (id != null) channel.send(answer.kind(), id, answer.payload());
     }
 
-    /** System.exit() ends the process, but not before the caller has been told. */
+    /** System.exit() ends the process, but not before whoever waits has been told. */
     private void onExit() {
         try {
-            String request = requestId.isEmpty() ? "" : "RequestId: " + requestId + " ";
-            var failure = new Failure("Runtime.ExitError", request + "Error: Runtime exited without providing a reason");
-            answer(new Answer(Channel.FAILURE, Failure.document(failure)), !requestId.isEmpty());
+            if (!calls.exited()) answer(new Answer(Channel.FAILURE, Failure.document(Failure.exited(""))));
         } catch (IOException error) {
             // The host is away, and so are we.
         }
@@ -87,8 +87,7 @@ public final class Main {
 
     private Answer onLoad(byte[] payload) throws Throwable {
         long began = System.nanoTime();
-        load = object(payload);
-        requestId = "";
+        load = Json.object(payload);
         Randomness.reseed();
         Environment.set(variables());
         Heap.limit(((Number) load.get("memory_mib")).intValue());
@@ -125,15 +124,14 @@ public final class Main {
         loader = null;
         handler = null;
         load = Map.of();
-        requestId = handlerClass = "";
+        handlerClass = "";
         Environment.set(Map.of());
         return new Answer(Channel.DONE, NOTHING);
     }
 
     /** The handler's class may have static methods beforeSnapshot() and afterRestore(). */
     private Answer onHook(byte[] payload) throws Throwable {
-        requestId = "";
-        boolean before = "before_snapshot".equals(object(payload).get("hook"));
+        boolean before = "before_snapshot".equals(Json.object(payload).get("hook"));
         if (!before) Randomness.reseed();
         if (loader != null) {
             Class<?> type = Class.forName(handlerClass.split("::")[0], true, loader);
@@ -150,22 +148,10 @@ public final class Main {
 
     // Calls
 
-    private Answer onInvoke(byte[] payload) throws Throwable {
-        int split = 2 + ((payload[0] & 0xff) << 8 | payload[1] & 0xff);
-        Map<String, Object> call = object(java.util.Arrays.copyOfRange(payload, 2, split));
-        requestId = (String) call.get("request_id");
-        if (call.get("trace_id") instanceof String trace && !trace.isEmpty()) {
-            System.setProperty("com.amazonaws.xray.traceHeader", trace);
-        } else {
-            System.clearProperty("com.amazonaws.xray.traceHeader");
-        }
-        if (handler == null) throw new Failure("Runtime.NotLoaded", "no handler is loaded");
-        byte[] event = java.util.Arrays.copyOfRange(payload, split, payload.length);
-        return new Answer(Channel.RESULT, handler.call(event, load, call));
-    }
-
-    @SuppressWarnings("unchecked")
-    private static Map<String, Object> object(byte[] document) {
-        return (Map<String, Object>) Json.parse(new String(document, StandardCharsets.UTF_8));
+    private void invoke(Call call) throws IOException {
+        // The process has one trace: that of a request which shares it is in its context alone.
+        if (call.traceId() != null && !call.isShared()) System.setProperty(TRACE, call.traceId());
+        else System.clearProperty(TRACE);
+        calls.serve(call, handler, load);
     }
 }

@@ -63,7 +63,12 @@ def test_a_mapping_by_hand(alcove: Any, function: str) -> None:
         time.sleep(0.05)
     (line,) = [one for one in alcove("mapping", "list", "--function", function).splitlines() if uuid in one]
     assert line.split() == [uuid, f"queue:{function}", function, "Enabled", "OK"]
-    assert "Disabling" in alcove("mapping", "update", uuid, "--disable", "--batch", "1")
+    assert "Disabling" in alcove("mapping", "update", uuid, "--disable", "--batch", "1", "--filter", '{"body": ["x"]}')
+    assert json.loads(alcove("mapping", "show", uuid))["FilterCriteria"] == {
+        "Filters": [{"Pattern": '{"body": ["x"]}'}]
+    }
+    alcove("mapping", "update", uuid, "--filter", "")
+    assert "FilterCriteria" not in json.loads(alcove("mapping", "show", uuid))
     alcove("mapping", "remove", uuid)
     alcove("queue", "delete", function)
 

@@ -128,6 +128,37 @@ def test_a_stream_of_redis_calls_its_function(aws: Any, platform: Platform, func
     client.close()
 
 
+def test_a_filter_leaves_out_what_it_does_not_match(
+    aws: Any, sqs: Any, platform: Platform, function: str, queue: str
+) -> None:
+    aws.update_function_configuration(FunctionName=function, Handler="print")
+    criteria = {"Filters": [{"Pattern": '{"body": {"kind": [{"prefix": "du"}], "size": [{"numeric": [">", 3]}]}}'}]}
+    made = aws.create_event_source_mapping(
+        EventSourceArn=arn_of(sqs, queue), FunctionName=function, FilterCriteria=criteria
+    )
+    assert made["FilterCriteria"] == criteria
+    uuid = made["UUID"]
+    for body in ('{"kind": "duck", "size": 3}', "plain", '{"kind": "goose", "size": 9}', '{"kind": "duck", "size": 4}'):
+        sqs.send_message(QueueUrl=queue, MessageBody=body)
+
+    def empty() -> bool:
+        counts = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+        states = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        return {counts[state] for state in states} == {"0"}
+
+    until(lambda: '"size": 4' in logged(platform, function) and empty())
+    text = logged(platform, function)
+    assert not any(other in text for other in ("plain", "goose", '"size": 3'))
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="Invalid filter pattern"):
+        aws.update_event_source_mapping(UUID=uuid, FilterCriteria={"Filters": [{"Pattern": "{"}]})
+    assert aws.get_event_source_mapping(UUID=uuid)["FilterCriteria"] == criteria
+    assert aws.update_event_source_mapping(UUID=uuid, BatchSize=1)["FilterCriteria"] == criteria
+    assert "FilterCriteria" not in aws.update_event_source_mapping(UUID=uuid, FilterCriteria={"Filters": []})
+    sqs.send_message(QueueUrl=queue, MessageBody="plain")
+    until(lambda: "plain" in logged(platform, function))
+    remove(aws, uuid)
+
+
 def test_a_server_that_is_not_there_is_told(aws: Any, function: str) -> None:
     made = aws.create_event_source_mapping(
         FunctionName=function,
@@ -157,6 +188,9 @@ def test_a_server_that_is_not_there_is_told(aws: Any, function: str) -> None:
         {"EventSourceArn": "QUEUE", "MaximumRetryAttempts": 1},
         {"EventSourceArn": "QUEUE", "BatchSize": 11},
         {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": "{}"}]}},
+        {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": '{"body": [{"like": "x"}]}'}]}},
+        {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": '{"body": ["x"]}'}] * 6}},
+        {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{}]}},
         {"EventSourceArn": "QUEUE", "ScalingConfig": {"MaximumConcurrency": 1000}},
     ],
 )

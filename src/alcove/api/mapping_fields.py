@@ -13,7 +13,6 @@ from alcove.errors import InvalidRequest
 from alcove.sources.spec import SourceKind, SourceSpec
 
 _UNSUPPORTED = (
-    "FilterCriteria",
     "TumblingWindowInSeconds",
     "BisectBatchOnFunctionError",
     "KMSKeyArn",
@@ -69,6 +68,17 @@ def _access(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
     return spec
 
 
+def _filters(document: Fields[str, Any]) -> tuple[str, ...] | None:
+    """Return the patterns of ``FilterCriteria``, none of an empty one, None where it is absent."""
+    criteria = field(document, "FilterCriteria", dict)
+    if criteria is None:
+        return None
+    found = field(criteria, "Filters", list) or []
+    if not all(isinstance(one, dict) and isinstance(one.get("Pattern"), str) for one in found):
+        raise InvalidRequest("FilterCriteria must have Filters with a Pattern each.")
+    return tuple(one["Pattern"] for one in found)
+
+
 def read_changes(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
     """Return the spec with what the document says of batches, failures and access."""
     for name in _UNSUPPORTED:
@@ -87,6 +97,7 @@ def read_changes(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
         "report_failures": None if responses is None else bool(responses),
         "on_failure": on_failure,
         "concurrency": concurrency,
+        "filters": _filters(document),
     }
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     return _access(document, replace(spec, **given))
@@ -100,6 +111,7 @@ _BATCHES = {
     "MaximumRetryAttempts": NUMBER,
     "ParallelizationFactor": NUMBER,
     "ScalingConfig": object_of(MaximumConcurrency=NUMBER),
+    "FilterCriteria": object_of(Filters={"type": "array", "items": object_of(Pattern=TEXT)}),
     "FunctionResponseTypes": {"type": "array", "items": one_of("ReportBatchItemFailures")},
     "DestinationConfig": object_of(OnFailure=object_of(Destination=TEXT)),
     "SourceAccessConfigurations": {

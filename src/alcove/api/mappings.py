@@ -41,6 +41,8 @@ def describe(call: Call, mapping: Mapping) -> dict[str, Any]:
         "State": mapping.state,
         "StateTransitionReason": "USER_INITIATED",
     }
+    if spec.filters:
+        document["FilterCriteria"] = {"Filters": [{"Pattern": pattern} for pattern in spec.filters]}
     if spec.kind is SourceKind.QUEUE:
         return {**document, "EventSourceArn": spec.name, "ScalingConfig": {"MaximumConcurrency": spec.concurrency}}
     return {**document, **_outside(spec)}

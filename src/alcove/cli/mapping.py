@@ -54,6 +54,9 @@ def _source(client: Client, source: str, user: str | None, virtual_host: str | N
 @click.option("--partial/--whole", default=None, help="The function may say which messages failed (batchItemFailures).")
 @click.option("--retries", type=int, help="Tries again of what failed; without it, no end (Redis, RabbitMQ).")
 @click.option("--on-failure", metavar="TARGET", help="Where given-up batches go: queue:NAME, function:NAME, an ARN.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="JSON", help="Only messages that match; several can be given."
+)
 @click.option("--from-start", is_flag=True, help="Begin at the oldest entry of a stream, not at what comes now.")
 @click.option("--user", metavar="USER:PASSWORD", envvar="ALCOVE_SOURCE_USER", help="For Redis or RabbitMQ.")
 @click.option("--virtual-host", help="RabbitMQ's; / without it.")
@@ -79,6 +82,7 @@ def add(
       alcove mapping add queue:orders handle-order --batch 5 --partial
       alcove mapping add redis://10.1.2.3:6379/clicks count --user :secret --retries 3 --on-failure queue:failed
       alcove mapping add rabbitmq://10.1.2.4:5672/mails send-mail --user mailer:secret
+      alcove mapping add queue:orders handle-large --filter '{"body": {"total": [{"numeric": [">", 1000]}]}}'
     """
     client = Client(run)
     document = {"FunctionName": function, "Enabled": not disabled, **_source(client, source, user, virtual_host)}
@@ -99,6 +103,9 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     document = {names[option]: value for option, value in given.items() if option in names and value is not None}
     if given["concurrency"] is not None:
         document["ScalingConfig"] = {"MaximumConcurrency": given["concurrency"]}
+    if given["filters"]:
+        # An empty one takes the filters away.
+        document["FilterCriteria"] = {"Filters": [{"Pattern": one} for one in given["filters"] if one]}
     if given["partial"] is not None:
         document["FunctionResponseTypes"] = ["ReportBatchItemFailures"] if given["partial"] else []
     return document
@@ -162,6 +169,7 @@ def show(uuid: str, run: Path) -> None:
 @click.option("--concurrency", type=int, help="Batches in the function at once, at most.")
 @click.option("--partial/--whole", default=None, help="The function may say which messages failed.")
 @click.option("--retries", type=int, help="Tries again of what failed.")
+@click.option("--filter", "filters", multiple=True, metavar="JSON", help="In place of those there; '' for none.")
 @run_option
 @json_option
 def update(uuid: str, enable: bool | None, run: Path, as_json: bool, **given: Any) -> None:
@@ -171,6 +179,7 @@ def update(uuid: str, enable: bool | None, run: Path, as_json: bool, **given: An
     Examples:
       alcove mapping update 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e --disable
       alcove mapping update 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e --batch 1
+      alcove mapping update 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e --filter ''
     """
     document = _options(given)
     if enable is not None:

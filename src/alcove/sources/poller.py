@@ -1,4 +1,5 @@
-"""The poller of one mapping: fetches, has its function called, acknowledges what succeeded.
+"""The poller of one mapping: fetches, has its function called, acknowledges what succeeded, and what its filters leave
+out.
 
 Only what was answered well (or was given up, its record accepted durably by the destination) is acknowledged, so a
 kill -9 at any point has it handed out again: at least once, nothing is lost. The number of batches in the function at
@@ -25,6 +26,7 @@ from alcove.functions.model import LATEST, DispatcherProtocol, FunctionResolver,
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.sources import batch as batches
+from alcove.sources.filters import Filters
 from alcove.sources.source import EventSource, Item, SourceUnavailable
 from alcove.sources.spec import SourceSpec
 from alcove.store.events import EventRow
@@ -82,6 +84,7 @@ class Poller:
         self._work = work
         self._source = source
         self._parts = parts
+        self._filters = Filters(work.spec.kind, work.spec.filters)
         self._slots = asyncio.Semaphore(work.spec.concurrency)
         self._batches: set[asyncio.Task[None]] = set()
         self._broken: Exception | None = None
@@ -143,7 +146,10 @@ class Poller:
             self._broken = error if isinstance(error, Exception) else SourceUnavailable(str(error))
 
     async def _process(self, items: Sequence[Item]) -> None:
-        for batch in batches.split(items):
+        wanted, others = await self._filters.divide(items)
+        if others:
+            await self._source.done(others)
+        for batch in batches.split(wanted):
             await self._handle(batch)
 
     async def _handle(self, batch: list[Item]) -> None:

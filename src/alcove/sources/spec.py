@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from alcove.errors import InvalidRequest
 from alcove.sources.address import parse_endpoint
+from alcove.sources.pattern import Pattern
 
 # Of the Lambda API, "CreateEventSourceMapping".
 BATCH_SIZE = range(1, 10_001)
@@ -15,6 +16,7 @@ WINDOW_S = range(0, 301)
 RETRIES = range(-1, 10_001)
 CONCURRENCY = range(1, 51)
 NAME_LIMIT = 1000
+FILTER_LIMIT = 5
 
 
 class SourceKind(StrEnum):
@@ -51,6 +53,7 @@ class SourceSpec:
     retries: int = -1
     on_failure: str = ""
     concurrency: int = 1
+    filters: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -73,12 +76,19 @@ class SourceSpec:
                 raise InvalidRequest(f"'{name}' must be {allowed[0]} to {allowed[-1]}.")
         if not self.name or len(self.name) > NAME_LIMIT or not self.name.isprintable():
             raise InvalidRequest("A stream or queue must be named.")
+        self._check_filters()
         if self.kind is SourceKind.QUEUE:
             return self._check_queue()
         parse_endpoint(self.endpoint)
         if self.start not in ("LATEST", "TRIM_HORIZON"):
             raise InvalidRequest("'StartingPosition' must be LATEST or TRIM_HORIZON.")
         return self
+
+    def _check_filters(self) -> None:
+        if len(self.filters) > FILTER_LIMIT:
+            raise InvalidRequest(f"A mapping has at most {FILTER_LIMIT} filters.")
+        for text in self.filters:
+            Pattern.read(text)
 
     def _check_queue(self) -> SourceSpec:
         if self.batch_size > 10 and self.window_s == 0:
@@ -97,6 +107,6 @@ class SourceSpec:
     def from_json(cls, text: str) -> SourceSpec:
         document = json.loads(text)
         known = {one.name for one in fields(cls)}
-        return cls(
-            **{**{name: document[name] for name in document if name in known}, "kind": SourceKind(document["kind"])}
-        )
+        given = {name: value for name, value in document.items() if name in known}
+        given |= {"kind": SourceKind(document["kind"]), "filters": tuple(document.get("filters", ()))}
+        return cls(**given)

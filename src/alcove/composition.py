@@ -48,6 +48,7 @@ from alcove.sources.address import AddressRule
 from alcove.sources.kinds import source_maker
 from alcove.sources.mappings import MappingService
 from alcove.sources.poller import Parts
+from alcove.sources.tls import Trust
 from alcove.store.database import Database
 from alcove.store.functions import function_ids
 from alcove.telemetry import gauges
@@ -199,7 +200,7 @@ class _Composition:
         )
         rule = AddressRule(self.settings.source_networks, (self.settings.network_subnet,))
         parts = Parts(self.functions, self.dispatcher, self.events)
-        maker = source_maker(self.queues, rule)
+        maker = source_maker(self.queues, rule, Trust.load(self.settings.source_ca))
         self.mappings = MappingService(self.database, parts, self.queues, self.destinations, maker)
 
     async def open_triggers(self) -> None:

@@ -9,7 +9,7 @@ import json
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import aiormq
 import pytest
 from redis.asyncio import Redis
-from tests.brokers import Broker, rabbitmq_server, redis_server
+from tests.brokers import Broker
 from tests.crash.sources_driver import count
 
 from alcove.errors import TooLarge
@@ -31,6 +31,7 @@ from alcove.sources.rabbitmq import RabbitSource
 from alcove.sources.redis import RedisSource
 from alcove.sources.source import ITEM_BYTES, EventSource, Item, SourceUnavailable
 from alcove.sources.spec import SourceKind, SourceSpec
+from alcove.sources.tls import Trust
 
 TENANT = TenantId("000000000001")
 LOOPBACK = AddressRule((ip_network("127.0.0.0/8"),))
@@ -62,18 +63,6 @@ class Bench:
 
     def read(self, source: EventSource, items: Sequence[Item]) -> list[str]:
         return self.texts(json.loads(source.event(items)))
-
-
-@pytest.fixture(scope="module")
-def redis_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
-def rabbit_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as broker:
-        yield broker
 
 
 async def queue_bench(folder: Path) -> AsyncIterator[Bench]:
@@ -108,7 +97,7 @@ async def redis_bench(broker: Broker) -> AsyncIterator[Bench]:
 
     yield Bench(
         put,
-        lambda: RedisSource(stream, spec, LOOPBACK),
+        lambda: RedisSource(stream, spec, LOOPBACK, Trust()),
         lambda event: [record["fields"]["text"] for record in event["Records"]],
         lambda event: event["Records"],
         "id",
@@ -134,7 +123,7 @@ async def rabbit_bench(broker: Broker) -> AsyncIterator[Bench]:
 
     yield Bench(
         put,
-        lambda: RabbitSource(spec, LOOPBACK),
+        lambda: RabbitSource(spec, LOOPBACK, Trust()),
         lambda event: [base64.b64decode(record["data"]).decode() for record in records(event)],
         records,
         "itemIdentifier",

@@ -26,6 +26,7 @@ from alcove.sources.address import AddressRule
 from alcove.sources.kinds import source_maker
 from alcove.sources.poller import Doubling, Parts, Poller, Work
 from alcove.sources.spec import SourceSpec
+from alcove.sources.tls import Trust
 
 TENANT = TenantId("000000000001")
 
@@ -66,7 +67,7 @@ async def main(text: str, folder: str, path: str, step: str, left: str, items: s
     queues = await QueueService.open(Path(folder) / "queues.db", "r")
     spec = SourceSpec.from_json(text)
     functions = Mortal(path, step, int(left))
-    make = source_maker(queues, AddressRule((ip_network("127.0.0.0/8"),)))
+    make = source_maker(queues, AddressRule((ip_network("127.0.0.0/8"),)), Trust())
     parts = Parts(functions, functions, FakeSink(), Doubling(0.05, 0.1))  # type: ignore[arg-type]
     poller = Poller(Work("m", TENANT, "f", "", spec), make("m", TENANT, spec), parts, opening="Creating")
     poller.start()

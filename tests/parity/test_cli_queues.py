@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.authority import authority
 from tests.parity.conftest import Platform
 
 from alcove.cli.app import root
@@ -73,7 +75,7 @@ def test_a_mapping_by_hand(alcove: Any, function: str) -> None:
     alcove("queue", "delete", function)
 
 
-def test_a_mapping_to_the_outside(alcove: Any, function: str) -> None:
+def test_a_mapping_to_the_outside(alcove: Any, function: str, tmp_path: Path) -> None:
     arguments = ("--user", "me:secret", "--virtual-host", "v", "--retries", "1", "--disabled", "--json")
     made = json.loads(alcove("mapping", "add", "rabbitmq://127.0.0.1:1/q", function, *arguments))
     assert made["SourceAccessConfigurations"] == [
@@ -81,6 +83,13 @@ def test_a_mapping_to_the_outside(alcove: Any, function: str) -> None:
         {"Type": "VIRTUAL_HOST", "URI": "v"},
     ]
     alcove("mapping", "remove", made["UUID"])
+    ca = authority(tmp_path).certificate
+    made = json.loads(alcove("mapping", "add", "amqps://127.0.0.1:1/q", function, "--ca", str(ca), *arguments))
+    assert made["SourceAccessConfigurations"][-1] == {"Type": "SERVER_ROOT_CA_CERTIFICATE", "URI": ca.read_text()}
+    assert f"amqps://127.0.0.1:1/q {function}" in " ".join(alcove("mapping", "list").split())
+    alcove("mapping", "remove", made["UUID"])
+    with pytest.raises(InvalidRequest):
+        alcove("mapping", "add", "amqps://127.0.0.1:1/q", function, "--ca", str(tmp_path / "none"))
     with pytest.raises(InvalidRequest):
         alcove("mapping", "add", "kafka://127.0.0.1:1/q", function)
 

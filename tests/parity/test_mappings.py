@@ -128,6 +128,29 @@ def test_a_stream_of_redis_calls_its_function(aws: Any, platform: Platform, func
     client.close()
 
 
+def test_a_stream_is_read_by_tls(aws: Any, platform: Platform, function: str, broker: Broker) -> None:
+    aws.update_function_configuration(FunctionName=function, Handler="print")
+    endpoint = f"rediss://{broker.tls_endpoint}"
+    access = [
+        {"Type": "BASIC_AUTH", "URI": f":{broker.password}"},
+        {"Type": "SERVER_ROOT_CA_CERTIFICATE", "URI": broker.ca},
+    ]
+    made = aws.create_event_source_mapping(
+        FunctionName=function,
+        SelfManagedEventSource={"Endpoints": {"REDIS_SERVERS": [endpoint]}},
+        Topics=[function],
+        SourceAccessConfigurations=access,
+        StartingPosition="TRIM_HORIZON",
+    )
+    assert made["SelfManagedEventSource"] == {"Endpoints": {"REDIS_SERVERS": [endpoint]}}
+    assert made["SourceAccessConfigurations"][1] == access[1]
+    client = redis.Redis(port=broker.port, password=broker.password)
+    client.xadd(function, {"who": "duck"})
+    assert "'fields': {'who': 'duck'}" in until(lambda: logged(platform, function))
+    client.close()
+    remove(aws, made["UUID"])
+
+
 def test_a_filter_leaves_out_what_it_does_not_match(
     aws: Any, sqs: Any, platform: Platform, function: str, queue: str
 ) -> None:
@@ -185,6 +208,12 @@ def test_a_server_that_is_not_there_is_told(aws: Any, function: str) -> None:
         {"SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["h:1", "i:1"]}}, "Topics": ["t"]},
         {"SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["h"]}}, "Topics": ["t"]},
         {"SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["h:1"]}}},
+        {"SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["amqps://h:1"]}}, "Topics": ["t"]},
+        {
+            "SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["rediss://h:1"]}},
+            "Topics": ["t"],
+            "SourceAccessConfigurations": [{"Type": "SERVER_ROOT_CA_CERTIFICATE", "URI": "none"}],
+        },
         {"EventSourceArn": "QUEUE", "MaximumRetryAttempts": 1},
         {"EventSourceArn": "QUEUE", "BatchSize": 11},
         {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": "{}"}]}},

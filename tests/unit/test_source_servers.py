@@ -15,6 +15,7 @@ from alcove.sources import redis_parser
 from alcove.sources.address import AddressRule
 from alcove.sources.source import SourceUnavailable
 from alcove.sources.spec import SourceKind, SourceSpec
+from alcove.sources.tls import Trust
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ async def test_a_frame_without_end_ends_the_connection(monkeypatch: pytest.Monke
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     endpoint = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     spec = SourceSpec(SourceKind.RABBITMQ, "q", endpoint, username="guest", password="guest")
-    source = rabbitmq_module.RabbitSource(spec, AddressRule((ip_network("127.0.0.0/8"),)))
+    source = rabbitmq_module.RabbitSource(spec, AddressRule((ip_network("127.0.0.0/8"),)), Trust())
     with pytest.raises(SourceUnavailable):
         async with asyncio.timeout(5):
             await source.open()

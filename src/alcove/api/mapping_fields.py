@@ -11,6 +11,7 @@ from alcove.api.event_invoke import destination
 from alcove.api.schema import FLAG, NUMBER, TEXT, TEXTS, Detail, object_of, one_of
 from alcove.errors import InvalidRequest
 from alcove.sources.spec import SourceKind, SourceSpec
+from alcove.sources.tls import CA_LIMIT
 
 _UNSUPPORTED = (
     "TumblingWindowInSeconds",
@@ -19,6 +20,7 @@ _UNSUPPORTED = (
     "MaximumRecordAgeInSeconds",
 )
 HIDDEN = "********"
+_CA = "SERVER_ROOT_CA_CERTIFICATE"
 
 
 def _one_text(document: Fields[str, Any], name: str) -> str | None:
@@ -42,19 +44,21 @@ def read_source(document: Fields[str, Any]) -> SourceSpec:
     if arn or len(kinds) != 1 or len(endpoints) != 1:
         raise InvalidRequest(
             "One source must be named: EventSourceArn of a queue, or SelfManagedEventSource.",
-            hint="Endpoints are REDIS_SERVERS or RABBITMQ_BROKERS, each a list of one HOST:PORT",
+            hint="Endpoints are REDIS_SERVERS or RABBITMQ_BROKERS, each a list of one HOST:PORT "
+            "(rediss:// or amqps:// in front: TLS)",
         )
     (kind,) = kinds
     endpoint = _one_text(endpoints, kind.endpoint_key) or ""
     name = _one_text(document, "Topics" if kind is SourceKind.REDIS else "Queues") or ""
     start = field(document, "StartingPosition", str) or ("LATEST" if kind is SourceKind.REDIS else "TRIM_HORIZON")
-    return SourceSpec(kind, name, endpoint, start=start, batch_size=kind.batch_size)
+    tls = endpoint.startswith(kind.scheme)
+    return SourceSpec(kind, name, endpoint.removeprefix(kind.scheme), tls=tls, start=start, batch_size=kind.batch_size)
 
 
 def _access(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
     for one in field(document, "SourceAccessConfigurations", list) or []:
         kind, text = (one.get("Type"), one.get("URI")) if isinstance(one, dict) else (None, None)
-        if not isinstance(text, str) or len(text) > 200:
+        if not isinstance(text, str) or len(text) > (CA_LIMIT if kind == _CA else 200):
             raise InvalidRequest("SourceAccessConfigurations must have a Type and a URI each.")
         if kind == "BASIC_AUTH":
             user, _, password = text.partition(":")
@@ -63,6 +67,8 @@ def _access(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
                 spec = replace(spec, username=user, password=password)
         elif kind == "VIRTUAL_HOST" and spec.kind is SourceKind.RABBITMQ:
             spec = replace(spec, virtual_host=text)
+        elif kind == _CA and spec.kind is not SourceKind.QUEUE:
+            spec = replace(spec, ca=text)
         else:
             raise InvalidRequest(f"The access type {str(kind)[:40]!r} is not offered for this source.")
     return spec
@@ -116,7 +122,7 @@ _BATCHES = {
     "DestinationConfig": object_of(OnFailure=object_of(Destination=TEXT)),
     "SourceAccessConfigurations": {
         "type": "array",
-        "items": object_of(Type=one_of("BASIC_AUTH", "VIRTUAL_HOST"), URI=TEXT),
+        "items": object_of(Type=one_of("BASIC_AUTH", _CA, "VIRTUAL_HOST"), URI=TEXT),
     },
 }
 _SOURCES = {

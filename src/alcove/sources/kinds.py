@@ -9,18 +9,19 @@ from alcove.sources.mappings import MakeSource
 from alcove.sources.queue import QueueSource
 from alcove.sources.source import EventSource
 from alcove.sources.spec import SourceKind, SourceSpec
+from alcove.sources.tls import Trust
 
 
-def source_maker(queues: QueueService, rule: AddressRule) -> MakeSource:
+def source_maker(queues: QueueService, rule: AddressRule, trust: Trust) -> MakeSource:
     def make(mapping: str, tenant: TenantId, spec: SourceSpec) -> EventSource:
         if spec.kind is SourceKind.REDIS:
             from alcove.sources.redis import RedisSource
 
-            return RedisSource(mapping, spec, rule)
+            return RedisSource(mapping, spec, rule, trust)
         if spec.kind is SourceKind.RABBITMQ:
             from alcove.sources.rabbitmq import RabbitSource
 
-            return RabbitSource(spec, rule)
+            return RabbitSource(spec, rule, trust)
         return QueueSource(queues, tenant, spec.name)
 
     return make

@@ -21,11 +21,12 @@ import aiormq
 from aiormq import spec as amqp
 from aiormq.abc import DeliveredMessage
 
-from alcove.sources.address import AddressRule
+from alcove.sources.address import AddressRule, parse_endpoint
 from alcove.sources.rabbitmq_transport import BoundedTransport, bound_content
 from alcove.sources.retries import Retries
 from alcove.sources.source import Item, SourceUnavailable
 from alcove.sources.spec import SourceSpec
+from alcove.sources.tls import Trust
 from alcove.sources.waiting import Window
 
 TIMEOUT_S = 10.0
@@ -34,9 +35,10 @@ PREFETCH_LIMIT = 100
 
 
 class RabbitSource:
-    def __init__(self, spec: SourceSpec, rule: AddressRule) -> None:
+    def __init__(self, spec: SourceSpec, rule: AddressRule, trust: Trust) -> None:
         self._spec = spec
         self._rule = rule
+        self._trust = trust
         self._connection: aiormq.Connection | None = None
         self._channel: Any = None
         self._arrived: asyncio.Queue[Item] = asyncio.Queue()
@@ -44,7 +46,9 @@ class RabbitSource:
         self._life = ""
 
     async def open(self) -> None:
-        transport = BoundedTransport(*await self._rule.resolve(self._spec.endpoint))
+        address = await self._rule.resolve(self._spec.endpoint)
+        tls = await self._trust.context(self._spec.ca) if self._spec.tls else None
+        transport = BoundedTransport(*address, tls=tls, name=parse_endpoint(self._spec.endpoint)[0])
         user = f"{quote(self._spec.username, safe='')}:{quote(self._spec.password, safe='')}"
         url = f"amqp://{user}@{self._spec.endpoint}/{quote(self._spec.virtual_host, safe='')}?heartbeat=30"
         self._arrived, self._retries, self._life = asyncio.Queue(), Retries(), secrets.token_hex(8)

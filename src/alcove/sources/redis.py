@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,11 +20,12 @@ from typing import Any
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
-from alcove.sources.address import AddressRule
+from alcove.sources.address import AddressRule, parse_endpoint
 from alcove.sources.redis_parser import BoundedParser
 from alcove.sources.retries import Retries
 from alcove.sources.source import ITEM_BYTES, Item, SourceUnavailable
 from alcove.sources.spec import SourceSpec
+from alcove.sources.tls import Trust
 from alcove.sources.waiting import Window
 
 CONSUMER = "alcove"
@@ -32,11 +34,23 @@ READ_LIMIT = 100
 Entry = tuple[bytes, dict[bytes, bytes] | None]
 
 
+class _Connection(Connection):
+    """Connects to the address that was checked; under TLS the certificate must be for the name."""
+
+    def __init__(self, *, tls: ssl.SSLContext | None, name: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = {} if tls is None else {"ssl": tls, "server_hostname": name}
+
+    def _connection_arguments(self) -> dict[str, Any]:
+        return {**super()._connection_arguments(), **self._tls}
+
+
 class RedisSource:
-    def __init__(self, mapping: str, spec: SourceSpec, rule: AddressRule) -> None:
+    def __init__(self, mapping: str, spec: SourceSpec, rule: AddressRule, trust: Trust) -> None:
         self._group = f"alcove-{mapping}"
         self._spec = spec
         self._rule = rule
+        self._trust = trust
         self._client: Redis | None = None
         self._recovered: str | None = "0"
         self._retries = Retries()
@@ -89,10 +103,13 @@ class RedisSource:
 
     async def _connect(self) -> None:
         host, port = await self._rule.resolve(self._spec.endpoint)
+        tls = await self._trust.context(self._spec.ca) if self._spec.tls else None
         pool: ConnectionPool = ConnectionPool(
-            connection_class=Connection,
+            connection_class=_Connection,
             host=host,
             port=port,
+            tls=tls,
+            name=parse_endpoint(self._spec.endpoint)[0],
             username=self._spec.username or None,
             password=self._spec.password or None,
             parser_class=BoundedParser,

@@ -9,6 +9,7 @@ from enum import StrEnum
 from alcove.errors import InvalidRequest
 from alcove.sources.address import parse_endpoint
 from alcove.sources.pattern import Pattern
+from alcove.sources.tls import check_ca
 
 # Of the Lambda API, "CreateEventSourceMapping".
 BATCH_SIZE = range(1, 10_001)
@@ -31,6 +32,11 @@ class SourceKind(StrEnum):
         return {"redis": "REDIS_SERVERS", "rabbitmq": "RABBITMQ_BROKERS"}.get(self.value, "")
 
     @property
+    def scheme(self) -> str:
+        """In front of an endpoint: it is reached by TLS."""
+        return {"redis": "rediss://", "rabbitmq": "amqps://"}.get(self.value, "")
+
+    @property
     def batch_size(self) -> int:
         """The default."""
         return 10 if self is SourceKind.QUEUE else 100
@@ -38,7 +44,9 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """``name`` is a queue's ARN, a stream, or RabbitMQ's queue; ``endpoint`` is HOST:PORT of an outside server."""
+    """``name`` is a queue's ARN, a stream, or RabbitMQ's queue; ``endpoint`` is HOST:PORT of an outside server, with
+    ``tls``, and the authorities in ``ca`` (PEM; "" for the usual ones), where it is to be reached so.
+    """
 
     kind: SourceKind
     name: str
@@ -54,6 +62,8 @@ class SourceSpec:
     on_failure: str = ""
     concurrency: int = 1
     filters: tuple[str, ...] = ()
+    tls: bool = False
+    ca: str = ""
 
     @property
     def identity(self) -> str:
@@ -80,6 +90,10 @@ class SourceSpec:
         if self.kind is SourceKind.QUEUE:
             return self._check_queue()
         parse_endpoint(self.endpoint)
+        if self.ca:
+            if not self.tls:
+                raise InvalidRequest("A certificate is for TLS.", hint=f"name the server {self.kind.scheme}HOST:PORT")
+            check_ca(self.ca)
         if self.start not in ("LATEST", "TRIM_HORIZON"):
             raise InvalidRequest("'StartingPosition' must be LATEST or TRIM_HORIZON.")
         return self

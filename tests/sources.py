@@ -53,7 +53,9 @@ class FakeSource:
             del self.left[item.id]
 
     async def again(self, items: Sequence[Item], delay_s: float, *, counted: bool) -> None:
-        self._retries.put(items, delay_s, counted=counted)
+        for item in items:
+            item.attempts += int(counted)
+        self._retries.put(items, delay_s)
 
     async def forget(self) -> None:
         self.forgotten = True

@@ -47,6 +47,7 @@ from alcove.settings import Settings
 from alcove.sources.address import AddressRule
 from alcove.sources.kinds import source_maker
 from alcove.sources.mappings import MappingService
+from alcove.sources.outside import Outside
 from alcove.sources.poller import Parts
 from alcove.sources.tls import Trust
 from alcove.store.database import Database
@@ -200,7 +201,7 @@ class _Composition:
         )
         rule = AddressRule(self.settings.source_networks, (self.settings.network_subnet,))
         parts = Parts(self.functions, self.dispatcher, self.events)
-        maker = source_maker(self.queues, rule, Trust.load(self.settings.source_ca))
+        maker = source_maker(self.queues, Outside(self.database, rule, Trust.load(self.settings.source_ca)))
         self.mappings = MappingService(self.database, parts, self.queues, self.destinations, maker)
 
     async def open_triggers(self) -> None:

@@ -16,11 +16,13 @@ from tests.authority import authority
 from tests.brokers import Broker
 
 from alcove.sources.address import AddressRule
+from alcove.sources.outside import Outside
 from alcove.sources.rabbitmq import RabbitSource
 from alcove.sources.redis import RedisSource
 from alcove.sources.source import EventSource, SourceUnavailable
 from alcove.sources.spec import SourceKind, SourceSpec
 from alcove.sources.tls import Trust
+from alcove.store.database import Database
 
 LOOPBACK = AddressRule((ip_network("127.0.0.0/8"),))
 
@@ -61,19 +63,18 @@ async def spec(kind: SourceKind, broker: Broker) -> SourceSpec:
 
 
 @asynccontextmanager
-async def opened(spec: SourceSpec, trust: Trust | None = None) -> AsyncIterator[EventSource]:
-    trust = trust or Trust()
+async def opened(spec: SourceSpec, folder: Path, trust: Trust | None = None) -> AsyncIterator[EventSource]:
+    database = await Database.open(folder / "alcove.db")
+    outside = Outside(database, LOOPBACK, trust or Trust())
     source: EventSource
-    if spec.kind is SourceKind.REDIS:
-        source = RedisSource("m", spec, LOOPBACK, trust)
-    else:
-        source = RabbitSource(spec, LOOPBACK, trust)
+    source = RedisSource("m", spec, outside) if spec.kind is SourceKind.REDIS else RabbitSource("m", spec, outside)
     try:
         async with asyncio.timeout(30):
             await source.open()
         yield source
     finally:
         await source.close()
+        await database.close()
 
 
 async def read(source: EventSource) -> int:
@@ -82,38 +83,38 @@ async def read(source: EventSource) -> int:
     return len(items)
 
 
-async def test_a_mapping_s_own_authority_is_believed(spec: SourceSpec) -> None:
-    async with opened(spec) as source:
+async def test_a_mapping_s_own_authority_is_believed(spec: SourceSpec, tmp_path: Path) -> None:
+    async with opened(spec, tmp_path) as source:
         assert await read(source) == 1
 
 
 async def test_the_operator_s_authority_is_believed(spec: SourceSpec, broker: Broker, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text(broker.ca)
-    async with opened(replace(spec, ca=""), Trust.load(str(file))) as source:
+    async with opened(replace(spec, ca=""), tmp_path, Trust.load(str(file))) as source:
         assert await read(source) == 1
 
 
-async def test_an_authority_that_nobody_named_is_not(spec: SourceSpec) -> None:
+async def test_an_authority_that_nobody_named_is_not(spec: SourceSpec, tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable, match="certificate"):
-        async with opened(replace(spec, ca="")):
+        async with opened(replace(spec, ca=""), tmp_path):
             pass
 
 
 async def test_the_mapping_s_authority_is_the_only_one(spec: SourceSpec, broker: Broker, tmp_path: Path) -> None:
     other = authority(tmp_path, "other").certificate.read_text()
     with pytest.raises(SourceUnavailable, match="certificate"):
-        async with opened(replace(spec, ca=other), Trust(broker.ca)):
+        async with opened(replace(spec, ca=other), tmp_path, Trust(broker.ca)):
             pass
 
 
-async def test_the_certificate_must_be_for_the_name(spec: SourceSpec, broker: Broker) -> None:
+async def test_the_certificate_must_be_for_the_name(spec: SourceSpec, broker: Broker, tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable, match="IP address mismatch"):
-        async with opened(replace(spec, endpoint=f"127.0.0.1:{broker.tls_port}")):
+        async with opened(replace(spec, endpoint=f"127.0.0.1:{broker.tls_port}"), tmp_path):
             pass
 
 
-async def test_a_server_without_tls_is_not_spoken_to(spec: SourceSpec, broker: Broker) -> None:
+async def test_a_server_without_tls_is_not_spoken_to(spec: SourceSpec, broker: Broker, tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable):
-        async with opened(replace(spec, endpoint=f"localhost:{broker.port}")):
+        async with opened(replace(spec, endpoint=f"localhost:{broker.port}"), tmp_path):
             pass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Connection
@@ -13,9 +15,17 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from alcove.sources import rabbitmq as rabbitmq_module
 from alcove.sources import redis_parser
 from alcove.sources.address import AddressRule
+from alcove.sources.outside import Outside
 from alcove.sources.source import SourceUnavailable
 from alcove.sources.spec import SourceKind, SourceSpec
-from alcove.sources.tls import Trust
+from alcove.store.database import Database
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = await Database.open(tmp_path / "alcove.db")
+    yield database
+    await database.close()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +66,7 @@ async def test_an_answer_without_end_ends_the_connection(answer: bytes, monkeypa
     await server.wait_closed()
 
 
-async def test_a_frame_without_end_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_frame_without_end_ends_the_connection(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rabbitmq_module, "TIMEOUT_S", 600)
     ended = asyncio.Event()
 
@@ -69,7 +79,7 @@ async def test_a_frame_without_end_ends_the_connection(monkeypatch: pytest.Monke
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     endpoint = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     spec = SourceSpec(SourceKind.RABBITMQ, "q", endpoint, username="guest", password="guest")
-    source = rabbitmq_module.RabbitSource(spec, AddressRule((ip_network("127.0.0.0/8"),)), Trust())
+    source = rabbitmq_module.RabbitSource("m", spec, Outside(database, AddressRule((ip_network("127.0.0.0/8"),))))
     with pytest.raises(SourceUnavailable):
         async with asyncio.timeout(5):
             await source.open()

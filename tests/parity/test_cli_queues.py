@@ -53,6 +53,20 @@ def test_a_queue_by_hand(alcove: Any, function: str) -> None:
         alcove("queue", "send", function, "nobody is there")
 
 
+def test_a_fifo_queue_by_hand(alcove: Any, function: str) -> None:
+    name = f"{function}.fifo"
+    alcove("queue", "create", name, "--content-dedup")
+    assert json.loads(alcove("queue", "show", name, "--json"))["ContentBasedDeduplication"] == "true"
+    for body in ("first", "second", "first"):
+        alcove("queue", "send", name, body, "--group", "g")
+    alcove("queue", "send", name, "third", "--group", "g", "--dedup-id", "once")
+    alcove("queue", "send", name, "fourth", "--group", "g", "--dedup-id", "once")
+    assert alcove("queue", "receive", name, "--count", "10").split() == ["first", "second", "third"]
+    with pytest.raises(InvalidRequest):
+        alcove("queue", "send", name, "no group")
+    alcove("queue", "delete", name)
+
+
 def test_a_mapping_by_hand(alcove: Any, function: str) -> None:
     alcove("queue", "create", function)
     made = json.loads(alcove("mapping", "add", f"queue:{function}", function, "--batch", "3", "--partial", "--json"))

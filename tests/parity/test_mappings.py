@@ -128,6 +128,24 @@ def test_a_stream_of_redis_calls_its_function(aws: Any, platform: Platform, func
     client.close()
 
 
+def test_a_fifo_queue_calls_in_order_of_its_groups(aws: Any, sqs: Any, platform: Platform, function: str) -> None:
+    aws.update_function_configuration(FunctionName=function, Handler="print")
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    url = sqs.create_queue(QueueName=f"{function}.fifo", Attributes=attributes)["QueueUrl"]
+    arn = arn_of(sqs, url)
+    made = aws.create_event_source_mapping(EventSourceArn=arn, FunctionName=function, BatchSize=2)
+    for number in range(12):
+        sqs.send_message(QueueUrl=url, MessageBody=f"<{number}>", MessageGroupId=f"g{number % 2}")
+    text = until(lambda: all(f"<{n}>" in (found := logged(platform, function)) for n in range(12)) and found)
+    for group in (0, 1):
+        places = [text.index(f"'body': '<{number}>'") for number in range(group, 12, 2)]
+        assert places == sorted(places)
+    for part in ("'MessageGroupId': 'g0'", "'SequenceNumber': '0", "'MessageDeduplicationId': '"):
+        assert part in text
+    remove(aws, made["UUID"])
+    sqs.delete_queue(QueueUrl=url)
+
+
 def test_a_stream_is_read_by_tls(aws: Any, platform: Platform, function: str, broker: Broker) -> None:
     aws.update_function_configuration(FunctionName=function, Handler="print")
     endpoint = f"rediss://{broker.tls_endpoint}"
@@ -216,6 +234,8 @@ def test_a_server_that_is_not_there_is_told(aws: Any, function: str) -> None:
         },
         {"EventSourceArn": "QUEUE", "MaximumRetryAttempts": 1},
         {"EventSourceArn": "QUEUE", "BatchSize": 11},
+        {"EventSourceArn": "FIFO", "BatchSize": 11, "MaximumBatchingWindowInSeconds": 1},
+        {"EventSourceArn": "FIFO", "MaximumBatchingWindowInSeconds": 1},
         {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": "{}"}]}},
         {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": '{"body": [{"like": "x"}]}'}]}},
         {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": '{"body": ["x"]}'}] * 6}},
@@ -226,6 +246,9 @@ def test_a_server_that_is_not_there_is_told(aws: Any, function: str) -> None:
 def test_what_makes_no_sense_is_refused(aws: Any, sqs: Any, function: str, queue: str, bad: dict[str, Any]) -> None:
     if bad.get("EventSourceArn") == "QUEUE":
         bad = {**bad, "EventSourceArn": arn_of(sqs, queue)}
+    if bad.get("EventSourceArn") == "FIFO":
+        made = sqs.create_queue(QueueName=f"{function}.fifo", Attributes={"FifoQueue": "true"})
+        bad = {**bad, "EventSourceArn": arn_of(sqs, made["QueueUrl"])}
     with pytest.raises(ClientError) as error:
         aws.create_event_source_mapping(FunctionName=function, **bad)
     assert error.value.response["Error"]["Code"] == "InvalidParameterValueException"

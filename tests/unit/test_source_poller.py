@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from tests.sources import SPEC, TENANT, Answering, FakeSource, parts_of, until
 
 from alcove.errors import CapacityError, NotFound, ThrottledError
 from alcove.sources.poller import Parts, Poller, Work
-from alcove.sources.source import EVENT_BYTES
+from alcove.sources.source import EVENT_BYTES, Item
+from alcove.sources.spec import SourceKind, SourceSpec
 
 
 @pytest.fixture
@@ -141,3 +143,23 @@ async def test_what_alone_is_too_large_is_given_up(functions: Answering, parts: 
     await run_out(source, parts, on_failure="arn:aws:sqs:r:t:dead")
     assert functions.batches() == [[1]]
     assert len(sink.events) == 1
+
+
+async def test_behind_a_failure_nothing_of_a_fifo_queue_is_tried(functions: Answering, parts: Parts) -> None:
+    source = FakeSource(3)
+    for item in source.left.values():
+        item.size = EVENT_BYTES // 2
+    given_back: list[tuple[list[str], bool]] = []
+
+    async def again(items: Sequence[Item], delay_s: float, *, counted: bool) -> None:
+        given_back.append(([item.id for item in items], counted))
+
+    source.again = again  # type: ignore[method-assign]
+    functions.answer = lambda numbers: (b"{}", numbers == [1])
+    spec = SourceSpec(SourceKind.QUEUE, "arn:aws:sqs:r:t:q.fifo")
+    poller = Poller(Work("m", TENANT, "f", "", spec), source, parts, opening="Creating")
+    poller.start()
+    await until(lambda: len(given_back) == 2)
+    await poller.stop()
+    assert functions.batches() == [[0], [1]]
+    assert given_back == [(["1"], True), (["2"], False)]

@@ -19,7 +19,7 @@ from alcove.api.sqs_dialect import CONTENT_TYPE, SQS
 from alcove.api.sqs_messages import queue_of, whole
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
-from alcove.queues.attributes import NUMBERS, REDRIVE
+from alcove.queues.attributes import CHOICES, FIFO, NUMBERS, REDRIVE
 from alcove.queues.directory import Queue
 from alcove.queues.faults import BadAttributeName, NoSuchQueue, Unsupported
 
@@ -32,7 +32,8 @@ _COUNTS = {
     "ApproximateNumberOfMessagesNotVisible": "in_flight",
     "ApproximateNumberOfMessagesDelayed": "delayed",
 }
-_KNOWN = {"QueueArn", "CreatedTimestamp", "LastModifiedTimestamp", "SqsManagedSseEnabled", REDRIVE, *NUMBERS, *_COUNTS}
+_STAMPS = ("QueueArn", "CreatedTimestamp", "LastModifiedTimestamp", "SqsManagedSseEnabled")
+_KNOWN = {*_STAMPS, REDRIVE, FIFO, *CHOICES, *NUMBERS, *_COUNTS}
 
 Operation = Callable[[Call, Mapping[str, Any]], Awaitable[Any]]
 
@@ -80,6 +81,7 @@ async def get_queue_attributes(call: Call, document: Mapping[str, Any]) -> Any:
 
 async def _attributes(call: Call, queue: Queue) -> dict[str, str]:
     counts = await call.faces.services.queues.counts(queue)
+    of_fifo = {FIFO: "true", **{name: queue.attributes.choice(name) for name in CHOICES}}
     return {
         "QueueArn": queue.arn,
         "CreatedTimestamp": str(queue.created_ms // 1000),
@@ -88,6 +90,7 @@ async def _attributes(call: Call, queue: Queue) -> dict[str, str]:
         **{name: str(queue.attributes.number(name)) for name in NUMBERS},
         **{name: str(getattr(counts, part)) for name, part in _COUNTS.items()},
         **{name: value for name, value in queue.attributes.given.items() if name == REDRIVE},
+        **(of_fifo if queue.attributes.fifo else {}),
     }
 
 

@@ -31,6 +31,7 @@ _QUERY_CODES = {
     "BatchEntryIdsNotDistinct": "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
     "InvalidBatchEntryId": "AWS.SimpleQueueService.InvalidBatchEntryId",
     "InvalidParameterValueException": "InvalidParameterValue",
+    "MissingRequiredParameterException": "MissingParameter",
 }
 
 
@@ -62,6 +63,7 @@ SQS = Dialect(
         (faults.BadContents, "", 400, "InvalidMessageContents"),
         (faults.BadReceipt, "", 400, "ReceiptHandleIsInvalid"),
         (faults.NotInFlight, "", 400, "MessageNotInflight"),
+        (faults.MissingParameter, "", 400, "MissingRequiredParameterException"),
         (faults.Unsupported, "", 400, "UnsupportedOperation"),
         (faults.EmptyBatch, "", 400, "EmptyBatchRequest"),
         (faults.LargeBatch, "", 400, "TooManyEntriesInBatchRequest"),

@@ -149,21 +149,26 @@ class Poller:
         wanted, others = await self._filters.divide(items)
         if others:
             await self._source.done(others)
-        for batch in batches.split(wanted):
-            await self._handle(batch)
+        left = list(batches.split(wanted))
+        while left:
+            done = await self._handle(left.pop(0))
+            if left and not done and self._work.spec.in_order:
+                # What comes behind a failure is not tried before it.
+                await self._source.again([item for batch in left for item in batch], 0, counted=False)
+                return
 
-    async def _handle(self, batch: list[Item]) -> None:
-        """Have one batch called, and settle it."""
+    async def _handle(self, batch: list[Item]) -> bool:
+        """Have one batch called, and settle it; tell whether all of it is done."""
         work = self._work
         try:
             function = await self._parts.functions.resolve(work.tenant, work.function, work.qualifier or LATEST)
             if not batches.fits(batch):
                 await self._give_up(function, batch, None)
-                return
+                return True
             result = await self._parts.dispatcher.invoke(function, self._source.event(batch))
         except (RequestError, RetryLater, HostError) as error:
             await self._refused(batch, error)
-            return
+            return False
         self._refusals = 0
         failed = batch
         if result.error is None:
@@ -173,6 +178,7 @@ class Poller:
         self.result = "OK" if not failed else "PROBLEM: Function call failed"
         if failed:
             await self._failed(function, failed, result)
+        return not failed
 
     async def _refused(self, batch: Sequence[Item], error: AlcoveError) -> None:
         """There is no room, or no function: nothing is held against the items, and their place is kept meanwhile."""

@@ -66,6 +66,11 @@ class SourceSpec:
     ca: str = ""
 
     @property
+    def in_order(self) -> bool:
+        """Whether nothing of a group may be tried before what came ahead of it: a FIFO queue."""
+        return self.kind is SourceKind.QUEUE and self.name.endswith(".fifo")
+
+    @property
     def identity(self) -> str:
         """The same for mappings that read the same."""
         return (
@@ -105,6 +110,8 @@ class SourceSpec:
             Pattern.read(text)
 
     def _check_queue(self) -> SourceSpec:
+        if self.in_order and (self.batch_size > 10 or self.window_s):
+            raise InvalidRequest("A FIFO queue has batches of 10 at most, and no batching window.")
         if self.batch_size > 10 and self.window_s == 0:
             raise InvalidRequest("'MaximumBatchingWindowInSeconds' must be at least 1 for batches of more than 10.")
         if self.retries != -1 or self.on_failure:

@@ -15,15 +15,15 @@ from alcove.api.body import field, read_object, text_map, words
 from alcove.api.context import Call
 from alcove.api.router import Route
 from alcove.api.schema import Detail, object_of
-from alcove.api.sqs_dialect import CONTENT_TYPE, SQS
+from alcove.api.sqs_dialect import CONTENT_TYPE, SQS, TARGET
 from alcove.api.sqs_messages import queue_of, whole
 from alcove.errors import InvalidRequest
+from alcove.functions.keys import PREFIX, SERVICE_ENDPOINT
 from alcove.gateway.message import Response
 from alcove.queues.attributes import CHOICES, FIFO, NUMBERS, REDRIVE
 from alcove.queues.directory import Queue
 from alcove.queues.faults import BadAttributeName, NoSuchQueue, Unsupported
 
-TARGET = "AmazonSQS."
 # 256 KiB of a batch, with what JSON's escapes make of them.
 BODY_LIMIT = 2 << 20
 LIST_LIMIT = 1000
@@ -39,7 +39,9 @@ Operation = Callable[[Call, Mapping[str, Any]], Awaitable[Any]]
 
 
 def _url(call: Call, queue: Queue) -> str:
-    return f"{call.faces.host.endpoint()}/{queue.tenant}/{queue.name}"
+    """Some SDKs send to this address: a function's is the one inside."""
+    base = SERVICE_ENDPOINT if call.key.startswith(PREFIX) else call.faces.host.endpoint()
+    return f"{base}/{queue.tenant}/{queue.name}"
 
 
 async def create_queue(call: Call, document: Mapping[str, Any]) -> Any:

@@ -17,6 +17,8 @@ from alcove.errors import (
 from alcove.gateway.message import Response
 from alcove.queues import faults
 
+# In front of an operation's name, in X-Amz-Target.
+TARGET = "AmazonSQS."
 CONTENT_TYPE = "application/x-amz-json-1.0"
 # Shapes of the JSON protocol whose code in the query protocol is another ("Error responses", SQS API reference).
 _QUERY_CODES = {

@@ -101,7 +101,9 @@ class Delivery:
             self._changed.clear()
             moment = now_ms()
             try:
-                await self._take_due(moment)
+                if await self._take_due(moment):
+                    # There may be more, for places that became free meanwhile.
+                    continue
                 delay_s = await self._until_next(moment)
             except AlcoveError as error:
                 log.warning("the queue of events cannot be read: %s", error)
@@ -112,10 +114,11 @@ class Delivery:
             except TimeoutError:
                 pass
 
-    async def _take_due(self, moment: int) -> None:
+    async def _take_due(self, moment: int) -> bool:
+        """Begin with what is due and has a place; tell whether that was something."""
         free = min(PLACES - self._places.total(), UNSETTLED - len(self._running))
         if free <= 0:
-            return
+            return False
         # What is not settled is still among the first.
         of_one = PLACES_OF_ONE + max(self._unsettled.values(), default=0)
         limit = PLACES + len(self._running)
@@ -130,11 +133,13 @@ class Delivery:
                 places[key] += 1
                 chosen.append(sequence)
         if not chosen:
-            return
-        for row in await self._queue.database.read(lambda connection: rows.find_events(connection, chosen)):
+            return False
+        found = await self._queue.database.read(lambda connection: rows.find_events(connection, chosen))
+        for row in sorted(found, key=lambda row: chosen.index(row.sequence)):
             self._places[row.tenant_id, row.function] += 1
             self._unsettled[row.tenant_id, row.function] += 1
             self._running[row.sequence] = asyncio.create_task(self._deliver(row))
+        return True
 
     async def _until_next(self, moment: int) -> float:
         """Return the time until something is due that was not yet at ``moment``, in seconds."""

@@ -161,6 +161,7 @@ class _Composition:
             self.scans.decided = lambda package: self.functions.moves.reconsider(package_sha256=package)
             self.functions.code_changed = self.scans.wake
         self.layers = LayerService(self.database, self.functions)
+        self.aliases = AliasService(self.database, self.functions)
         self.concurrency = self._concurrency()
 
     def _open_scans(self, checker: Checker | None) -> Scans | None:
@@ -196,6 +197,7 @@ class _Composition:
             self.functions, {"sqs": QueueSink(self.queues), "s3": BucketSink(self.buckets)}
         )
         self.configs = InvokeConfigs(self.database, self.functions, self.destinations)
+        self.aliases.on_deleted = self.configs.forget
         self.delivery = Delivery(
             self.events, self.functions, self.dispatcher, configs=self.configs, destinations=self.destinations
         )
@@ -242,7 +244,7 @@ class _Composition:
             dispatcher=self.dispatcher,
             functions=self.functions,
             concurrency=self.concurrency,
-            aliases=AliasService(self.database, self.functions),
+            aliases=self.aliases,
             permissions=PermissionService(self.database, self.functions),
             layers=self.layers,
             events=self.events,

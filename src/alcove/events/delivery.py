@@ -135,7 +135,9 @@ class Delivery:
         if not chosen:
             return False
         found = await self._queue.database.read(lambda connection: rows.find_events(connection, chosen))
-        for row in sorted(found, key=lambda row: chosen.index(row.sequence)):
+        # What was put off since the look is not due any more.
+        due_rows = [row for row in found if row.due_ms <= moment]
+        for row in sorted(due_rows, key=lambda row: chosen.index(row.sequence)):
             self._places[row.tenant_id, row.function] += 1
             self._unsettled[row.tenant_id, row.function] += 1
             self._running[row.sequence] = asyncio.create_task(self._deliver(row))

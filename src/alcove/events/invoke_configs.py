@@ -51,16 +51,21 @@ class InvokeConfigs:
         self._database = database
         self._functions = functions
         self._destinations = destinations
-        # What delivery asks for again and again; emptied by each change, and where it becomes large.
+        # What delivery asks for again and again.
         self._known: dict[tuple[str, str], rows.InvokeConfigRow | None] = {}
 
+    def forget(self) -> None:
+        """Something has changed in the store."""
+        self._known = {}
+
     async def find(self, function_id: str, qualifier: str) -> rows.InvokeConfigRow | None:
+        """Return what holds for deliveries, from memory where it is known."""
         key, known = (function_id, qualifier), self._known
         if key not in known:
             if len(known) >= KNOWN_LIMIT:
                 known.clear()
-            # A change meanwhile has put another in its place.
-            known[key] = await self._database.read(lambda c: rows.find_invoke_config(c, function_id, qualifier))
+            # Where something changes meanwhile, this dictionary is nobody's any more.
+            known[key] = await self._read(function_id, qualifier)
         return known[key]
 
     async def put(
@@ -86,7 +91,7 @@ class InvokeConfigs:
 
     async def get(self, tenant: TenantId, reference: Reference) -> KnownConfig:
         function = await self._functions.resolve(tenant, reference.name, reference.version)
-        row = await self.find(function.function_id, reference.version)
+        row = await self._read(function.function_id, reference.version)
         if row is None:
             raise _unset(function, reference)
         return KnownConfig(function, row)
@@ -100,7 +105,10 @@ class InvokeConfigs:
         try:
             return await self._database.write(change)
         finally:
-            self._known = {}
+            self.forget()
+
+    async def _read(self, function_id: str, qualifier: str) -> rows.InvokeConfigRow | None:
+        return await self._database.read(lambda c: rows.find_invoke_config(c, function_id, qualifier))
 
     async def list(
         self, tenant: TenantId, name: str, after: str = "", limit: int = PAGE_LIMIT

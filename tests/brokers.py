@@ -1,4 +1,6 @@
-"""Real Redis and RabbitMQ servers for tests: on free ports of the loopback, with data folders of their own."""
+"""Real Redis and RabbitMQ servers for tests: on free ports of the loopback, with and without TLS, with data folders of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.authority import authority, certificate
+
 PASSWORD = "secret of the tests"
 
 
 @dataclass(frozen=True)
 class Broker:
-    """A server that answers. ``endpoint`` is as mappings name it."""
+    """A server that answers. ``endpoint`` is as mappings name it; ``ca`` (PEM) signs its name, which is localhost."""
 
     port: int
     username: str
     password: str
+    tls_port: int
+    ca: str
 
     @property
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def tls_endpoint(self) -> str:
+        return f"localhost:{self.tls_port}"
 
 
 def free_port() -> int:
@@ -72,20 +82,29 @@ def running(
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[Broker]:
-    port = free_port()
+    port, tls_port = free_port(), free_port()
+    signer = authority(folder)
+    own = certificate(folder, signer)
     (folder / "redis.conf").write_text(
         f'bind 127.0.0.1\nport {port}\ndir {folder}\nsave ""\nappendonly no\nrequirepass "{PASSWORD}"\n'
+        f"tls-port {tls_port}\ntls-cert-file {own.certificate}\ntls-key-file {own.key}\n"
+        f"tls-ca-cert-file {signer.certificate}\ntls-auth-clients no\n"
     )
     argv = ["/usr/bin/redis-server", str(folder / "redis.conf")]
     with running(argv, folder, {"PATH": os.environ["PATH"]}) as (process, log):
         wait_for(port, process, log)
-        yield Broker(port, "", PASSWORD)
+        yield Broker(port, "", PASSWORD, tls_port, signer.certificate.read_text())
 
 
 @contextmanager
 def rabbitmq_server(folder: Path) -> Iterator[Broker]:
-    port, mapper, distribution = free_port(), free_port(), free_port()
-    (folder / "rabbitmq.conf").write_text("loopback_users = none\n")
+    port, tls_port, mapper, distribution = free_port(), free_port(), free_port(), free_port()
+    signer = authority(folder)
+    own = certificate(folder, signer)
+    (folder / "rabbitmq.conf").write_text(
+        f"loopback_users = none\nlisteners.ssl.1 = 127.0.0.1:{tls_port}\nssl_options.verify = verify_none\n"
+        f"ssl_options.certfile = {own.certificate}\nssl_options.keyfile = {own.key}\n"
+    )
     (folder / "plugins").write_text("[].\n")
     environment = {
         "PATH": os.environ["PATH"],
@@ -112,4 +131,5 @@ def rabbitmq_server(folder: Path) -> Iterator[Broker]:
         wait_for(mapper, names, log)
         with running([server], folder, environment) as (process, log):
             wait_for(port, process, log)
-            yield Broker(port, "guest", "guest")
+            wait_for(tls_port, process, log)
+            yield Broker(port, "guest", "guest", tls_port, signer.certificate.read_text())

@@ -47,7 +47,9 @@ from alcove.settings import Settings
 from alcove.sources.address import AddressRule
 from alcove.sources.kinds import source_maker
 from alcove.sources.mappings import MappingService
+from alcove.sources.outside import Outside
 from alcove.sources.poller import Parts
+from alcove.sources.tls import Trust
 from alcove.store.database import Database
 from alcove.store.functions import function_ids
 from alcove.telemetry import gauges
@@ -159,6 +161,7 @@ class _Composition:
             self.scans.decided = lambda package: self.functions.moves.reconsider(package_sha256=package)
             self.functions.code_changed = self.scans.wake
         self.layers = LayerService(self.database, self.functions)
+        self.aliases = AliasService(self.database, self.functions)
         self.concurrency = self._concurrency()
 
     def _open_scans(self, checker: Checker | None) -> Scans | None:
@@ -194,12 +197,13 @@ class _Composition:
             self.functions, {"sqs": QueueSink(self.queues), "s3": BucketSink(self.buckets)}
         )
         self.configs = InvokeConfigs(self.database, self.functions, self.destinations)
+        self.aliases.on_deleted = self.configs.forget
         self.delivery = Delivery(
             self.events, self.functions, self.dispatcher, configs=self.configs, destinations=self.destinations
         )
         rule = AddressRule(self.settings.source_networks, (self.settings.network_subnet,))
         parts = Parts(self.functions, self.dispatcher, self.events)
-        maker = source_maker(self.queues, rule)
+        maker = source_maker(self.queues, Outside(self.database, rule, Trust.load(self.settings.source_ca)))
         self.mappings = MappingService(self.database, parts, self.queues, self.destinations, maker)
 
     async def open_triggers(self) -> None:
@@ -240,7 +244,7 @@ class _Composition:
             dispatcher=self.dispatcher,
             functions=self.functions,
             concurrency=self.concurrency,
-            aliases=AliasService(self.database, self.functions),
+            aliases=self.aliases,
             permissions=PermissionService(self.database, self.functions),
             layers=self.layers,
             events=self.events,

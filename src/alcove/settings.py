@@ -201,6 +201,11 @@ class Settings:
         "Networks that event sources outside (Redis, RabbitMQ) may be in; without any, all but this host and "
         "link-local addresses.",
     )
+    source_ca: str = _row(
+        "",
+        "A PEM file of authorities that certificates of event sources outside (TLS) may be signed by, beside those "
+        "that this host trusts.",
+    )
     accelerator: str = _row(
         "auto",
         "auto tries hardware virtualisation by booting something; kvm and tcg (emulation) insist.",

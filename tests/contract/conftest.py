@@ -7,13 +7,14 @@ import io
 import os
 import shutil
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.brokers import Broker, rabbitmq_server, redis_server
 
 from alcove.host.files import instance_tag
 from alcove.host.mounts import mounts_under
@@ -241,3 +242,15 @@ async def load(bench: Bench) -> AsyncIterator[Callable[..., Awaitable[Sandbox]]]
     yield start_and_load
     for sandbox in started:
         await sandbox.close()
+
+
+@pytest.fixture(scope="session")
+def redis_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def rabbit_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as broker:
+        yield broker

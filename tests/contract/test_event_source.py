@@ -3,154 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import itertools
 import json
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import aiormq
 import pytest
-from redis.asyncio import Redis
-from tests.brokers import Broker, rabbitmq_server, redis_server
+from tests.contract.source_bench import Bench, queue_bench, rabbit_bench, redis_bench
 from tests.crash.sources_driver import count
 
 from alcove.errors import TooLarge
-from alcove.queues.message import Draft
-from alcove.queues.service import QueueService
-from alcove.sandbox.protocol import TenantId
-from alcove.sources.address import AddressRule
 from alcove.sources.queue import QueueSource
-from alcove.sources.rabbitmq import RabbitSource
-from alcove.sources.redis import RedisSource
-from alcove.sources.source import ITEM_BYTES, EventSource, Item, SourceUnavailable
-from alcove.sources.spec import SourceKind, SourceSpec
-
-TENANT = TenantId("000000000001")
-LOOPBACK = AddressRule((ip_network("127.0.0.0/8"),))
-NUMBERS = itertools.count()
+from alcove.sources.source import ITEM_BYTES, EventSource, SourceUnavailable
+from alcove.store.database import Database
 
 
-@dataclass
-class Bench:
-    """A source under test: how to put texts into it, read them from an event, make the source anew."""
-
-    put: Callable[..., Awaitable[None]]
-    make: Callable[[], EventSource]
-    texts: Callable[[Any], list[str]]
-    records: Callable[[Any], list[Any]]
-    identifier: str
-    spec: SourceSpec
-    # A failed item comes again by the source's own rules, this much later.
-    again_s: float = 0.0
-
-    async def fetch(self, source: EventSource, limit: int, *, wait_s: float = 10, window_s: float = 0) -> list[Item]:
-        async with asyncio.timeout(30):
-            return await source.fetch(limit, wait_s=wait_s, window_s=window_s)
-
-    async def fetch_all(self, source: EventSource, count: int) -> list[Item]:
-        found: list[Item] = []
-        while len(found) < count:
-            found += await self.fetch(source, count - len(found))
-        return found
-
-    def read(self, source: EventSource, items: Sequence[Item]) -> list[str]:
-        return self.texts(json.loads(source.event(items)))
-
-
-@pytest.fixture(scope="module")
-def redis_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
-def rabbit_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as broker:
-        yield broker
-
-
-async def queue_bench(folder: Path) -> AsyncIterator[Bench]:
-    queues = await QueueService.open(folder / "queues.db", "r")
-    queue = await queues.directory.create(TENANT, "q", {"VisibilityTimeout": "1"})
-
-    async def put(*texts: str) -> None:
-        await queues.send(queue, [Draft(text) for text in texts])
-
-    yield Bench(
-        put,
-        lambda: QueueSource(queues, TENANT, queue.arn),
-        lambda event: [record["body"] for record in event["Records"]],
-        lambda event: event["Records"],
-        "messageId",
-        SourceSpec(SourceKind.QUEUE, queue.arn),
-        again_s=1.0,
-    )
-    await queues.close()
-
-
-async def redis_bench(broker: Broker) -> AsyncIterator[Bench]:
-    client = Redis(host="127.0.0.1", port=broker.port, password=broker.password)
-    stream = f"stream-{next(NUMBERS)}"
-    spec = SourceSpec(
-        SourceKind.REDIS, stream, broker.endpoint, password=broker.password, start="TRIM_HORIZON", batch_size=100
-    )
-
-    async def put(*texts: str) -> None:
-        for text in texts:
-            await client.xadd(stream, {"text": text})
-
-    yield Bench(
-        put,
-        lambda: RedisSource(stream, spec, LOOPBACK),
-        lambda event: [record["fields"]["text"] for record in event["Records"]],
-        lambda event: event["Records"],
-        "id",
-        spec,
-    )
-    await client.aclose()
-
-
-async def rabbit_bench(broker: Broker) -> AsyncIterator[Bench]:
-    connection = aiormq.Connection(f"amqp://guest:guest@{broker.endpoint}/")
-    await connection.connect()
-    channel = await connection.channel()
-    queue = f"queue-{next(NUMBERS)}"
-    await channel.queue_declare(queue, durable=True)
-    spec = SourceSpec(SourceKind.RABBITMQ, queue, broker.endpoint, username="guest", password="guest", batch_size=100)
-
-    async def put(*texts: str) -> None:
-        for text in texts:
-            await channel.basic_publish(text.encode(), routing_key=queue)
-
-    def records(event: Any) -> list[Any]:
-        return list(event["rmqMessagesByQueue"][f"{queue}::/"])
-
-    yield Bench(
-        put,
-        lambda: RabbitSource(spec, LOOPBACK),
-        lambda event: [base64.b64decode(record["data"]).decode() for record in records(event)],
-        records,
-        "itemIdentifier",
-        spec,
-    )
-    await connection.close()
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = await Database.open(tmp_path / "alcove.db")
+    yield database
+    await database.close()
 
 
 @pytest.fixture(params=["queue", "redis", "rabbitmq"])
-async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(request: pytest.FixtureRequest, tmp_path: Path, database: Database) -> AsyncIterator[Bench]:
     if request.param == "queue":
         made = queue_bench(tmp_path)
     elif request.param == "redis":
-        made = redis_bench(request.getfixturevalue("redis_broker"))
+        made = redis_bench(request.getfixturevalue("redis_broker"), database)
     else:
-        made = rabbit_bench(request.getfixturevalue("rabbit_broker"))
+        made = rabbit_bench(request.getfixturevalue("rabbit_broker"), database)
     async for found in made:
         yield found
 

@@ -24,8 +24,10 @@ from alcove.queues.service import QueueService
 from alcove.sandbox.protocol import TenantId
 from alcove.sources.address import AddressRule
 from alcove.sources.kinds import source_maker
+from alcove.sources.outside import Outside
 from alcove.sources.poller import Doubling, Parts, Poller, Work
 from alcove.sources.spec import SourceSpec
+from alcove.store.database import Database
 
 TENANT = TenantId("000000000001")
 
@@ -64,9 +66,10 @@ def count(path: str) -> int:
 async def main(text: str, folder: str, path: str, step: str, left: str, items: str) -> None:
     Path(path).touch()
     queues = await QueueService.open(Path(folder) / "queues.db", "r")
+    database = await Database.open(Path(folder) / "alcove.db")
     spec = SourceSpec.from_json(text)
     functions = Mortal(path, step, int(left))
-    make = source_maker(queues, AddressRule((ip_network("127.0.0.0/8"),)))
+    make = source_maker(queues, Outside(database, AddressRule((ip_network("127.0.0.0/8"),))))
     parts = Parts(functions, functions, FakeSink(), Doubling(0.05, 0.1))  # type: ignore[arg-type]
     poller = Poller(Work("m", TENANT, "f", "", spec), make("m", TENANT, spec), parts, opening="Creating")
     poller.start()
@@ -74,6 +77,7 @@ async def main(text: str, folder: str, path: str, step: str, left: str, items: s
         await asyncio.sleep(0.02)
     await poller.stop()
     await queues.close()
+    await database.close()
 
 
 if __name__ == "__main__":

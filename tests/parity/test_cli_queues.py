@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.authority import authority
 from tests.parity.conftest import Platform
 
 from alcove.cli.app import root
@@ -51,6 +53,20 @@ def test_a_queue_by_hand(alcove: Any, function: str) -> None:
         alcove("queue", "send", function, "nobody is there")
 
 
+def test_a_fifo_queue_by_hand(alcove: Any, function: str) -> None:
+    name = f"{function}.fifo"
+    alcove("queue", "create", name, "--content-dedup")
+    assert json.loads(alcove("queue", "show", name, "--json"))["ContentBasedDeduplication"] == "true"
+    for body in ("first", "second", "first"):
+        alcove("queue", "send", name, body, "--group", "g")
+    alcove("queue", "send", name, "third", "--group", "g", "--dedup-id", "once")
+    alcove("queue", "send", name, "fourth", "--group", "g", "--dedup-id", "once")
+    assert alcove("queue", "receive", name, "--count", "10").split() == ["first", "second", "third"]
+    with pytest.raises(InvalidRequest):
+        alcove("queue", "send", name, "no group")
+    alcove("queue", "delete", name)
+
+
 def test_a_mapping_by_hand(alcove: Any, function: str) -> None:
     alcove("queue", "create", function)
     made = json.loads(alcove("mapping", "add", f"queue:{function}", function, "--batch", "3", "--partial", "--json"))
@@ -63,12 +79,17 @@ def test_a_mapping_by_hand(alcove: Any, function: str) -> None:
         time.sleep(0.05)
     (line,) = [one for one in alcove("mapping", "list", "--function", function).splitlines() if uuid in one]
     assert line.split() == [uuid, f"queue:{function}", function, "Enabled", "OK"]
-    assert "Disabling" in alcove("mapping", "update", uuid, "--disable", "--batch", "1")
+    assert "Disabling" in alcove("mapping", "update", uuid, "--disable", "--batch", "1", "--filter", '{"body": ["x"]}')
+    assert json.loads(alcove("mapping", "show", uuid))["FilterCriteria"] == {
+        "Filters": [{"Pattern": '{"body": ["x"]}'}]
+    }
+    alcove("mapping", "update", uuid, "--filter", "")
+    assert "FilterCriteria" not in json.loads(alcove("mapping", "show", uuid))
     alcove("mapping", "remove", uuid)
     alcove("queue", "delete", function)
 
 
-def test_a_mapping_to_the_outside(alcove: Any, function: str) -> None:
+def test_a_mapping_to_the_outside(alcove: Any, function: str, tmp_path: Path) -> None:
     arguments = ("--user", "me:secret", "--virtual-host", "v", "--retries", "1", "--disabled", "--json")
     made = json.loads(alcove("mapping", "add", "rabbitmq://127.0.0.1:1/q", function, *arguments))
     assert made["SourceAccessConfigurations"] == [
@@ -76,6 +97,13 @@ def test_a_mapping_to_the_outside(alcove: Any, function: str) -> None:
         {"Type": "VIRTUAL_HOST", "URI": "v"},
     ]
     alcove("mapping", "remove", made["UUID"])
+    ca = authority(tmp_path).certificate
+    made = json.loads(alcove("mapping", "add", "amqps://127.0.0.1:1/q", function, "--ca", str(ca), *arguments))
+    assert made["SourceAccessConfigurations"][-1] == {"Type": "SERVER_ROOT_CA_CERTIFICATE", "URI": ca.read_text()}
+    assert f"amqps://127.0.0.1:1/q {function}" in " ".join(alcove("mapping", "list").split())
+    alcove("mapping", "remove", made["UUID"])
+    with pytest.raises(InvalidRequest):
+        alcove("mapping", "add", "amqps://127.0.0.1:1/q", function, "--ca", str(tmp_path / "none"))
     with pytest.raises(InvalidRequest):
         alcove("mapping", "add", "kafka://127.0.0.1:1/q", function)
 

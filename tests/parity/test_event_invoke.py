@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -121,6 +123,38 @@ def test_an_alias_takes_its_configuration_with_it(aws: Any, function: str) -> No
         found = aws.get_function_event_invoke_config(FunctionName=function, Qualifier="live")
         assert found["FunctionArn"].endswith(":live")
         aws.delete_alias(FunctionName=function, Name="live")
+
+
+def test_a_change_of_the_configuration_holds_for_the_next_event(aws: Any, platform: Platform, function: str) -> None:
+    """What delivery knows of it in memory is not what was."""
+    s3 = platform.s3()
+    s3.create_bucket(Bucket="outcomes-after-changes")
+
+    def outcomes(qualifier: str, wanted: int) -> None:
+        aws.invoke(FunctionName=function, InvocationType="Event", Payload=b"1", Qualifier=qualifier)
+        deadline = time.monotonic() + 30
+        while waiting():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert len(s3.list_objects_v2(Bucket="outcomes-after-changes").get("Contents", [])) == wanted
+
+    def waiting() -> int:
+        with closing(sqlite3.connect(platform.socket.parent.parent / "events.db")) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM events").fetchone()[0])
+
+    target = {"OnSuccess": {"Destination": "arn:aws:s3:::outcomes-after-changes"}}
+    aws.publish_version(FunctionName=function)
+    aws.create_alias(FunctionName=function, Name="live", FunctionVersion="1")
+    outcomes("live", 0)
+    aws.put_function_event_invoke_config(FunctionName=function, Qualifier="live", DestinationConfig=target)
+    outcomes("live", 1)
+    aws.delete_function_event_invoke_config(FunctionName=function, Qualifier="live")
+    outcomes("live", 1)
+    aws.put_function_event_invoke_config(FunctionName=function, Qualifier="live", DestinationConfig=target)
+    outcomes("live", 2)
+    aws.delete_alias(FunctionName=function, Name="live")
+    aws.create_alias(FunctionName=function, Name="live", FunctionVersion="1")
+    outcomes("live", 2)
 
 
 def test_an_outcome_is_an_object_in_a_bucket(aws: Any, platform: Platform, function: str) -> None:

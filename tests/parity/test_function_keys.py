@@ -1,4 +1,6 @@
-"""A function's own key: good for calling functions of its tenant and for buckets, for nothing else, while it exists."""
+"""A function's own key: good for calling functions of its tenant, for buckets and for messages in queues, for nothing
+else, while it exists.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from tests.parity.conftest import Platform
+from tests.parity.test_sqs import client_of as queues_of
 
 from alcove.functions.keys import FunctionKeys
 from alcove.store.database import Database
@@ -47,6 +50,41 @@ def test_it_calls_functions_and_uses_buckets_of_its_tenant(
     assert "by-function" not in [one["Name"] for one in others.list_buckets()["Buckets"]]
     s3.delete_object(Bucket="by-function", Key="k")
     s3.delete_bucket(Bucket="by-function")
+
+
+def test_it_sends_to_and_receives_from_queues_of_its_tenant(platform: Platform, key: tuple[str, str]) -> None:
+    tenant, own = queues_of(platform), queues_of(platform, *key)
+    made = tenant.create_queue(QueueName="by-function")["QueueUrl"]
+    url = own.get_queue_url(QueueName="by-function")["QueueUrl"]
+    # Where some SDKs send, whatever their endpoint is: reached from inside.
+    assert url == f"http://169.254.100.1:9600/{platform.tenant}/by-function"
+    assert url in own.list_queues()["QueueUrls"]
+    own.send_message(QueueUrl=url, MessageBody="from inside")
+    own.send_message_batch(QueueUrl=url, Entries=[{"Id": "1", "MessageBody": "another"}])
+    found = tenant.receive_message(QueueUrl=made, MaxNumberOfMessages=10)["Messages"]
+    assert sorted(one["Body"] for one in found) == ["another", "from inside"]
+    tenant.send_message(QueueUrl=made, MessageBody="from outside")
+    (got,) = own.receive_message(QueueUrl=url)["Messages"]
+    own.change_message_visibility(QueueUrl=url, ReceiptHandle=got["ReceiptHandle"], VisibilityTimeout=60)
+    own.delete_message(QueueUrl=url, ReceiptHandle=got["ReceiptHandle"])
+    assert own.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["QueueArn"]
+    for attempt in (
+        lambda: own.create_queue(QueueName="made-by-function"),
+        lambda: own.delete_queue(QueueUrl=url),
+        lambda: own.purge_queue(QueueUrl=url),
+        lambda: own.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "1"}),
+        lambda: own.tag_queue(QueueUrl=url, Tags={"a": "b"}),
+    ):
+        with pytest.raises(ClientError) as caught:
+            attempt()
+        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    others = queues_of(platform, platform.other_access_key, platform.other_secret)
+    theirs = others.create_queue(QueueName="theirs")["QueueUrl"]
+    with pytest.raises(ClientError) as caught:
+        own.send_message(QueueUrl=theirs, MessageBody="x")
+    assert code(caught) == "AWS.SimpleQueueService.NonExistentQueue"
+    others.delete_queue(QueueUrl=theirs)
+    tenant.delete_queue(QueueUrl=made)
 
 
 def test_it_is_good_for_nothing_else(platform: Platform, function: str, key: tuple[str, str]) -> None:

@@ -128,6 +128,78 @@ def test_a_stream_of_redis_calls_its_function(aws: Any, platform: Platform, func
     client.close()
 
 
+def test_a_fifo_queue_calls_in_order_of_its_groups(aws: Any, sqs: Any, platform: Platform, function: str) -> None:
+    aws.update_function_configuration(FunctionName=function, Handler="print")
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    url = sqs.create_queue(QueueName=f"{function}.fifo", Attributes=attributes)["QueueUrl"]
+    arn = arn_of(sqs, url)
+    made = aws.create_event_source_mapping(EventSourceArn=arn, FunctionName=function, BatchSize=2)
+    for number in range(12):
+        sqs.send_message(QueueUrl=url, MessageBody=f"<{number}>", MessageGroupId=f"g{number % 2}")
+    text = until(lambda: all(f"<{n}>" in (found := logged(platform, function)) for n in range(12)) and found)
+    for group in (0, 1):
+        places = [text.index(f"'body': '<{number}>'") for number in range(group, 12, 2)]
+        assert places == sorted(places)
+    for part in ("'MessageGroupId': 'g0'", "'SequenceNumber': '0", "'MessageDeduplicationId': '"):
+        assert part in text
+    remove(aws, made["UUID"])
+    sqs.delete_queue(QueueUrl=url)
+
+
+def test_a_stream_is_read_by_tls(aws: Any, platform: Platform, function: str, broker: Broker) -> None:
+    aws.update_function_configuration(FunctionName=function, Handler="print")
+    endpoint = f"rediss://{broker.tls_endpoint}"
+    access = [
+        {"Type": "BASIC_AUTH", "URI": f":{broker.password}"},
+        {"Type": "SERVER_ROOT_CA_CERTIFICATE", "URI": broker.ca},
+    ]
+    made = aws.create_event_source_mapping(
+        FunctionName=function,
+        SelfManagedEventSource={"Endpoints": {"REDIS_SERVERS": [endpoint]}},
+        Topics=[function],
+        SourceAccessConfigurations=access,
+        StartingPosition="TRIM_HORIZON",
+    )
+    assert made["SelfManagedEventSource"] == {"Endpoints": {"REDIS_SERVERS": [endpoint]}}
+    assert made["SourceAccessConfigurations"][1] == access[1]
+    client = redis.Redis(port=broker.port, password=broker.password)
+    client.xadd(function, {"who": "duck"})
+    assert "'fields': {'who': 'duck'}" in until(lambda: logged(platform, function))
+    client.close()
+    remove(aws, made["UUID"])
+
+
+def test_a_filter_leaves_out_what_it_does_not_match(
+    aws: Any, sqs: Any, platform: Platform, function: str, queue: str
+) -> None:
+    aws.update_function_configuration(FunctionName=function, Handler="print")
+    criteria = {"Filters": [{"Pattern": '{"body": {"kind": [{"prefix": "du"}], "size": [{"numeric": [">", 3]}]}}'}]}
+    made = aws.create_event_source_mapping(
+        EventSourceArn=arn_of(sqs, queue), FunctionName=function, FilterCriteria=criteria
+    )
+    assert made["FilterCriteria"] == criteria
+    uuid = made["UUID"]
+    for body in ('{"kind": "duck", "size": 3}', "plain", '{"kind": "goose", "size": 9}', '{"kind": "duck", "size": 4}'):
+        sqs.send_message(QueueUrl=queue, MessageBody=body)
+
+    def empty() -> bool:
+        counts = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+        states = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        return {counts[state] for state in states} == {"0"}
+
+    until(lambda: '"size": 4' in logged(platform, function) and empty())
+    text = logged(platform, function)
+    assert not any(other in text for other in ("plain", "goose", '"size": 3'))
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="Invalid filter pattern"):
+        aws.update_event_source_mapping(UUID=uuid, FilterCriteria={"Filters": [{"Pattern": "{"}]})
+    assert aws.get_event_source_mapping(UUID=uuid)["FilterCriteria"] == criteria
+    assert aws.update_event_source_mapping(UUID=uuid, BatchSize=1)["FilterCriteria"] == criteria
+    assert "FilterCriteria" not in aws.update_event_source_mapping(UUID=uuid, FilterCriteria={"Filters": []})
+    sqs.send_message(QueueUrl=queue, MessageBody="plain")
+    until(lambda: "plain" in logged(platform, function))
+    remove(aws, uuid)
+
+
 def test_a_server_that_is_not_there_is_told(aws: Any, function: str) -> None:
     made = aws.create_event_source_mapping(
         FunctionName=function,
@@ -154,15 +226,29 @@ def test_a_server_that_is_not_there_is_told(aws: Any, function: str) -> None:
         {"SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["h:1", "i:1"]}}, "Topics": ["t"]},
         {"SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["h"]}}, "Topics": ["t"]},
         {"SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["h:1"]}}},
+        {"SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["amqps://h:1"]}}, "Topics": ["t"]},
+        {
+            "SelfManagedEventSource": {"Endpoints": {"REDIS_SERVERS": ["rediss://h:1"]}},
+            "Topics": ["t"],
+            "SourceAccessConfigurations": [{"Type": "SERVER_ROOT_CA_CERTIFICATE", "URI": "none"}],
+        },
         {"EventSourceArn": "QUEUE", "MaximumRetryAttempts": 1},
         {"EventSourceArn": "QUEUE", "BatchSize": 11},
+        {"EventSourceArn": "FIFO", "BatchSize": 11, "MaximumBatchingWindowInSeconds": 1},
+        {"EventSourceArn": "FIFO", "MaximumBatchingWindowInSeconds": 1},
         {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": "{}"}]}},
+        {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": '{"body": [{"like": "x"}]}'}]}},
+        {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{"Pattern": '{"body": ["x"]}'}] * 6}},
+        {"EventSourceArn": "QUEUE", "FilterCriteria": {"Filters": [{}]}},
         {"EventSourceArn": "QUEUE", "ScalingConfig": {"MaximumConcurrency": 1000}},
     ],
 )
 def test_what_makes_no_sense_is_refused(aws: Any, sqs: Any, function: str, queue: str, bad: dict[str, Any]) -> None:
     if bad.get("EventSourceArn") == "QUEUE":
         bad = {**bad, "EventSourceArn": arn_of(sqs, queue)}
+    if bad.get("EventSourceArn") == "FIFO":
+        made = sqs.create_queue(QueueName=f"{function}.fifo", Attributes={"FifoQueue": "true"})
+        bad = {**bad, "EventSourceArn": arn_of(sqs, made["QueueUrl"])}
     with pytest.raises(ClientError) as error:
         aws.create_event_source_mapping(FunctionName=function, **bad)
     assert error.value.response["Error"]["Code"] == "InvalidParameterValueException"

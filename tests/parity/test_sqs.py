@@ -191,7 +191,7 @@ ADD_PERMISSION = {"Label": "l", "AWSAccountIds": ["000000000001"], "Actions": ["
         ("send_message", {"MessageBody": "\x00"}, "InvalidMessageContents"),
         ("send_message", {"MessageBody": "x" * (256 * 1024 + 1)}, "InvalidParameterValue"),
         ("send_message", {"MessageBody": "x", "DelaySeconds": 901}, "InvalidParameterValue"),
-        ("send_message", {"MessageBody": "x", "MessageGroupId": "g"}, "AWS.SimpleQueueService.UnsupportedOperation"),
+        ("send_message", {"MessageBody": "x", "MessageGroupId": "g"}, "InvalidParameterValue"),
         ("receive_message", {"MaxNumberOfMessages": 11}, "InvalidParameterValue"),
         ("delete_message", {"ReceiptHandle": "nonsense"}, "ReceiptHandleIsInvalid"),
         ("send_message_batch", {"Entries": []}, "AWS.SimpleQueueService.EmptyBatchRequest"),

@@ -16,6 +16,7 @@ import pytest
 from tests.unit.test_dispatcher import function
 
 from alcove.errors import CapacityError, NotFound, ThrottledError, TooLarge
+from alcove.events import delivery as delivery_module
 from alcove.events import queue as module
 from alcove.events.delivery import Delivery
 from alcove.events.policy import EVENT_LIMIT, RetryPolicy
@@ -171,6 +172,68 @@ async def test_what_cannot_be_settled_is_not_delivered_again(
     await drained(queue)
     assert tries == 4
     assert len(functions.told) == 1
+
+
+async def test_what_ends_at_once_is_written_together(
+    queue: EventQueue, functions: Functions, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, transactions = queue.database.write, 0
+
+    async def counted(change: Any) -> Any:
+        nonlocal transactions
+        transactions += 1
+        return await write(change)
+
+    monkeypatch.setattr(queue.database, "write", counted)
+    await asyncio.gather(*(queue.submit(TENANT, f"f{number % 10}", b"1") for number in range(200)))
+    await drained(queue)
+    assert len(functions.told) == 200
+    assert transactions < 100
+
+
+async def test_only_so_many_wait_to_be_written(
+    queue: EventQueue, functions: Functions, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_module, "UNSETTLED", 7)
+    room = asyncio.Event()
+    finish = queue.finish
+
+    async def waiting(row: Any, following: Any) -> None:
+        await room.wait()
+        await finish(row, following)
+
+    monkeypatch.setattr(queue, "finish", waiting)
+    await asyncio.gather(*(queue.submit(TENANT, f"f{number}", b"1") for number in range(30)))
+    async with asyncio.timeout(10):
+        while len(functions.told) < 7:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    assert len(functions.told) == 7
+    room.set()
+    await drained(queue)
+    assert len(functions.told) == len(set(functions.ids())) == 30
+
+
+async def test_what_was_put_off_meanwhile_is_not_delivered(
+    queue: EventQueue, functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was due when delivery looked, and is not when it is read."""
+    await queue.submit(TENANT, "f", b"1")
+    due = module.rows.due_events
+
+    def stale(connection: Any, moment: int, **options: Any) -> Any:
+        found = due(connection, moment, **options)
+        later = module.now_ms() + 3_600_000
+        asyncio.run_coroutine_threadsafe(
+            queue.database.write(lambda c: module.rows.postpone_event(c, found[0][0], later, 1, 0)), loop
+        ).result()
+        return found
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(module.rows, "due_events", stale)
+    delivery = Delivery(queue, functions, functions, FAST)  # type: ignore[arg-type]
+    assert await delivery._take_due(module.now_ms())
+    assert delivery._running == {}
 
 
 async def test_a_fault_of_ours_is_tried_again(queue: EventQueue, functions: Functions, delivery: Delivery) -> None:

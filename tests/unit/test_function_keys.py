@@ -44,7 +44,7 @@ async def test_a_function_finds_us_and_its_key_in_its_environment(tmp_path: Path
     made = version(keys, AWS_ENDPOINT_URL_S3="http://elsewhere")
     found = made.workload().environment
     assert found["AWS_REGION"] == "eu-test-1"
-    assert found["AWS_ENDPOINT_URL_LAMBDA"] == "http://169.254.100.1:9600"
+    assert found["AWS_ENDPOINT_URL_LAMBDA"] == found["AWS_ENDPOINT_URL_SQS"] == "http://169.254.100.1:9600"
     # What the tenant says wins; what it is shown holds no secret.
     assert found["AWS_ENDPOINT_URL_S3"] == "http://elsewhere"
     assert found["AWS_SECRET_ACCESS_KEY"] not in repr(made)

@@ -48,7 +48,7 @@ from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall, answer
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
 from alcove.api.signers import SecretOf, Signed, Signers, may
-from alcove.api.sqs_dialect import SQS
+from alcove.api.sqs_dialect import SQS, TARGET
 from alcove.api.web import Web
 from alcove.errors import AccessDenied, AlcoveError, NotFound
 from alcove.gateway.http import Server
@@ -146,7 +146,7 @@ class App:
             dialect = route.dialect
             if not route.signed:
                 return await route.act(OpenCall(self._faces, request, request_id), **names)
-            call = await self._authenticate(request, request_id, route.service)
+            call = await self._authenticate(request, request_id, route)
             if is_change(route):
                 return await perform(call, route, names)
             return await route.act(call, **names)
@@ -156,15 +156,15 @@ class App:
             log.exception("request %s failed: %s %s", request_id, request.method, request.path)
             return dialect.break_down(request_id)
 
-    async def _authenticate(self, request: Request, request_id: str, service: str) -> Call:
+    async def _authenticate(self, request: Request, request_id: str, route: Route) -> Call:
         if request.peer.is_operator:
             named = request.headers.get("x-alcove-tenant")
             tenant = self._tenants.find(named) if named else self._tenants.default
             return Call(self._faces, request, request_id, tenant.id, operator=True)
-        signed = await self._signed_by(request, service)
-        if signed.function and not may(request.method, request.raw_path):
+        signed = await self._signed_by(request, route.service)
+        if signed.function and not may(route, request):
             raise AccessDenied(
-                "A function's own key is for calling functions and for buckets.",
+                "A function's own key is for calling functions, for buckets, and for messages in queues.",
                 hint="give the function a key of its tenant's in its environment",
             )
         return Call(self._faces, request, request_id, signed.tenant, operator=False, key=signed.access_key)
@@ -232,6 +232,6 @@ class App:
 
 
 def _dialect(request: Request) -> Dialect:
-    if request.headers.get("x-amz-target", "").startswith(sqs.TARGET):
+    if request.headers.get("x-amz-target", "").startswith(TARGET):
         return SQS
     return BCE if request.raw_path.startswith("/v1/") else AWS

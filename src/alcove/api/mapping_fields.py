@@ -11,15 +11,16 @@ from alcove.api.event_invoke import destination
 from alcove.api.schema import FLAG, NUMBER, TEXT, TEXTS, Detail, object_of, one_of
 from alcove.errors import InvalidRequest
 from alcove.sources.spec import SourceKind, SourceSpec
+from alcove.sources.tls import CA_LIMIT
 
 _UNSUPPORTED = (
-    "FilterCriteria",
     "TumblingWindowInSeconds",
     "BisectBatchOnFunctionError",
     "KMSKeyArn",
     "MaximumRecordAgeInSeconds",
 )
 HIDDEN = "********"
+_CA = "SERVER_ROOT_CA_CERTIFICATE"
 
 
 def _one_text(document: Fields[str, Any], name: str) -> str | None:
@@ -43,19 +44,21 @@ def read_source(document: Fields[str, Any]) -> SourceSpec:
     if arn or len(kinds) != 1 or len(endpoints) != 1:
         raise InvalidRequest(
             "One source must be named: EventSourceArn of a queue, or SelfManagedEventSource.",
-            hint="Endpoints are REDIS_SERVERS or RABBITMQ_BROKERS, each a list of one HOST:PORT",
+            hint="Endpoints are REDIS_SERVERS or RABBITMQ_BROKERS, each a list of one HOST:PORT "
+            "(rediss:// or amqps:// in front: TLS)",
         )
     (kind,) = kinds
     endpoint = _one_text(endpoints, kind.endpoint_key) or ""
     name = _one_text(document, "Topics" if kind is SourceKind.REDIS else "Queues") or ""
     start = field(document, "StartingPosition", str) or ("LATEST" if kind is SourceKind.REDIS else "TRIM_HORIZON")
-    return SourceSpec(kind, name, endpoint, start=start, batch_size=kind.batch_size)
+    tls = endpoint.startswith(kind.scheme)
+    return SourceSpec(kind, name, endpoint.removeprefix(kind.scheme), tls=tls, start=start, batch_size=kind.batch_size)
 
 
 def _access(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
     for one in field(document, "SourceAccessConfigurations", list) or []:
         kind, text = (one.get("Type"), one.get("URI")) if isinstance(one, dict) else (None, None)
-        if not isinstance(text, str) or len(text) > 200:
+        if not isinstance(text, str) or len(text) > (CA_LIMIT if kind == _CA else 200):
             raise InvalidRequest("SourceAccessConfigurations must have a Type and a URI each.")
         if kind == "BASIC_AUTH":
             user, _, password = text.partition(":")
@@ -64,9 +67,22 @@ def _access(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
                 spec = replace(spec, username=user, password=password)
         elif kind == "VIRTUAL_HOST" and spec.kind is SourceKind.RABBITMQ:
             spec = replace(spec, virtual_host=text)
+        elif kind == _CA and spec.kind is not SourceKind.QUEUE:
+            spec = replace(spec, ca=text)
         else:
             raise InvalidRequest(f"The access type {str(kind)[:40]!r} is not offered for this source.")
     return spec
+
+
+def _filters(document: Fields[str, Any]) -> tuple[str, ...] | None:
+    """Return the patterns of ``FilterCriteria``, none of an empty one, None where it is absent."""
+    criteria = field(document, "FilterCriteria", dict)
+    if criteria is None:
+        return None
+    found = field(criteria, "Filters", list) or []
+    if not all(isinstance(one, dict) and isinstance(one.get("Pattern"), str) for one in found):
+        raise InvalidRequest("FilterCriteria must have Filters with a Pattern each.")
+    return tuple(one["Pattern"] for one in found)
 
 
 def read_changes(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
@@ -87,6 +103,7 @@ def read_changes(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
         "report_failures": None if responses is None else bool(responses),
         "on_failure": on_failure,
         "concurrency": concurrency,
+        "filters": _filters(document),
     }
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     return _access(document, replace(spec, **given))
@@ -100,11 +117,12 @@ _BATCHES = {
     "MaximumRetryAttempts": NUMBER,
     "ParallelizationFactor": NUMBER,
     "ScalingConfig": object_of(MaximumConcurrency=NUMBER),
+    "FilterCriteria": object_of(Filters={"type": "array", "items": object_of(Pattern=TEXT)}),
     "FunctionResponseTypes": {"type": "array", "items": one_of("ReportBatchItemFailures")},
     "DestinationConfig": object_of(OnFailure=object_of(Destination=TEXT)),
     "SourceAccessConfigurations": {
         "type": "array",
-        "items": object_of(Type=one_of("BASIC_AUTH", "VIRTUAL_HOST"), URI=TEXT),
+        "items": object_of(Type=one_of("BASIC_AUTH", _CA, "VIRTUAL_HOST"), URI=TEXT),
     },
 }
 _SOURCES = {

@@ -1,8 +1,9 @@
 """Event source mappings in AWS's API (2015-03-31) and CFC's (v1), which has the same fields and some of its own.
 
 Sources outside are named as Lambda names a self-managed one: ``SelfManagedEventSource`` with ``Endpoints`` of
-``REDIS_SERVERS`` or ``RABBITMQ_BROKERS`` (HOST:PORT), ``Topics`` (a stream) or ``Queues``, and
-``SourceAccessConfigurations`` (``BASIC_AUTH``: USER:PASSWORD, ``VIRTUAL_HOST``).
+``REDIS_SERVERS`` or ``RABBITMQ_BROKERS`` (HOST:PORT; rediss:// or amqps:// in front of it for TLS), ``Topics`` (a
+stream) or ``Queues``, and ``SourceAccessConfigurations`` (``BASIC_AUTH``: USER:PASSWORD, ``VIRTUAL_HOST``,
+``SERVER_ROOT_CA_CERTIFICATE``: the certificates themselves, as PEM).
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def describe(call: Call, mapping: Mapping) -> dict[str, Any]:
         "State": mapping.state,
         "StateTransitionReason": "USER_INITIATED",
     }
+    if spec.filters:
+        document["FilterCriteria"] = {"Filters": [{"Pattern": pattern} for pattern in spec.filters]}
     if spec.kind is SourceKind.QUEUE:
         return {**document, "EventSourceArn": spec.name, "ScalingConfig": {"MaximumConcurrency": spec.concurrency}}
     return {**document, **_outside(spec)}
@@ -52,8 +55,11 @@ def _outside(spec: SourceSpec) -> dict[str, Any]:
         access.append({"Type": "BASIC_AUTH", "URI": f"{spec.username}:{HIDDEN}"})
     if spec.kind is SourceKind.RABBITMQ:
         access.append({"Type": "VIRTUAL_HOST", "URI": spec.virtual_host})
+    if spec.ca:
+        access.append({"Type": "SERVER_ROOT_CA_CERTIFICATE", "URI": spec.ca})
+    endpoint = (spec.kind.scheme if spec.tls else "") + spec.endpoint
     return {
-        "SelfManagedEventSource": {"Endpoints": {spec.kind.endpoint_key: [spec.endpoint]}},
+        "SelfManagedEventSource": {"Endpoints": {spec.kind.endpoint_key: [endpoint]}},
         "Topics" if spec.kind is SourceKind.REDIS else "Queues": [spec.name],
         "SourceAccessConfigurations": access,
         "StartingPosition": spec.start,

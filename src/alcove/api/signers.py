@@ -7,19 +7,39 @@ from dataclasses import dataclass
 
 import msgspec
 
+from alcove.api.router import Route
+from alcove.api.sqs_dialect import SQS, TARGET
 from alcove.errors import AccessDenied, NotFound
 from alcove.functions.keys import PREFIX, FunctionKey
+from alcove.gateway.message import Request
 from alcove.sandbox.protocol import TenantId
 from alcove.services import Services
 from alcove.wire.sigv4_claim import parse_claim
 
 SecretOf = Callable[[str], str | None]
-# What a function may do of the API with the key that it finds in its environment: call functions of its tenant.
+# What a function may do of the API with the key that it finds in its environment: call functions of its tenant, and
+# send to and receive from its queues; not make, change or remove them.
 _CALLS = ("/invocations", "/response-streaming-invocations", "/invoke-async", "/invoke-async/")
+_OF_QUEUES = frozenset(
+    {
+        "ChangeMessageVisibility",
+        "ChangeMessageVisibilityBatch",
+        "DeleteMessage",
+        "DeleteMessageBatch",
+        "GetQueueAttributes",
+        "GetQueueUrl",
+        "ListQueues",
+        "ReceiveMessage",
+        "SendMessage",
+        "SendMessageBatch",
+    }
+)
 
 
-def may(method: str, raw_path: str) -> bool:
-    return method == "POST" and raw_path.endswith(_CALLS)
+def may(route: Route, request: Request) -> bool:
+    if route.dialect is SQS:
+        return request.headers.get("x-amz-target", "").removeprefix(TARGET) in _OF_QUEUES
+    return request.method == "POST" and request.raw_path.endswith(_CALLS)
 
 
 class Signed(msgspec.Struct, frozen=True):

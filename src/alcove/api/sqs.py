@@ -15,15 +15,15 @@ from alcove.api.body import field, read_object, text_map, words
 from alcove.api.context import Call
 from alcove.api.router import Route
 from alcove.api.schema import Detail, object_of
-from alcove.api.sqs_dialect import CONTENT_TYPE, SQS
+from alcove.api.sqs_dialect import CONTENT_TYPE, SQS, TARGET
 from alcove.api.sqs_messages import queue_of, whole
 from alcove.errors import InvalidRequest
+from alcove.functions.keys import PREFIX, SERVICE_ENDPOINT
 from alcove.gateway.message import Response
-from alcove.queues.attributes import NUMBERS, REDRIVE
+from alcove.queues.attributes import CHOICES, FIFO, NUMBERS, REDRIVE
 from alcove.queues.directory import Queue
 from alcove.queues.faults import BadAttributeName, NoSuchQueue, Unsupported
 
-TARGET = "AmazonSQS."
 # 256 KiB of a batch, with what JSON's escapes make of them.
 BODY_LIMIT = 2 << 20
 LIST_LIMIT = 1000
@@ -32,13 +32,16 @@ _COUNTS = {
     "ApproximateNumberOfMessagesNotVisible": "in_flight",
     "ApproximateNumberOfMessagesDelayed": "delayed",
 }
-_KNOWN = {"QueueArn", "CreatedTimestamp", "LastModifiedTimestamp", "SqsManagedSseEnabled", REDRIVE, *NUMBERS, *_COUNTS}
+_STAMPS = ("QueueArn", "CreatedTimestamp", "LastModifiedTimestamp", "SqsManagedSseEnabled")
+_KNOWN = {*_STAMPS, REDRIVE, FIFO, *CHOICES, *NUMBERS, *_COUNTS}
 
 Operation = Callable[[Call, Mapping[str, Any]], Awaitable[Any]]
 
 
 def _url(call: Call, queue: Queue) -> str:
-    return f"{call.faces.host.endpoint()}/{queue.tenant}/{queue.name}"
+    """Some SDKs send to this address: a function's is the one inside."""
+    base = SERVICE_ENDPOINT if call.key.startswith(PREFIX) else call.faces.host.endpoint()
+    return f"{base}/{queue.tenant}/{queue.name}"
 
 
 async def create_queue(call: Call, document: Mapping[str, Any]) -> Any:
@@ -80,6 +83,7 @@ async def get_queue_attributes(call: Call, document: Mapping[str, Any]) -> Any:
 
 async def _attributes(call: Call, queue: Queue) -> dict[str, str]:
     counts = await call.faces.services.queues.counts(queue)
+    of_fifo = {FIFO: "true", **{name: queue.attributes.choice(name) for name in CHOICES}}
     return {
         "QueueArn": queue.arn,
         "CreatedTimestamp": str(queue.created_ms // 1000),
@@ -88,6 +92,7 @@ async def _attributes(call: Call, queue: Queue) -> dict[str, str]:
         **{name: str(queue.attributes.number(name)) for name in NUMBERS},
         **{name: str(getattr(counts, part)) for name, part in _COUNTS.items()},
         **{name: value for name, value in queue.attributes.given.items() if name == REDRIVE},
+        **(of_fifo if queue.attributes.fifo else {}),
     }
 
 

@@ -17,6 +17,8 @@ from alcove.errors import (
 from alcove.gateway.message import Response
 from alcove.queues import faults
 
+# In front of an operation's name, in X-Amz-Target.
+TARGET = "AmazonSQS."
 CONTENT_TYPE = "application/x-amz-json-1.0"
 # Shapes of the JSON protocol whose code in the query protocol is another ("Error responses", SQS API reference).
 _QUERY_CODES = {
@@ -31,6 +33,7 @@ _QUERY_CODES = {
     "BatchEntryIdsNotDistinct": "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
     "InvalidBatchEntryId": "AWS.SimpleQueueService.InvalidBatchEntryId",
     "InvalidParameterValueException": "InvalidParameterValue",
+    "MissingRequiredParameterException": "MissingParameter",
 }
 
 
@@ -62,6 +65,7 @@ SQS = Dialect(
         (faults.BadContents, "", 400, "InvalidMessageContents"),
         (faults.BadReceipt, "", 400, "ReceiptHandleIsInvalid"),
         (faults.NotInFlight, "", 400, "MessageNotInflight"),
+        (faults.MissingParameter, "", 400, "MissingRequiredParameterException"),
         (faults.Unsupported, "", 400, "UnsupportedOperation"),
         (faults.EmptyBatch, "", 400, "EmptyBatchRequest"),
         (faults.LargeBatch, "", 400, "TooManyEntriesInBatchRequest"),

@@ -19,10 +19,13 @@ from alcove.queues.message import (
     Draft,
     check_attributes,
     check_body,
+    check_fifo_id,
     digest_of_attributes,
     digest_of_body,
+    sequence_number,
 )
-from alcove.queues.service import RECEIVE_LIMIT, handle_of
+from alcove.queues.sending import Accepted, check_kind
+from alcove.queues.service import RECEIVE_LIMIT, fifo_attributes, handle_of
 from alcove.store.queues import MessageRow
 
 _ENTRY_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
@@ -48,17 +51,19 @@ def whole(document: Mapping[str, Any], name: str, low: int, high: int) -> int | 
 
 
 def _draft(document: Mapping[str, Any]) -> Draft:
-    if document.get("MessageGroupId") or document.get("MessageDeduplicationId"):
-        raise faults.Unsupported("FIFO queues are not offered.")
     return Draft(
         check_body(document.get("MessageBody")),
         check_attributes(document.get("MessageAttributes")),
         whole(document, "DelaySeconds", 0, 900),
+        group_id=check_fifo_id("MessageGroupId", document.get("MessageGroupId")),
+        deduplication_id=check_fifo_id("MessageDeduplicationId", document.get("MessageDeduplicationId")),
     )
 
 
-def _sent(draft: Draft, message_id: str) -> dict[str, str]:
-    answer = {"MessageId": message_id, "MD5OfMessageBody": digest_of_body(draft.body)}
+def _sent(draft: Draft, accepted: Accepted) -> dict[str, str]:
+    answer = {"MessageId": accepted.message_id, "MD5OfMessageBody": digest_of_body(draft.body)}
+    if draft.group_id:
+        answer["SequenceNumber"] = sequence_number(accepted.sequence)
     if draft.attributes:
         answer["MD5OfMessageAttributes"] = digest_of_attributes(draft.attributes)
     return answer
@@ -66,8 +71,8 @@ def _sent(draft: Draft, message_id: str) -> dict[str, str]:
 
 async def send_message(call: Call, document: Mapping[str, Any]) -> Any:
     queue, draft = queue_of(call, document), _draft(document)
-    (message_id,) = await call.faces.services.queues.send(queue, [draft])
-    return _sent(draft, message_id)
+    (accepted,) = await call.faces.services.queues.accept(queue, [draft])
+    return _sent(draft, accepted)
 
 
 async def send_message_batch(call: Call, document: Mapping[str, Any]) -> Any:
@@ -78,15 +83,15 @@ async def send_message_batch(call: Call, document: Mapping[str, Any]) -> Any:
             draft = _draft(entry)
             if draft.size > queue.attributes.max_bytes:
                 raise InvalidRequest(f"A message has at most {queue.attributes.max_bytes} bytes.")
+            check_kind(queue, draft)
             good[entry_id] = draft
         except InvalidRequest as error:
             failed.append(failure(entry_id, error))
     if sum(draft.size for draft in good.values()) > MESSAGE_LIMIT:
         raise faults.LongBatch(f"Batch requests cannot be longer than {MESSAGE_LIMIT} bytes.")
-    ids = await call.faces.services.queues.send(queue, list(good.values())) if good else []
+    accepted = await call.faces.services.queues.accept(queue, list(good.values())) if good else []
     done = [
-        {"Id": entry_id, **_sent(draft, message_id)}
-        for (entry_id, draft), message_id in zip(good.items(), ids, strict=True)
+        {"Id": entry_id, **_sent(draft, one)} for (entry_id, draft), one in zip(good.items(), accepted, strict=True)
     ]
     return {"Successful": done, "Failed": failed}
 
@@ -115,7 +120,7 @@ def system_attributes(message: MessageRow, sender: str) -> dict[str, str]:
     }
     if message.dead_letter_of:
         found["DeadLetterQueueSourceArn"] = message.dead_letter_of
-    return found
+    return {**found, **fifo_attributes(message)}
 
 
 def _received(call: Call, message: MessageRow, system: set[Any], wanted: tuple[str, ...]) -> dict[str, Any]:

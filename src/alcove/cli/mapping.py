@@ -11,8 +11,8 @@ import click
 from alcove.cli import output
 from alcove.cli.client import Client
 from alcove.cli.options import json_option, run_option
-from alcove.cli.targets import arn, queue_arn
-from alcove.errors import InvalidRequest
+from alcove.cli.sources import name_of, source_of
+from alcove.cli.targets import arn
 
 MAPPINGS = "/2015-03-31/event-source-mappings"
 
@@ -20,29 +20,6 @@ MAPPINGS = "/2015-03-31/event-source-mappings"
 @click.group()
 def group() -> None:
     """Have functions called by queues and streams."""
-
-
-def _source(client: Client, source: str, user: str | None, virtual_host: str | None) -> dict[str, Any]:
-    """Read ``queue:NAME``, ``redis://HOST:PORT/STREAM``, ``rabbitmq://HOST:PORT/QUEUE``."""
-    if source.startswith("arn:"):
-        return {"EventSourceArn": source}
-    if source.startswith("queue:"):
-        return {"EventSourceArn": queue_arn(client, source.removeprefix("queue:"))}
-    kind, _, rest = source.partition("://")
-    endpoint, _, name = rest.partition("/")
-    keys = {"redis": ("REDIS_SERVERS", "Topics"), "rabbitmq": ("RABBITMQ_BROKERS", "Queues")}.get(kind)
-    if keys is None or not name:
-        raise InvalidRequest(
-            f"{source} names no source", hint="write queue:NAME, redis://HOST:PORT/STREAM or rabbitmq://HOST:PORT/QUEUE"
-        )
-    access = [{"Type": "BASIC_AUTH", "URI": user}] if user else []
-    if virtual_host:
-        access.append({"Type": "VIRTUAL_HOST", "URI": virtual_host})
-    return {
-        "SelfManagedEventSource": {"Endpoints": {keys[0]: [endpoint]}},
-        keys[1]: [name],
-        "SourceAccessConfigurations": access,
-    }
 
 
 @group.command()
@@ -54,9 +31,13 @@ def _source(client: Client, source: str, user: str | None, virtual_host: str | N
 @click.option("--partial/--whole", default=None, help="The function may say which messages failed (batchItemFailures).")
 @click.option("--retries", type=int, help="Tries again of what failed; without it, no end (Redis, RabbitMQ).")
 @click.option("--on-failure", metavar="TARGET", help="Where given-up batches go: queue:NAME, function:NAME, an ARN.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="JSON", help="Only messages that match; several can be given."
+)
 @click.option("--from-start", is_flag=True, help="Begin at the oldest entry of a stream, not at what comes now.")
 @click.option("--user", metavar="USER:PASSWORD", envvar="ALCOVE_SOURCE_USER", help="For Redis or RabbitMQ.")
 @click.option("--virtual-host", help="RabbitMQ's; / without it.")
+@click.option("--ca", type=click.Path(path_type=Path), help="PEM file of who signs the server's certificate (TLS).")
 @click.option("--disabled", is_flag=True, help="Make it, and read nothing yet.")
 @run_option
 @json_option
@@ -67,21 +48,25 @@ def add(
     from_start: bool,
     user: str | None,
     virtual_host: str | None,
+    ca: Path | None,
     disabled: bool,
     run: Path,
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Call FUNCTION with what arrives at SOURCE.
+    """Call FUNCTION with what arrives at SOURCE: queue:NAME, or redis://, rabbitmq:// (by TLS: rediss://, amqps://).
 
     \b
     Examples:
       alcove mapping add queue:orders handle-order --batch 5 --partial
       alcove mapping add redis://10.1.2.3:6379/clicks count --user :secret --retries 3 --on-failure queue:failed
       alcove mapping add rabbitmq://10.1.2.4:5672/mails send-mail --user mailer:secret
+      alcove mapping add rediss://cache.example.net:6380/clicks count --ca our-ca.pem
+      alcove mapping add queue:orders handle-large --filter '{"body": {"total": [{"numeric": [">", 1000]}]}}'
     """
     client = Client(run)
-    document = {"FunctionName": function, "Enabled": not disabled, **_source(client, source, user, virtual_host)}
+    place = source_of(client, source, user=user, virtual_host=virtual_host, ca=ca)
+    document = {"FunctionName": function, "Enabled": not disabled, **place}
     document |= _options(given)
     if from_start:
         document["StartingPosition"] = "TRIM_HORIZON"
@@ -99,6 +84,9 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     document = {names[option]: value for option, value in given.items() if option in names and value is not None}
     if given["concurrency"] is not None:
         document["ScalingConfig"] = {"MaximumConcurrency": given["concurrency"]}
+    if given["filters"]:
+        # An empty one takes the filters away.
+        document["FilterCriteria"] = {"Filters": [{"Pattern": one} for one in given["filters"] if one]}
     if given["partial"] is not None:
         document["FunctionResponseTypes"] = ["ReportBatchItemFailures"] if given["partial"] else []
     return document
@@ -124,21 +112,13 @@ def list_command(function: str | None, run: Path, as_json: bool) -> None:
     if as_json:
         output.print_json(found)
         return
-    rows = [(one["UUID"], _name(one), _function(one), one["State"], one["LastProcessingResult"]) for one in found]
+    rows = [(one["UUID"], name_of(one), _function(one), one["State"], one["LastProcessingResult"]) for one in found]
     columns = ("ID", "SOURCE", "FUNCTION", "STATE", "LAST RESULT")
     output.print_table(columns, rows, empty="no mapping yet; see: alcove mapping add")
 
 
 def _function(one: dict[str, Any]) -> str:
     return str(one["FunctionArn"]).partition(":function:")[2]
-
-
-def _name(one: dict[str, Any]) -> str:
-    if "EventSourceArn" in one:
-        return "queue:" + str(one["EventSourceArn"]).rpartition(":")[2]
-    ((key, endpoints),) = one["SelfManagedEventSource"]["Endpoints"].items()
-    kind = "redis" if key == "REDIS_SERVERS" else "rabbitmq"
-    return f"{kind}://{endpoints[0]}/{(one.get('Topics') or one.get('Queues') or [''])[0]}"
 
 
 @group.command()
@@ -162,6 +142,7 @@ def show(uuid: str, run: Path) -> None:
 @click.option("--concurrency", type=int, help="Batches in the function at once, at most.")
 @click.option("--partial/--whole", default=None, help="The function may say which messages failed.")
 @click.option("--retries", type=int, help="Tries again of what failed.")
+@click.option("--filter", "filters", multiple=True, metavar="JSON", help="In place of those there; '' for none.")
 @run_option
 @json_option
 def update(uuid: str, enable: bool | None, run: Path, as_json: bool, **given: Any) -> None:
@@ -171,6 +152,7 @@ def update(uuid: str, enable: bool | None, run: Path, as_json: bool, **given: An
     Examples:
       alcove mapping update 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e --disable
       alcove mapping update 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e --batch 1
+      alcove mapping update 5f6c3a52-7c1e-4d0e-9a25-0f6b6f0c1f3e --filter ''
     """
     document = _options(given)
     if enable is not None:

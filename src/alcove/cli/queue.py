@@ -39,22 +39,35 @@ def _settings(given: dict[str, int | None]) -> dict[str, str]:
 @click.option("--retention", type=int, metavar="S", help="Seconds that a message is kept (4 days without it).")
 @click.option("--wait", type=int, metavar="S", help="Seconds that receiving waits by default.")
 @click.option("--dead-letter", metavar="QUEUE", help="The queue for messages that nobody deletes.")
+@click.option("--content-dedup", is_flag=True, help="FIFO: equal bodies within five minutes are one message.")
 @click.option("--max-receives", type=int, default=5, show_default=True, help="Receives before a message goes there.")
 @run_option
 @json_option
-def create(name: str, dead_letter: str | None, max_receives: int, run: Path, as_json: bool, **given: Any) -> None:
-    """Make the queue NAME, or change the one that is there.
+def create(
+    name: str,
+    dead_letter: str | None,
+    content_dedup: bool,
+    max_receives: int,
+    run: Path,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Make the queue NAME, or change the one that is there. A name that ends with .fifo makes a FIFO queue.
 
     \b
     Examples:
       alcove queue create failed
       alcove queue create orders --visibility 60 --dead-letter failed --max-receives 3
+      alcove queue create steps.fifo --content-dedup
     """
     client, attributes = Client(run), _settings(given)
     if dead_letter:
         policy = {"deadLetterTargetArn": queue_arn(client, dead_letter), "maxReceiveCount": max_receives}
         attributes["RedrivePolicy"] = json.dumps(policy)
-    made = sqs(client, "CreateQueue", {"QueueName": name})
+    if content_dedup:
+        attributes["ContentBasedDeduplication"] = "true"
+    kind = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
+    made = sqs(client, "CreateQueue", {"QueueName": name, "Attributes": kind})
     if attributes:
         sqs(client, "SetQueueAttributes", {"QueueUrl": made["QueueUrl"], "Attributes": attributes})
     if as_json:
@@ -113,18 +126,27 @@ def show(name: str, run: Path, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("body")
 @click.option("--delay", type=int, metavar="S", help="Seconds before it can be received.")
+@click.option("--group", help="FIFO: messages of a group come in order.")
+@click.option("--dedup-id", help="FIFO: sent again within five minutes, it is the same message.")
 @run_option
 @json_option
-def send(name: str, body: str, delay: int | None, run: Path, as_json: bool) -> None:
+def send(
+    name: str, body: str, delay: int | None, group: str | None, dedup_id: str | None, run: Path, as_json: bool
+) -> None:
     """Send a message.
 
     \b
-    Example:
+    Examples:
       alcove queue send orders '{"item": 7}'
+      alcove queue send steps.fifo '{"step": 2}' --group order-7 --dedup-id order-7-2
     """
     document: dict[str, Any] = {"QueueUrl": f"/{name}", "MessageBody": body}
     if delay is not None:
         document["DelaySeconds"] = delay
+    if group is not None:
+        document["MessageGroupId"] = group
+    if dedup_id is not None:
+        document["MessageDeduplicationId"] = dedup_id
     sent = sqs(Client(run), "SendMessage", document)
     if as_json:
         output.print_json(sent)

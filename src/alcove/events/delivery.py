@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 PLACES = 64
 PLACES_OF_ONE = 16
+# Events that are in delivery, or whose end is being written: a crash has as many delivered again at most.
+UNSETTLED = 256
 # How long the end of the daemon waits for what is being delivered.
 DRAIN_S = 10.0
 LOOK_S = 60.0
@@ -72,7 +74,9 @@ class Delivery:
         self._configs = configs
         self._destinations = destinations or Destinations(functions, {})
         self._running: dict[int, asyncio.Task[None]] = {}
+        # Functions' places, and all that is not settled.
         self._places: Counter[tuple[str, str]] = Counter()
+        self._unsettled: Counter[tuple[str, str]] = Counter()
         self._changed = asyncio.Event()
         self._puller: asyncio.Task[None] | None = None
         queue.accepted = self._changed.set
@@ -97,7 +101,9 @@ class Delivery:
             self._changed.clear()
             moment = now_ms()
             try:
-                await self._take_due(moment)
+                if await self._take_due(moment):
+                    # There may be more, for places that became free meanwhile.
+                    continue
                 delay_s = await self._until_next(moment)
             except AlcoveError as error:
                 log.warning("the queue of events cannot be read: %s", error)
@@ -108,40 +114,57 @@ class Delivery:
             except TimeoutError:
                 pass
 
-    async def _take_due(self, moment: int) -> None:
-        free = PLACES - len(self._running)
+    async def _take_due(self, moment: int) -> bool:
+        """Begin with what is due and has a place; tell whether that was something."""
+        free = min(PLACES - self._places.total(), UNSETTLED - len(self._running))
         if free <= 0:
-            return
+            return False
+        # What is not settled is still among the first.
+        of_one = PLACES_OF_ONE + max(self._unsettled.values(), default=0)
         limit = PLACES + len(self._running)
         due = await self._queue.database.read(
-            # What one function has in delivery is still among its first.
-            lambda connection: rows.due_events(connection, moment, of_one=2 * PLACES_OF_ONE, limit=limit)
+            lambda connection: rows.due_events(connection, moment, of_one=of_one, limit=limit)
         )
+        chosen: list[int] = []
+        places = self._places.copy()
         for sequence, tenant, function in due:
             key = (tenant, function)
-            if free and sequence not in self._running and self._places[key] < PLACES_OF_ONE:
-                free -= 1
-                self._places[key] += 1
-                self._running[sequence] = asyncio.create_task(self._deliver(sequence, key))
+            if len(chosen) < free and sequence not in self._running and places[key] < PLACES_OF_ONE:
+                places[key] += 1
+                chosen.append(sequence)
+        if not chosen:
+            return False
+        found = await self._queue.database.read(lambda connection: rows.find_events(connection, chosen))
+        # What was put off since the look is not due any more.
+        due_rows = [row for row in found if row.due_ms <= moment]
+        for row in sorted(due_rows, key=lambda row: chosen.index(row.sequence)):
+            self._places[row.tenant_id, row.function] += 1
+            self._unsettled[row.tenant_id, row.function] += 1
+            self._running[row.sequence] = asyncio.create_task(self._deliver(row))
+        return True
 
     async def _until_next(self, moment: int) -> float:
         """Return the time until something is due that was not yet at ``moment``, in seconds."""
         due_ms = await self._queue.database.read(lambda connection: rows.next_due_ms(connection, moment))
         return LOOK_S if due_ms is None else min(LOOK_S, max(0.0, (due_ms - now_ms()) / 1000))
 
-    async def _deliver(self, sequence: int, key: tuple[str, str]) -> None:
+    async def _deliver(self, row: rows.EventRow) -> None:
+        key = (row.tenant_id, row.function)
         try:
-            read = self._queue.database.read
-            row = await self._insist(lambda: read(lambda connection: rows.find_event(connection, sequence)))
-            if row is not None:
+            try:
                 then = await self._attempt(row)
-                await self._insist(lambda: self._settle(row, then))
+            finally:
+                self._leave(self._places, key)
+            await self._insist(lambda: self._settle(row, then))
         finally:
-            del self._running[sequence]
-            self._places[key] -= 1
-            if not self._places[key]:
-                del self._places[key]
-            self._changed.set()
+            del self._running[row.sequence]
+            self._leave(self._unsettled, key)
+
+    def _leave(self, counter: Counter[tuple[str, str]], key: tuple[str, str]) -> None:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]
+        self._changed.set()
 
     async def _attempt(self, row: rows.EventRow) -> _Again | Sequence[rows.EventRow]:
         """Try it once; return what follows where the event is done, or given up."""

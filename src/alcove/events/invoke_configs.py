@@ -6,7 +6,9 @@ For each function and qualifier, as ``PutFunctionEventInvokeConfig`` and its sib
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from alcove.errors import InvalidRequest, NotFound
 from alcove.events.target import Destinations
@@ -20,6 +22,8 @@ from alcove.store.database import Database
 RETRIES = range(0, 3)
 MAX_AGE_S = range(60, 21_600 + 1)
 PAGE_LIMIT = 50
+KNOWN_LIMIT = 10_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,22 @@ class InvokeConfigs:
         self._database = database
         self._functions = functions
         self._destinations = destinations
+        # What delivery asks for again and again.
+        self._known: dict[tuple[str, str], rows.InvokeConfigRow | None] = {}
+
+    def forget(self) -> None:
+        """Something has changed in the store."""
+        self._known = {}
 
     async def find(self, function_id: str, qualifier: str) -> rows.InvokeConfigRow | None:
-        return await self._database.read(lambda c: rows.find_invoke_config(c, function_id, qualifier))
+        """Return what holds for deliveries, from memory where it is known."""
+        key, known = (function_id, qualifier), self._known
+        if key not in known:
+            if len(known) >= KNOWN_LIMIT:
+                known.clear()
+            # Where something changes meanwhile, this dictionary is nobody's any more.
+            known[key] = await self._read(function_id, qualifier)
+        return known[key]
 
     async def put(
         self, tenant: TenantId, reference: Reference, config: InvokeConfig, *, merge: bool = False
@@ -70,21 +87,28 @@ class InvokeConfigs:
             rows.put_invoke_config(connection, row)
             return row
 
-        return KnownConfig(function, await self._database.write(change))
+        return KnownConfig(function, await self._write(change))
 
     async def get(self, tenant: TenantId, reference: Reference) -> KnownConfig:
         function = await self._functions.resolve(tenant, reference.name, reference.version)
-        row = await self.find(function.function_id, reference.version)
+        row = await self._read(function.function_id, reference.version)
         if row is None:
             raise _unset(function, reference)
         return KnownConfig(function, row)
 
     async def delete(self, tenant: TenantId, reference: Reference) -> None:
         function = await self._functions.resolve(tenant, reference.name, reference.version)
-        if not await self._database.write(
-            lambda c: rows.delete_invoke_config(c, function.function_id, reference.version)
-        ):
+        if not await self._write(lambda c: rows.delete_invoke_config(c, function.function_id, reference.version)):
             raise _unset(function, reference)
+
+    async def _write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._database.write(change)
+        finally:
+            self.forget()
+
+    async def _read(self, function_id: str, qualifier: str) -> rows.InvokeConfigRow | None:
+        return await self._database.read(lambda c: rows.find_invoke_config(c, function_id, qualifier))
 
     async def list(
         self, tenant: TenantId, name: str, after: str = "", limit: int = PAGE_LIMIT

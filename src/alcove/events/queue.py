@@ -1,7 +1,7 @@
 """The durable queue of asynchronous invocations: what is accepted is on the disk before its caller is told.
 
-What comes within a moment shares one transaction, hence one fsync. An id that is given twice is accepted once, also
-after its event is done (for ``REMEMBER_S``): triggers use that against firing twice.
+What is accepted, done or put off within a moment shares one transaction, hence one fsync. An id that is given twice is
+accepted once, also after its event is done (for ``REMEMBER_S``): triggers use that against firing twice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from alcove.errors import ThrottledError, TooLarge
@@ -19,6 +20,7 @@ from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import events as rows
 from alcove.store.database import Database
+from alcove.store.group import GroupWriter
 from alcove.tenants.quotas import Quotas
 
 
@@ -29,9 +31,8 @@ class EventQueue:
         self.accepted: Callable[[], None] = lambda: None
         self._limit = limit
         self.database = database
+        self._writer = GroupWriter(database)
         self._waiting = Counter(waiting)
-        self._arriving: list[tuple[rows.EventRow, asyncio.Future[None]]] = []
-        self._committer: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, path: Path, limit: Callable[[TenantId], int] = lambda tenant: Quotas().events) -> EventQueue:
@@ -67,41 +68,19 @@ class EventQueue:
         row = rows.EventRow(
             request_id, tenant, function, qualifier, event, source, trace_id, client_context, moment, moment
         )
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Counted at once, so that no more than the limit pass it together.
         self._waiting[tenant] += 1
-        self._arriving.append((row, done))
-        if self._committer is None:
-            self._committer = asyncio.create_task(self._commit())
+        done = self._writer.hand_over(lambda connection: rows.insert_events(connection, [row]))
+        # Also where its caller is gone meanwhile.
+        done.add_done_callback(partial(self._written, tenant))
         await asyncio.shield(done)
         return request_id
 
-    async def _commit(self) -> None:
-        """Write what has arrived, and what arrives meanwhile, until nothing is left."""
-        try:
-            while self._arriving:
-                batch, self._arriving = self._arriving, []
-                await self._write(batch)
-        finally:
-            self._committer = None
-
-    async def _write(self, batch: list[tuple[rows.EventRow, asyncio.Future[None]]]) -> None:
-        def change(connection: sqlite3.Connection) -> list[int]:
-            return [rows.insert_events(connection, [row]) for row, _ in batch]
-
-        try:
-            inserted = await self.database.write(change)
-        except Exception as error:
-            for row, done in batch:
-                self._waiting[row.tenant_id] -= 1
-                if not done.done():
-                    done.set_exception(error)
-            return
-        for (row, done), count in zip(batch, inserted, strict=True):
-            self._waiting[row.tenant_id] += count - 1
-            if not done.done():
-                done.set_result(None)
-        self.accepted()
+    def _written(self, tenant: TenantId, done: asyncio.Future[int]) -> None:
+        inserted = 0 if done.exception() is not None else done.result()
+        self._waiting[tenant] += inserted - 1
+        if inserted:
+            self.accepted()
 
     async def finish(self, row: rows.EventRow, following: Sequence[rows.EventRow] = ()) -> None:
         """Remove an event that is done, or given up; accept, in the same transaction, what follows from it.
@@ -115,7 +94,7 @@ class EventQueue:
             removed = rows.finish_event(connection, row, moment, horizon)
             return rows.insert_events(connection, following) - removed
 
-        more = await self.database.write(change)
+        more = await self._writer.write(change)
         self._waiting[row.tenant_id] += more
         if following:
             self.accepted()
@@ -123,15 +102,14 @@ class EventQueue:
     async def postpone(self, row: rows.EventRow, delay_s: float, *, failures: int, refusals: int) -> None:
         """Have an event delivered again, ``delay_s`` from now."""
         due_ms = now_ms() + int(delay_s * 1000)
-        await self.database.write(
+        await self._writer.write(
             lambda connection: rows.postpone_event(connection, row.sequence, due_ms, failures, refusals)
         )
 
     async def delete_every(self, tenant: TenantId) -> None:
         """Remove all events of a tenant; what is being delivered is not cut short."""
-        self._waiting[tenant] -= await self.database.write(lambda connection: rows.delete_events(connection, tenant))
+        self._waiting[tenant] -= await self._writer.write(lambda connection: rows.delete_events(connection, tenant))
 
     async def close(self) -> None:
-        if self._committer is not None:
-            await asyncio.wait({self._committer})
+        await self._writer.close()
         await self.database.close()

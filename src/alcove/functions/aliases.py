@@ -63,6 +63,8 @@ class AliasService:
     """All methods are scoped by tenant; they raise the ``RequestError`` that fits."""
 
     def __init__(self, database: Database, functions: FunctionService, *, limit: int = ALIAS_LIMIT) -> None:
+        # What hangs on an alias went with it.
+        self.on_deleted: Callable[[], None] = lambda: None
         self._database = database
         self._functions = functions
         self._limit = limit
@@ -131,6 +133,7 @@ class AliasService:
             return deleted, reconsider(connection, self._functions.records, function_id=owner.id)
 
         deleted, moved = await self._database.write(write)
+        self.on_deleted()
         self._functions.drop(tenant, function)
         await self._functions.moves.move(moved)
         return deleted

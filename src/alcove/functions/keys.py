@@ -23,6 +23,7 @@ from alcove.store.database import Database
 from alcove.store.tenants import set_setting, setting
 
 PREFIX = "ALFN"
+SERVICE_ENDPOINT = f"http://{SERVICE_ADDRESS}:{API_PORT}"
 _ROOT = "function_key_root"
 _ACCESS_KEY = re.compile(r"ALFN[0-9A-F]{32}")
 
@@ -64,15 +65,15 @@ class FunctionKeys:
     def environment(self, function_id: str) -> Mapping[str, str]:
         """Return the variables by which SDKs in the function's sandbox find us and sign."""
         access_key = PREFIX + function_id.upper()
-        api = f"http://{SERVICE_ADDRESS}:{API_PORT}"
         return {
             "AWS_ACCESS_KEY_ID": access_key,
             "AWS_SECRET_ACCESS_KEY": self._secret(access_key),
             "AWS_REGION": self._region,
             "AWS_DEFAULT_REGION": self._region,
-            "AWS_ENDPOINT_URL": api,
-            "AWS_ENDPOINT_URL_LAMBDA": api,
+            "AWS_ENDPOINT_URL": SERVICE_ENDPOINT,
+            "AWS_ENDPOINT_URL_LAMBDA": SERVICE_ENDPOINT,
             "AWS_ENDPOINT_URL_S3": f"http://{SERVICE_ADDRESS}:{S3_PORT}",
+            "AWS_ENDPOINT_URL_SQS": SERVICE_ENDPOINT,
         }
 
     def _secret(self, access_key: str) -> str:

@@ -1,1 +1,1 @@
-"""Durable queues of tenants, in the semantics of Amazon SQS's standard queues."""
+"""Durable queues of tenants, in the semantics of Amazon SQS's standard and FIFO queues."""

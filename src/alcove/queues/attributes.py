@@ -18,6 +18,13 @@ NUMBERS: Mapping[str, tuple[int, int, int]] = {
     "MaximumMessageSize": (1024, 262_144, 262_144),
 }
 REDRIVE = "RedrivePolicy"
+FIFO = "FifoQueue"
+# Of FIFO queues: what each may be, its default first.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "ContentBasedDeduplication": ("false", "true"),
+    "DeduplicationScope": ("queue", "messageGroup"),
+    "FifoThroughputLimit": ("perQueue", "perMessageGroupId"),
+}
 MAX_RECEIVES = range(1, 1001)
 TAG_LIMIT = 50
 
@@ -39,6 +46,22 @@ class Attributes:
 
     def number(self, name: str) -> int:
         return int(self.given.get(name, NUMBERS[name][2]))
+
+    def choice(self, name: str) -> str:
+        return self.given.get(name, CHOICES[name][0])
+
+    @property
+    def fifo(self) -> bool:
+        return FIFO in self.given
+
+    @property
+    def content_based(self) -> bool:
+        return self.choice("ContentBasedDeduplication") == "true"
+
+    @property
+    def by_group(self) -> bool:
+        """Whether a deduplication id counts within its group only."""
+        return self.choice("DeduplicationScope") == "messageGroup"
 
     @property
     def visibility_s(self) -> int:
@@ -70,10 +93,20 @@ def parse(given: Mapping[str, str]) -> Attributes:
     for name, text in given.items():
         if name in NUMBERS:
             in_range(name, text, *NUMBERS[name][:2])
+        elif FIFO in given and name in (FIFO, *CHOICES):
+            _check_choice(name, text)
         elif name != REDRIVE:
             raise BadAttributeName(f"Unknown Attribute {name[:80]}.")
+    if given.get("FifoThroughputLimit") == "perMessageGroupId" and given.get("DeduplicationScope") != "messageGroup":
+        raise BadAttributeValue("The FifoThroughputLimit perMessageGroupId needs the DeduplicationScope messageGroup.")
     redrive = parse_redrive(given[REDRIVE]) if REDRIVE in given else None
     return Attributes(dict(given), redrive)
+
+
+def _check_choice(name: str, text: str) -> None:
+    allowed = CHOICES.get(name, ("true",))
+    if text not in allowed:
+        raise BadAttributeValue(f"Invalid value for the parameter {name}: it must be {' or '.join(allowed)}.")
 
 
 def in_range(name: str, text: str, low: int, high: int) -> int:

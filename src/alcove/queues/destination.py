@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from alcove.errors import InvalidRequest
 from alcove.queues.message import MESSAGE_LIMIT, Draft
 from alcove.queues.service import QueueService
 from alcove.sandbox.protocol import TenantId
@@ -14,7 +15,9 @@ class QueueSink:
         self._queues = queues
 
     async def check(self, tenant: TenantId, arn: str) -> None:
-        self._queues.directory.by_arn(tenant, arn)
+        queue = self._queues.directory.by_arn(tenant, arn)
+        if queue.attributes.fifo:
+            raise InvalidRequest("A FIFO queue cannot be a destination.", hint="name a standard queue")
 
     async def put(
         self, tenant: TenantId, arn: str, record: bytes, *, record_id: str, attributes: Mapping[str, str | int]

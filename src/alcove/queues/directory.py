@@ -12,12 +12,14 @@ from alcove.errors import Conflict, InvalidRequest
 from alcove.host.clock import now_ms
 from alcove.queues import attributes as attributes_module
 from alcove.queues.attributes import Attributes, check_tags
-from alcove.queues.faults import BadAttributeValue, NoSuchQueue, QueueExists, Unsupported
+from alcove.queues.faults import BadAttributeValue, NoSuchQueue, QueueExists
 from alcove.sandbox.protocol import TenantId
 from alcove.store import queues as rows
 from alcove.store.database import Database
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+NAME_LIMIT = 80
+FIFO_SUFFIX = ".fifo"
 QUEUE_LIMIT = 1000
 
 
@@ -77,11 +79,8 @@ class QueueDirectory:
         self, tenant: TenantId, name: str, given: Mapping[str, str], tags: Mapping[str, str] | None = None
     ) -> Queue:
         """Return the queue, made now or known with the same attributes. Raises ``QueueExists``."""
-        if name.endswith(".fifo") or "FifoQueue" in given:
-            raise Unsupported("FIFO queues are not offered.", hint="make a standard queue")
-        if not NAME.fullmatch(name):
-            raise InvalidRequest("A queue's name has 1 to 80 letters, digits, hyphens or underscores.")
         attributes = attributes_module.parse(given)
+        _check_name(name, fifo=attributes.fifo)
         self._check_redrive(tenant, name, attributes)
         known = self._known.get(tenant, {})
         if name in known:
@@ -98,6 +97,8 @@ class QueueDirectory:
 
     async def set_attributes(self, queue: Queue, change: Mapping[str, str]) -> Queue:
         attributes = queue.attributes.changed(change)
+        if attributes.fifo != queue.attributes.fifo:
+            raise BadAttributeValue("A queue stays FIFO, or standard.", hint="make another queue")
         self._check_redrive(queue.tenant, queue.name, attributes)
         moment, text = now_ms(), json.dumps(dict(attributes.given))
         await self._database.write(lambda connection: rows.set_attributes(connection, queue.id, text, moment))
@@ -137,6 +138,19 @@ class QueueDirectory:
             raise BadAttributeValue("The dead-letter queue does not exist.", hint="make it first") from None
         if target.name == name:
             raise BadAttributeValue("A queue cannot be its own dead-letter queue.")
+        if target.attributes.fifo != attributes.fifo:
+            raise BadAttributeValue("The dead-letter queue of a FIFO queue is a FIFO queue, that of another is not.")
+
+
+def _check_name(name: str, *, fifo: bool) -> None:
+    """Raises ``InvalidRequest``."""
+    if fifo and not name.endswith(FIFO_SUFFIX):
+        raise InvalidRequest(f"The name of a FIFO queue must end with {FIFO_SUFFIX}.")
+    if not NAME.fullmatch(name.removesuffix(FIFO_SUFFIX) if fifo else name) or len(name) > NAME_LIMIT:
+        raise InvalidRequest(
+            "A queue's name has 1 to 80 letters, digits, hyphens or underscores.",
+            hint=f"names of queues that are made with FifoQueue end with {FIFO_SUFFIX}",
+        )
 
 
 def _same(known: Queue, attributes: Attributes) -> Queue:

@@ -10,6 +10,7 @@ RequestError
     ├── BadAttributeName, BadAttributeValue
     ├── BadContents            a message's characters or size
     ├── BadReceipt, NotInFlight
+    ├── MissingParameter
     ├── Unsupported            a kind of queue, or a call, that is not offered
     └── EmptyBatch, LargeBatch, LongBatch, SameIds, BadEntryId
 
@@ -52,6 +53,10 @@ class BadReceipt(InvalidRequest):
 
 
 class NotInFlight(InvalidRequest):
+    pass
+
+
+class MissingParameter(InvalidRequest):
     pass
 
 

@@ -20,6 +20,8 @@ ATTRIBUTE_LIMIT = 10
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NAME = re.compile(r"(?!(?i:aws|amazon)\.)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _TYPE = re.compile(r"(String|Number|Binary)(\.[\x20-\x7e]{1,247})?")
+# "SendMessage" in the SQS API reference: letters, digits and punctuation of ASCII.
+_FIFO_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _HANDLE = re.compile(r"([0-9]{1,18}):([0-9a-f]{32})")
 
 
@@ -31,6 +33,8 @@ class Draft:
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     delay_s: int | None = None
     message_id: str = ""
+    group_id: str = ""
+    deduplication_id: str = ""
 
     @property
     def size(self) -> int:
@@ -40,6 +44,18 @@ class Draft:
             for name, one in self.attributes.items()
         )
         return len(self.body.encode()) + values
+
+
+def check_fifo_id(name: str, text: Any) -> str:
+    """Return a MessageGroupId or MessageDeduplicationId, "" where there is none. Raises ``InvalidRequest``."""
+    if text is None:
+        return ""
+    if not isinstance(text, str) or not _FIFO_ID.fullmatch(text):
+        raise InvalidRequest(
+            f"Value {str(text)[:128]!r} for parameter {name} is invalid. "
+            "Reason: it has 1 to 128 letters, digits or marks of ASCII."
+        )
+    return text
 
 
 def check_body(body: Any) -> str:
@@ -98,6 +114,11 @@ def digest_of_attributes(attributes: Mapping[str, Mapping[str, str]]) -> str:
             found.update(struct.pack(">I", len(part)) + part)
         found.update((b"\x02" if binary else b"\x01") + struct.pack(">I", len(value)) + value)
     return found.hexdigest()
+
+
+def sequence_number(sequence: int) -> str:
+    """As SQS writes them: twenty digits."""
+    return f"{sequence:020d}"
 
 
 def make_handle(sequence: int, receipt: str) -> str:

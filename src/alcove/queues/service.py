@@ -9,22 +9,22 @@ for what becomes visible again.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sqlite3
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from alcove.errors import AlcoveError, InvalidRequest, TooLarge
+from alcove.errors import AlcoveError
 from alcove.host.clock import now_ms
 from alcove.queues.directory import Queue, QueueDirectory
 from alcove.queues.faults import NoSuchQueue, QueueFull
-from alcove.queues.message import Draft, make_handle, read_handle
+from alcove.queues.message import Draft, make_handle, read_handle, sequence_number
 from alcove.queues.room import Room
+from alcove.queues.sending import Accepted, accept, check
 from alcove.queues.taking import Look, take
 from alcove.sandbox.protocol import TenantId
+from alcove.store import fifo
 from alcove.store import queues as rows
 from alcove.store.database import Database
 from alcove.store.group import GroupWriter
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 # Requests of one tenant that wait for messages.
 POLLS_LIMIT = 512
-# How long an id that a sender gave is known.
-REMEMBER_S = 2 * 86_400
 RECEIVE_LIMIT = 10
 EXPIRE_EVERY_S = 60.0
 
@@ -82,36 +80,27 @@ class QueueService:
 
         Raises ``TooLarge``, ``QueueFull``, ``NoSuchQueue``.
         """
-        _check(drafts, queue.attributes.max_bytes if max_bytes is None else max_bytes)
+        accepted = await self.accept(queue, drafts, max_bytes=max_bytes)
+        return [one.message_id for one in accepted]
+
+    async def accept(self, queue: Queue, drafts: Sequence[Draft], *, max_bytes: int | None = None) -> list[Accepted]:
+        """As ``send``; return what is known of each message."""
+        check(queue, drafts, queue.attributes.max_bytes if max_bytes is None else max_bytes)
         sizes = [draft.size for draft in drafts]
         self.room.check(queue.tenant, sizes)
         moment = now_ms()
-        messages = [_row(queue, draft, moment) for draft in drafts]
-        given = {draft.message_id for draft in drafts if draft.message_id}
-        horizon = moment - REMEMBER_S * 1000
-
-        def change(connection: sqlite3.Connection) -> list[int]:
-            fresh = [
-                row
-                for row in messages
-                if row.message_id not in given or rows.remember(connection, row.message_id, moment, horizon)
-            ]
-            for row in fresh:
-                rows.insert_message(connection, row)
-            return [row.size for row in fresh]
-
         # Before the write, so that what comes at once keeps to the limit together.
         self.room.add(queue.tenant, sizes)
-        taken: list[int] = []
+        accepted: list[Accepted] = []
         try:
-            taken = await self._writer.write(change)
+            accepted = await self._writer.write(lambda connection: accept(connection, queue, drafts, moment))
         except sqlite3.IntegrityError:
             raise NoSuchQueue from None
         finally:
             self.room.remove(queue.tenant, sizes)
-            self.room.add(queue.tenant, taken)
+            self.room.add(queue.tenant, [one.size for one in accepted if one.size])
         self._arrived(queue.id)
-        return [row.message_id for row in messages]
+        return accepted
 
     async def receive(
         self, queue: Queue, limit: int = 1, *, wait_s: float = 0, visibility_s: int | None = None
@@ -135,6 +124,9 @@ class QueueService:
             return [size for size in found if size is not None]
 
         self.room.remove(queue.tenant, await self._writer.write(change))
+        if queue.attributes.fifo:
+            # The rest of a group can be received.
+            self._arrived(queue.id)
 
     async def set_visibility(self, queue: Queue, changes: Sequence[tuple[str, float, bool]]) -> list[bool]:
         """Hide messages for so many seconds from now: (handle, seconds, whether its receive counts); tell which were
@@ -206,7 +198,8 @@ class QueueService:
             self._arrived(look.dead.id)
         if found.taken or found.moved:
             return found.taken, look.moment_ms
-        return [], await self._database.read(lambda c: rows.next_visible_ms(c, queue.id, look.moment_ms))
+        next_ms = fifo.next_ready_ms if queue.attributes.fifo else rows.next_visible_ms
+        return [], await self._database.read(lambda c: next_ms(c, queue.id, look.moment_ms))
 
     def _dead_letters(self, queue: Queue) -> Queue | None:
         redrive = queue.attributes.redrive
@@ -239,27 +232,16 @@ class QueueService:
             self.room.remove(queue.tenant, sizes)
 
 
-def _check(drafts: Sequence[Draft], max_bytes: int) -> None:
-    for draft in drafts:
-        if draft.size > max_bytes:
-            raise TooLarge(f"One or more parameters are invalid: a message has at most {max_bytes} bytes.")
-        if draft.delay_s is not None and not 0 <= draft.delay_s <= 900:
-            raise InvalidRequest("Value for parameter DelaySeconds is invalid: it must be 0 to 900.")
+def fifo_attributes(message: rows.MessageRow) -> dict[str, str]:
+    """Return what only a message in a FIFO queue has, as SQS names it."""
+    if not message.group_id:
+        return {}
+    return {
+        "MessageGroupId": message.group_id,
+        "MessageDeduplicationId": message.deduplication_id,
+        "SequenceNumber": sequence_number(message.sequence),
+    }
 
 
 def handle_of(message: rows.MessageRow) -> str:
     return make_handle(message.sequence, message.receipt)
-
-
-def _row(queue: Queue, draft: Draft, moment: int) -> rows.MessageRow:
-    delay_s = queue.attributes.delay_s if draft.delay_s is None else draft.delay_s
-    return rows.MessageRow(
-        sequence=0,
-        queue_id=queue.id,
-        message_id=draft.message_id or str(uuid.uuid4()),
-        body=draft.body,
-        attributes=json.dumps(draft.attributes),
-        size=draft.size,
-        sent_ms=moment,
-        visible_ms=moment + delay_s * 1000,
-    )

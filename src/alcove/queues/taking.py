@@ -1,5 +1,6 @@
 """One look into a queue: what is too old goes, what was received too often moves to the dead letters, the rest is taken
-under receipts of its own. Runs inside ``Database.write``.
+under receipts of its own. Of a FIFO queue only those groups are looked at of which nothing is in flight. Runs inside
+``Database.write``.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from dataclasses import dataclass, field
 from sqlite3 import Connection
 
 from alcove.queues.directory import Queue
+from alcove.store import fifo
 from alcove.store import queues as rows
 
 # Dead letters by the thousand are moved by several transactions, with others between them.
 ROUNDS = 100
+# Messages in flight of one FIFO queue ("Amazon SQS quotas"); beyond it nothing is received.
+FIFO_IN_FLIGHT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +46,29 @@ def take(connection: Connection, look: Look) -> Found:
     for _ in range(ROUNDS):
         if len(found.taken) >= look.limit:
             break
-        visible = rows.visible_messages(connection, queue.id, moment, look.limit - len(found.taken))
+        visible = _visible(connection, look, look.limit - len(found.taken))
         for row in visible:
             _take_one(connection, look, row, found)
+        fifo.refresh_groups(connection, queue.id, (row.group_id for row in visible))
         # Where nothing is hidden the same would be found again.
         if not visible or look.visibility_s == 0:
             break
     return found
 
 
+def _visible(connection: Connection, look: Look, limit: int) -> list[rows.MessageRow]:
+    queue, moment = look.queue, look.moment_ms
+    if not queue.attributes.fifo:
+        return rows.visible_messages(connection, queue.id, moment, limit)
+    if fifo.in_flight(connection, queue.id, moment, FIFO_IN_FLIGHT) >= FIFO_IN_FLIGHT:
+        return []
+    return rows.ready_messages(connection, queue.id, moment, limit)
+
+
 def _take_one(connection: Connection, look: Look, row: rows.MessageRow, found: Found) -> None:
     redrive = look.queue.attributes.redrive
     if look.dead is not None and redrive is not None and row.received >= redrive.max_receives:
-        rows.move_message(connection, row.sequence, look.dead.id, look.queue.arn, look.moment_ms)
+        rows.move_message(connection, row, look.dead.id, look.queue.arn, look.moment_ms)
         found.moved += 1
         return
     visible_ms = look.moment_ms + look.visibility_s * 1000

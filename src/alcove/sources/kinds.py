@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from alcove.queues.service import QueueService
 from alcove.sandbox.protocol import TenantId
-from alcove.sources.address import AddressRule
 from alcove.sources.mappings import MakeSource
+from alcove.sources.outside import Outside
 from alcove.sources.queue import QueueSource
 from alcove.sources.source import EventSource
 from alcove.sources.spec import SourceKind, SourceSpec
 
 
-def source_maker(queues: QueueService, rule: AddressRule) -> MakeSource:
+def source_maker(queues: QueueService, outside: Outside) -> MakeSource:
     def make(mapping: str, tenant: TenantId, spec: SourceSpec) -> EventSource:
         if spec.kind is SourceKind.REDIS:
             from alcove.sources.redis import RedisSource
 
-            return RedisSource(mapping, spec, rule)
+            return RedisSource(mapping, spec, outside)
         if spec.kind is SourceKind.RABBITMQ:
             from alcove.sources.rabbitmq import RabbitSource
 
-            return RabbitSource(spec, rule)
+            return RabbitSource(mapping, spec, outside)
         return QueueSource(queues, tenant, spec.name)
 
     return make

@@ -1,4 +1,5 @@
-"""The poller of one mapping: fetches, has its function called, acknowledges what succeeded.
+"""The poller of one mapping: fetches, has its function called, acknowledges what succeeded, and what its filters leave
+out.
 
 Only what was answered well (or was given up, its record accepted durably by the destination) is acknowledged, so a
 kill -9 at any point has it handed out again: at least once, nothing is lost. The number of batches in the function at
@@ -25,6 +26,7 @@ from alcove.functions.model import LATEST, DispatcherProtocol, FunctionResolver,
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.sources import batch as batches
+from alcove.sources.filters import Filters
 from alcove.sources.source import EventSource, Item, SourceUnavailable
 from alcove.sources.spec import SourceSpec
 from alcove.store.events import EventRow
@@ -82,6 +84,7 @@ class Poller:
         self._work = work
         self._source = source
         self._parts = parts
+        self._filters = Filters(work.spec.kind, work.spec.filters)
         self._slots = asyncio.Semaphore(work.spec.concurrency)
         self._batches: set[asyncio.Task[None]] = set()
         self._broken: Exception | None = None
@@ -143,21 +146,29 @@ class Poller:
             self._broken = error if isinstance(error, Exception) else SourceUnavailable(str(error))
 
     async def _process(self, items: Sequence[Item]) -> None:
-        for batch in batches.split(items):
-            await self._handle(batch)
+        wanted, others = await self._filters.divide(items)
+        if others:
+            await self._source.done(others)
+        left = list(batches.split(wanted))
+        while left:
+            done = await self._handle(left.pop(0))
+            if left and not done and self._work.spec.in_order:
+                # What comes behind a failure is not tried before it.
+                await self._source.again([item for batch in left for item in batch], 0, counted=False)
+                return
 
-    async def _handle(self, batch: list[Item]) -> None:
-        """Have one batch called, and settle it."""
+    async def _handle(self, batch: list[Item]) -> bool:
+        """Have one batch called, and settle it; tell whether all of it is done."""
         work = self._work
         try:
             function = await self._parts.functions.resolve(work.tenant, work.function, work.qualifier or LATEST)
             if not batches.fits(batch):
                 await self._give_up(function, batch, None)
-                return
+                return True
             result = await self._parts.dispatcher.invoke(function, self._source.event(batch))
         except (RequestError, RetryLater, HostError) as error:
             await self._refused(batch, error)
-            return
+            return False
         self._refusals = 0
         failed = batch
         if result.error is None:
@@ -167,6 +178,7 @@ class Poller:
         self.result = "OK" if not failed else "PROBLEM: Function call failed"
         if failed:
             await self._failed(function, failed, result)
+        return not failed
 
     async def _refused(self, batch: Sequence[Item], error: AlcoveError) -> None:
         """There is no room, or no function: nothing is held against the items, and their place is kept meanwhile."""

@@ -9,7 +9,7 @@ from typing import Any
 from alcove.errors import RequestError
 from alcove.queues.directory import Queue
 from alcove.queues.message import digest_of_body
-from alcove.queues.service import RECEIVE_LIMIT, QueueService, handle_of
+from alcove.queues.service import RECEIVE_LIMIT, QueueService, fifo_attributes, handle_of
 from alcove.sandbox.protocol import TenantId
 from alcove.sources.source import EVENT_BYTES, Item, SourceUnavailable
 from alcove.sources.waiting import Window
@@ -78,6 +78,7 @@ class QueueSource:
                 "SenderId": self._tenant,
                 "ApproximateFirstReceiveTimestamp": str(message.first_ms),
                 **({"DeadLetterQueueSourceArn": message.dead_letter_of} if message.dead_letter_of else {}),
+                **fifo_attributes(message),
             },
             "messageAttributes": {name: _attribute(one) for name, one in json.loads(message.attributes).items()},
             "md5OfBody": digest_of_body(message.body),

@@ -2,7 +2,7 @@
 
 Messages are pushed by the broker, a bounded number ahead, and acknowledged one by one after their function succeeded;
 what is not acknowledged the broker gives out again. One field is added to Amazon MQ's: ``itemIdentifier``, for partial
-failures.
+failures. The number of a message's failures is kept here, and found again by what the message is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,9 @@ import aiormq
 from aiormq import spec as amqp
 from aiormq.abc import DeliveredMessage
 
-from alcove.sources.address import AddressRule
+from alcove.sources.address import parse_endpoint
+from alcove.sources.attempts import Attempts
+from alcove.sources.outside import Outside
 from alcove.sources.rabbitmq_transport import BoundedTransport, bound_content
 from alcove.sources.retries import Retries
 from alcove.sources.source import Item, SourceUnavailable
@@ -31,12 +34,15 @@ from alcove.sources.waiting import Window
 TIMEOUT_S = 10.0
 # Given out ahead by the broker, hence the largest batch too.
 PREFETCH_LIMIT = 100
+# Headers in which quorum queues count.
+_COUNTED = ("x-delivery-count", "x-acquired-count")
 
 
 class RabbitSource:
-    def __init__(self, spec: SourceSpec, rule: AddressRule) -> None:
+    def __init__(self, mapping: str, spec: SourceSpec, outside: Outside) -> None:
         self._spec = spec
-        self._rule = rule
+        self._outside = outside
+        self._attempts = Attempts(outside.database, mapping, _name)
         self._connection: aiormq.Connection | None = None
         self._channel: Any = None
         self._arrived: asyncio.Queue[Item] = asyncio.Queue()
@@ -44,10 +50,13 @@ class RabbitSource:
         self._life = ""
 
     async def open(self) -> None:
-        transport = BoundedTransport(*await self._rule.resolve(self._spec.endpoint))
+        address = await self._outside.rule.resolve(self._spec.endpoint)
+        tls = await self._outside.trust.context(self._spec.ca) if self._spec.tls else None
+        transport = BoundedTransport(*address, tls=tls, name=parse_endpoint(self._spec.endpoint)[0])
         user = f"{quote(self._spec.username, safe='')}:{quote(self._spec.password, safe='')}"
         url = f"amqp://{user}@{self._spec.endpoint}/{quote(self._spec.virtual_host, safe='')}?heartbeat=30"
         self._arrived, self._retries, self._life = asyncio.Queue(), Retries(), secrets.token_hex(8)
+        await self._attempts.load()
         with self._translated():
             async with asyncio.timeout(TIMEOUT_S):
                 self._connection = aiormq.Connection(url, transport_factory=transport)
@@ -86,9 +95,12 @@ class RabbitSource:
                 self._check()
                 async with asyncio.timeout(TIMEOUT_S):
                     await self._channel.basic_ack(item.token, wait=True)
+        await self._attempts.forget(items)
 
     async def again(self, items: Sequence[Item], delay_s: float, *, counted: bool) -> None:
-        self._retries.put(items, delay_s, counted=counted)
+        if counted:
+            await self._attempts.count(items)
+        self._retries.put(items, delay_s)
 
     async def forget(self) -> None:
         return None
@@ -147,7 +159,10 @@ class RabbitSource:
             return
         # Tags begin again with each connection, so they name nothing outside of it.
         item_id = f"{self._life}-{tag}"
-        self._arrived.put_nowait(Item(item_id, _record(message, item_id), tag))
+        item = Item(item_id, _record(message, item_id), tag)
+        if item.record["redelivered"]:
+            self._attempts.claim(item)
+        self._arrived.put_nowait(item)
 
 
 def _record(message: DeliveredMessage, item_id: str) -> dict[str, Any]:
@@ -175,6 +190,14 @@ def _record(message: DeliveredMessage, item_id: str) -> dict[str, Any]:
         "data": base64.b64encode(message.body).decode(),
         "itemIdentifier": item_id,
     }
+
+
+def _name(item: Item) -> str:
+    """Return what is the same each time that the broker gives out a message: tags are not, and it counts in headers."""
+    properties = item.record["basicProperties"]
+    headers = {name: value for name, value in properties["headers"].items() if name not in _COUNTED}
+    text = json.dumps([{**properties, "headers": headers}, item.record["data"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _header(value: Any) -> Any:

@@ -5,6 +5,7 @@ anything.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
 
 from aiormq.connection import TransportFactory
@@ -24,17 +25,18 @@ class _BoundedReader(asyncio.StreamReader):
 
 
 class BoundedTransport(TransportFactory):
-    """Connects to one address, whatever the URL says."""
+    """Connects to one address, whatever the URL says; under TLS the certificate must be for ``name``."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None, name: str = "") -> None:
         self._host = host
         self._port = port
+        self._tls: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": name}
 
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
         reader = _BoundedReader(limit=FRAME_BYTES, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport, _ = await loop.create_connection(lambda: protocol, self._host, self._port)
+        transport, _ = await loop.create_connection(lambda: protocol, self._host, self._port, **self._tls)
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 

@@ -1,7 +1,7 @@
 """Redis Streams as event sources: a consumer group for each mapping, whose place in the stream is the checkpoint.
 
 Entries are acknowledged one by one after their function succeeded. What an earlier life read and did not acknowledge is
-read first. Order is kept: nothing new is read while something is to be tried again.
+read first, with the number of its failures. Order is kept: nothing new is read while something is to be tried again.
 
 The event: {"eventSource": "alcove:redis", "Records": [{"id", "stream", "fields": {name: text}}]}; names and values that
 are not UTF-8 are in "binaryFields" instead, as base64.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +20,9 @@ from typing import Any
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
-from alcove.sources.address import AddressRule
+from alcove.sources.address import parse_endpoint
+from alcove.sources.attempts import Attempts
+from alcove.sources.outside import Outside
 from alcove.sources.redis_parser import BoundedParser
 from alcove.sources.retries import Retries
 from alcove.sources.source import ITEM_BYTES, Item, SourceUnavailable
@@ -32,11 +35,23 @@ READ_LIMIT = 100
 Entry = tuple[bytes, dict[bytes, bytes] | None]
 
 
+class _Connection(Connection):
+    """Connects to the address that was checked; under TLS the certificate must be for the name."""
+
+    def __init__(self, *, tls: ssl.SSLContext | None, name: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = {} if tls is None else {"ssl": tls, "server_hostname": name}
+
+    def _connection_arguments(self) -> dict[str, Any]:
+        return {**super()._connection_arguments(), **self._tls}
+
+
 class RedisSource:
-    def __init__(self, mapping: str, spec: SourceSpec, rule: AddressRule) -> None:
+    def __init__(self, mapping: str, spec: SourceSpec, outside: Outside) -> None:
         self._group = f"alcove-{mapping}"
         self._spec = spec
-        self._rule = rule
+        self._outside = outside
+        self._attempts = Attempts(outside.database, mapping, lambda item: item.id)
         self._client: Redis | None = None
         self._recovered: str | None = "0"
         self._retries = Retries()
@@ -50,6 +65,7 @@ class RedisSource:
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
+        await self._attempts.load()
         self._recovered, self._retries = "0", Retries()
 
     async def fetch(self, limit: int, *, wait_s: float, window_s: float = 0) -> list[Item]:
@@ -69,9 +85,12 @@ class RedisSource:
         if items:
             async with self._asked() as client:
                 await client.xack(self._spec.name, self._group, *(item.token for item in items))
+            await self._attempts.forget(items)
 
     async def again(self, items: Sequence[Item], delay_s: float, *, counted: bool) -> None:
-        self._retries.put(items, delay_s, counted=counted)
+        if counted:
+            await self._attempts.count(items)
+        self._retries.put(items, delay_s)
 
     async def forget(self) -> None:
         await self._connect()
@@ -88,11 +107,14 @@ class RedisSource:
             await client.connection_pool.disconnect()
 
     async def _connect(self) -> None:
-        host, port = await self._rule.resolve(self._spec.endpoint)
+        host, port = await self._outside.rule.resolve(self._spec.endpoint)
+        tls = await self._outside.trust.context(self._spec.ca) if self._spec.tls else None
         pool: ConnectionPool = ConnectionPool(
-            connection_class=Connection,
+            connection_class=_Connection,
             host=host,
             port=port,
+            tls=tls,
+            name=parse_endpoint(self._spec.endpoint)[0],
             username=self._spec.username or None,
             password=self._spec.password or None,
             parser_class=BoundedParser,
@@ -121,6 +143,8 @@ class RedisSource:
         if self._recovered is not None:
             entries = await self._read(self._recovered, limit, 0)
             self._recovered = entries[-1][0].decode() if entries else None
+            if not entries:
+                await self._attempts.forget_unclaimed()
         else:
             entries = await self._read(">", limit, min(wait_s, TIMEOUT_S))
         return [self._item(entry_id, fields) for entry_id, fields in await self._present(entries)]
@@ -167,4 +191,6 @@ class RedisSource:
         record = {"id": entry_id.decode(), "stream": self._spec.name, "fields": text}
         if binary:
             record["binaryFields"] = binary
-        return Item(entry_id.decode(), record, entry_id)
+        item = Item(entry_id.decode(), record, entry_id)
+        self._attempts.claim(item)
+        return item

@@ -1,5 +1,5 @@
 """Items that are to be fetched again, for sources that hand out each one once: in memory, since the source still knows
-them as unacknowledged.
+them as unacknowledged. Their failures are counted elsewhere.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ class Retries:
     def __bool__(self) -> bool:
         return bool(self._heap)
 
-    def put(self, items: Sequence[Item], delay_s: float, *, counted: bool) -> None:
+    def put(self, items: Sequence[Item], delay_s: float) -> None:
         due_s = time.monotonic() + delay_s
         for item in items:
-            item.attempts += int(counted)
             heapq.heappush(self._heap, (due_s, next(self._numbers), item))
         self.changed.set()
 

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from alcove.errors import InvalidRequest
 from alcove.sources.address import parse_endpoint
+from alcove.sources.pattern import Pattern
+from alcove.sources.tls import check_ca
 
 # Of the Lambda API, "CreateEventSourceMapping".
 BATCH_SIZE = range(1, 10_001)
@@ -15,6 +17,7 @@ WINDOW_S = range(0, 301)
 RETRIES = range(-1, 10_001)
 CONCURRENCY = range(1, 51)
 NAME_LIMIT = 1000
+FILTER_LIMIT = 5
 
 
 class SourceKind(StrEnum):
@@ -29,6 +32,11 @@ class SourceKind(StrEnum):
         return {"redis": "REDIS_SERVERS", "rabbitmq": "RABBITMQ_BROKERS"}.get(self.value, "")
 
     @property
+    def scheme(self) -> str:
+        """In front of an endpoint: it is reached by TLS."""
+        return {"redis": "rediss://", "rabbitmq": "amqps://"}.get(self.value, "")
+
+    @property
     def batch_size(self) -> int:
         """The default."""
         return 10 if self is SourceKind.QUEUE else 100
@@ -36,7 +44,9 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """``name`` is a queue's ARN, a stream, or RabbitMQ's queue; ``endpoint`` is HOST:PORT of an outside server."""
+    """``name`` is a queue's ARN, a stream, or RabbitMQ's queue; ``endpoint`` is HOST:PORT of an outside server, with
+    ``tls``, and the authorities in ``ca`` (PEM; "" for the usual ones), where it is to be reached so.
+    """
 
     kind: SourceKind
     name: str
@@ -51,6 +61,14 @@ class SourceSpec:
     retries: int = -1
     on_failure: str = ""
     concurrency: int = 1
+    filters: tuple[str, ...] = ()
+    tls: bool = False
+    ca: str = ""
+
+    @property
+    def in_order(self) -> bool:
+        """Whether nothing of a group may be tried before what came ahead of it: a FIFO queue."""
+        return self.kind is SourceKind.QUEUE and self.name.endswith(".fifo")
 
     @property
     def identity(self) -> str:
@@ -73,14 +91,27 @@ class SourceSpec:
                 raise InvalidRequest(f"'{name}' must be {allowed[0]} to {allowed[-1]}.")
         if not self.name or len(self.name) > NAME_LIMIT or not self.name.isprintable():
             raise InvalidRequest("A stream or queue must be named.")
+        self._check_filters()
         if self.kind is SourceKind.QUEUE:
             return self._check_queue()
         parse_endpoint(self.endpoint)
+        if self.ca:
+            if not self.tls:
+                raise InvalidRequest("A certificate is for TLS.", hint=f"name the server {self.kind.scheme}HOST:PORT")
+            check_ca(self.ca)
         if self.start not in ("LATEST", "TRIM_HORIZON"):
             raise InvalidRequest("'StartingPosition' must be LATEST or TRIM_HORIZON.")
         return self
 
+    def _check_filters(self) -> None:
+        if len(self.filters) > FILTER_LIMIT:
+            raise InvalidRequest(f"A mapping has at most {FILTER_LIMIT} filters.")
+        for text in self.filters:
+            Pattern.read(text)
+
     def _check_queue(self) -> SourceSpec:
+        if self.in_order and (self.batch_size > 10 or self.window_s):
+            raise InvalidRequest("A FIFO queue has batches of 10 at most, and no batching window.")
         if self.batch_size > 10 and self.window_s == 0:
             raise InvalidRequest("'MaximumBatchingWindowInSeconds' must be at least 1 for batches of more than 10.")
         if self.retries != -1 or self.on_failure:
@@ -97,6 +128,6 @@ class SourceSpec:
     def from_json(cls, text: str) -> SourceSpec:
         document = json.loads(text)
         known = {one.name for one in fields(cls)}
-        return cls(
-            **{**{name: document[name] for name in document if name in known}, "kind": SourceKind(document["kind"])}
-        )
+        given = {name: value for name, value in document.items() if name in known}
+        given |= {"kind": SourceKind(document["kind"]), "filters": tuple(document.get("filters", ()))}
+        return cls(**given)

@@ -84,9 +84,11 @@ def next_due_ms(connection: Connection, after_ms: int) -> int | None:
     return None if row[0] is None else int(row[0])
 
 
-def find_event(connection: Connection, sequence: int) -> EventRow | None:
-    row = connection.execute(f"SELECT {_COLUMNS}, sequence FROM events WHERE sequence = ?", (sequence,)).fetchone()  # noqa: S608
-    return None if row is None else EventRow(*row)
+def find_events(connection: Connection, sequences: Iterable[int]) -> list[EventRow]:
+    """Return those that are there, by sequence."""
+    wanted = ", ".join(map(str, map(int, sequences)))
+    rows = connection.execute(f"SELECT {_COLUMNS}, sequence FROM events WHERE sequence IN ({wanted}) ORDER BY sequence")  # noqa: S608
+    return [EventRow(*row) for row in rows.fetchall()]
 
 
 def postpone_event(connection: Connection, sequence: int, due_ms: int, failures: int, refusals: int) -> None:

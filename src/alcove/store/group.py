@@ -26,11 +26,15 @@ class GroupWriter:
 
     async def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """As ``Database.write``: when this returns the change is on the disk. Once handed over it is not cancelled."""
+        return await asyncio.shield(self.hand_over(change))
+
+    def hand_over(self, change: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Return what is done when the change is on the disk."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._arriving.append((change, done))
         if self._committer is None:
             self._committer = asyncio.create_task(self._commit())
-        return await asyncio.shield(done)
+        return done
 
     async def close(self) -> None:
         """Return when all that has come is written."""

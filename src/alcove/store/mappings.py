@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, fields
 from sqlite3 import Connection
 
+from alcove.store.attempts import delete_attempts_of
+
 
 @dataclass(frozen=True, slots=True)
 class MappingRow:
@@ -37,6 +39,7 @@ def find_mapping(connection: Connection, uuid: str) -> MappingRow | None:
 
 
 def delete_mapping(connection: Connection, uuid: str) -> None:
+    delete_attempts_of(connection, uuid)
     connection.execute("DELETE FROM mappings WHERE uuid = ?", (uuid,))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from sqlite3 import Connection
 
+from alcove.store import fifo
+
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
@@ -36,6 +38,8 @@ class MessageRow:
     first_ms: int = 0
     receipt: str = ""
     dead_letter_of: str = ""
+    group_id: str = ""
+    deduplication_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,17 @@ def delete_queue(connection: Connection, queue_id: int) -> None:
     connection.execute("DELETE FROM queues WHERE id = ?", (queue_id,))
 
 
-def insert_message(connection: Connection, row: MessageRow) -> None:
-    connection.execute(
-        "INSERT INTO messages (queue_id, message_id, body, attributes, size, sent_ms, visible_ms) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (row.queue_id, row.message_id, row.body, row.attributes, row.size, row.sent_ms, row.visible_ms),
+def insert_message(connection: Connection, row: MessageRow) -> int:
+    """Return its sequence. Raises ``sqlite3.IntegrityError`` where there is no such queue."""
+    values = (row.queue_id, row.message_id, row.body, row.attributes, row.size, row.sent_ms, row.visible_ms)
+    found = connection.execute(
+        "INSERT INTO messages (queue_id, message_id, body, attributes, size, sent_ms, visible_ms, group_id, "
+        "deduplication_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*values, row.group_id, row.deduplication_id),
     )
+    fifo.refresh_group(connection, row.queue_id, row.group_id)
+    assert found.lastrowid is not None
+    return found.lastrowid
 
 
 def remember(connection: Connection, message_id: str, moment_ms: int, forget_before_ms: int) -> bool:
@@ -94,6 +103,14 @@ def visible_messages(connection: Connection, queue_id: int, moment_ms: int, limi
         (queue_id, moment_ms, limit),
     )
     return [MessageRow(*row) for row in rows]
+
+
+def ready_messages(connection: Connection, queue_id: int, moment_ms: int, limit: int) -> list[MessageRow]:
+    """As ``visible_messages``, of a FIFO queue."""
+    return [
+        MessageRow(*connection.execute("SELECT * FROM messages WHERE sequence = ?", (sequence,)).fetchone())
+        for sequence in fifo.ready_messages(connection, queue_id, moment_ms, limit)
+    ]
 
 
 def next_visible_ms(connection: Connection, queue_id: int, after_ms: int) -> int | None:
@@ -113,22 +130,27 @@ def take_message(connection: Connection, sequence: int, receipt: str, moment_ms:
     return MessageRow(*row)
 
 
-def move_message(connection: Connection, sequence: int, queue_id: int, source_arn: str, moment_ms: int) -> None:
+def move_message(connection: Connection, row: MessageRow, queue_id: int, source_arn: str, moment_ms: int) -> None:
     """Put a message into a dead-letter queue."""
     connection.execute(
         "UPDATE messages SET queue_id = ?, dead_letter_of = ?, visible_ms = ?, received = 0, first_ms = 0, "
         "receipt = '' WHERE sequence = ?",
-        (queue_id, source_arn, moment_ms, sequence),
+        (queue_id, source_arn, moment_ms, row.sequence),
     )
+    fifo.refresh_group(connection, queue_id, row.group_id)
 
 
 def delete_message(connection: Connection, queue_id: int, sequence: int, receipt: str) -> int | None:
     """Remove a message by its receipt; return its size, None where there is none."""
     row = connection.execute(
-        "DELETE FROM messages WHERE sequence = ? AND queue_id = ? AND receipt = ? AND receipt <> '' RETURNING size",
+        "DELETE FROM messages WHERE sequence = ? AND queue_id = ? AND receipt = ? AND receipt <> '' "
+        "RETURNING size, group_id",
         (sequence, queue_id, receipt),
     ).fetchone()
-    return None if row is None else int(row[0])
+    if row is None:
+        return None
+    fifo.refresh_group(connection, queue_id, row[1])
+    return int(row[0])
 
 
 def set_visible(
@@ -137,18 +159,23 @@ def set_visible(
     """Change when a message in flight is visible again; ``uncount`` receives less. Tell whether it was in flight."""
     found = connection.execute(
         "UPDATE messages SET visible_ms = ?, received = MAX(received - ?, 0) "
-        "WHERE sequence = ? AND queue_id = ? AND receipt = ? AND receipt <> '' AND visible_ms > ?",
+        "WHERE sequence = ? AND queue_id = ? AND receipt = ? AND receipt <> '' AND visible_ms > ? "
+        "RETURNING group_id",
         (visible_ms, uncount, sequence, queue_id, receipt, moment_ms),
-    )
-    return found.rowcount > 0
+    ).fetchone()
+    if found is None:
+        return False
+    fifo.refresh_group(connection, queue_id, found[0])
+    return True
 
 
 def expire_messages(connection: Connection, queue_id: int, sent_before_ms: int) -> Sequence[int]:
     """Remove what is too old; return the sizes."""
     rows = connection.execute(
-        "DELETE FROM messages WHERE queue_id = ? AND sent_ms < ? RETURNING size", (queue_id, sent_before_ms)
-    )
-    return [int(row[0]) for row in rows.fetchall()]
+        "DELETE FROM messages WHERE queue_id = ? AND sent_ms < ? RETURNING size, group_id", (queue_id, sent_before_ms)
+    ).fetchall()
+    fifo.refresh_groups(connection, queue_id, (row[1] for row in rows))
+    return [int(row[0]) for row in rows]
 
 
 def count_messages(connection: Connection, queue_id: int, moment_ms: int) -> Counts:

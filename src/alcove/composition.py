@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alcove.audit.log import AuditLog
 from alcove.buckets.destination import BucketSink
+from alcove.buckets.expiry import UploadExpiry
 from alcove.buckets.hooks import HookService
 from alcove.buckets.model import Limits
 from alcove.buckets.outbox import Outbox
@@ -181,7 +182,9 @@ class _Composition:
         stack.push_async_callback(self.events.close)
         self.queues = await QueueService.open(state / "queues.db", self.region)
         stack.push_async_callback(self.queues.close)
-        limits = Limits(settings.bucket_quota_mib << 20, settings.bucket_objects)
+        limits = Limits(
+            settings.bucket_quota_mib << 20, settings.bucket_objects, settings.bucket_upload_hours * 3_600_000
+        )
         self.buckets = await BucketService.open(state, limits, self.region)
         stack.push_async_callback(self.buckets.close)
         self.outbox = Outbox(self.buckets.database, self.events)
@@ -264,6 +267,7 @@ class _Composition:
             kernels=self.kernels,
             buckets=self.buckets,
             outbox=self.outbox,
+            upload_expiry=UploadExpiry(self.buckets),
             hooks=self.hooks,
             scans=self.scans,
         )

@@ -12,12 +12,13 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from alcove.buckets.contents import Expected, Late
+from alcove.buckets.assembly import Completion, NamedPart
+from alcove.buckets.contents import Arrival, Expected, Late
 from alcove.buckets.errors import BucketExists
 from alcove.buckets.model import PART_LEAST, Attributes, Limits
 from alcove.buckets.outbox import Outbox
 from alcove.buckets.rules import Cause, Rule
-from alcove.buckets.service import Arrival, BucketService
+from alcove.buckets.service import BucketService
 from alcove.events.queue import EventQueue
 from alcove.sandbox.protocol import TenantId
 
@@ -43,12 +44,13 @@ async def change(store: BucketService, key: str, chance: random.Random) -> None:
         upload = await store.begin_upload(TENANT, "bucket", key, Attributes())
         where = ("bucket", key, upload)
         known = [
-            (n, (await store.put_part(TENANT, where, n, arrival(data)))[0].etag) for n, data in enumerate(parts, 1)
+            NamedPart(n, (await store.put_part(TENANT, where, n, arrival(data)))[0].etag, {})
+            for n, data in enumerate(parts, 1)
         ]
         if chance.random() < 0.5:
             await store.abort_upload(TENANT, where)
         else:
-            await store.complete_upload(TENANT, where, known, Cause())
+            await store.complete_upload(TENANT, where, Completion(tuple(known)), Cause())
             print(key, hashlib.sha256(b"".join(parts)).hexdigest(), flush=True)
     else:
         data = chance.randbytes(chance.randint(0, 200_000))

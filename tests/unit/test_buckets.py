@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from alcove.api import s3_conditions
 from alcove.buckets import rules
-from alcove.buckets.contents import Expected, Late
+from alcove.buckets.contents import Arrival, Expected, Late
 from alcove.buckets.errors import (
     BadArgument,
     BadBucketName,
     BadDigest,
+    BadRequest,
     IncompleteBody,
+    InvalidDigest,
     InvalidRange,
     NoSuchKey,
     QuotaExceeded,
@@ -34,7 +36,7 @@ from alcove.buckets.names import check_bucket, check_key
 from alcove.buckets.outbox import Outbox
 from alcove.buckets.quota import UPLOADS_AT_ONCE
 from alcove.buckets.rules import Cause, Rule
-from alcove.buckets.service import Arrival, BucketService
+from alcove.buckets.service import BucketService
 from alcove.errors import AlcoveError, ThrottledError
 from alcove.sandbox.protocol import TenantId
 
@@ -99,10 +101,10 @@ async def test_an_object_that_is_read_stays_until_that_is_done(store: BucketServ
     [
         (lambda: arrival(b"x", size=2), IncompleteBody),
         (lambda: arrival(b"xyz", size=2), IncompleteBody),
-        (lambda: arrival(b"x", md5="AAAA"), BadDigest),
-        (lambda: arrival(b"x", md5="?"), BadDigest),
+        (lambda: arrival(b"x", md5="AAAAAAAAAAAAAAAAAAAAAA=="), BadDigest),
+        (lambda: arrival(b"x", md5="?"), InvalidDigest),
         (lambda: arrival(b"x", checksums={"crc32": "AAAAAA=="}), BadDigest),
-        (lambda: arrival(b"x", checksums={"crc99": "AAAAAA=="}), BadArgument),
+        (lambda: arrival(b"x", checksums={"crc99": "AAAAAA=="}), BadRequest),
     ],
 )
 async def test_what_does_not_match_is_not_stored(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from alcove.buckets.checksums import Kind, Plan
 from alcove.sandbox.protocol import TenantId
 
 # Amazon S3's own limits, but for the number of buckets.
@@ -19,11 +20,14 @@ UPLOADS_LIMIT = 1000  # under way, of one bucket
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What is kept with an object: ``headers`` (content type and the like), ``metadata`` of the user's, checksums."""
+    """What is kept with an object: ``headers`` (content type and the like), ``metadata`` of the user's, its checksum
+    (at most one, by its algorithm).
+    """
 
     headers: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    checksum_kind: str = Kind.FULL_OBJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,11 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file of an object's content."""
+    """One file of an object's content. ``checksum``: of a part, by its object's algorithm."""
 
     blob: str
     size: int
+    checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,11 @@ class StoredObject:
     etag: str
     modified_ms: int
     attributes: Attributes = field(default_factory=Attributes)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it was uploaded in parts."""
+        return "-" in self.etag
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,7 @@ class Upload:
     key: str
     created_ms: int
     attributes: Attributes = field(default_factory=Attributes)
+    plan: Plan = field(default_factory=Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +106,4 @@ class Limits:
 
     bytes: int
     objects: int
+    uploads_kept_ms: int = 7 * 24 * 3_600_000  # from the beginning of an upload in parts to its end

@@ -160,6 +160,7 @@ class _Composition:
             self.scans.decided = lambda package: self.functions.moves.reconsider(package_sha256=package)
             self.functions.code_changed = self.scans.wake
         self.layers = LayerService(self.database, self.functions)
+        self.permissions = PermissionService(self.database, self.functions)
         self.concurrency = self._concurrency()
 
     def _open_scans(self, checker: Checker | None) -> Scans | None:
@@ -187,7 +188,7 @@ class _Composition:
         )
         self.buckets = await BucketService.open(state, limits, self.region)
         stack.push_async_callback(self.buckets.close)
-        self.outbox = Outbox(self.buckets.database, self.events)
+        self.outbox = Outbox(self.buckets.database, self.events, self.permissions.may)
         self.buckets.changed = self.outbox.look
         self.hooks = HookService(self.buckets.database, self.events, self.functions)
 
@@ -244,7 +245,7 @@ class _Composition:
             functions=self.functions,
             concurrency=self.concurrency,
             aliases=AliasService(self.database, self.functions),
-            permissions=PermissionService(self.database, self.functions),
+            permissions=self.permissions,
             layers=self.layers,
             events=self.events,
             delivery=self.delivery,

@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from alcove.buckets.assembly import Completion, NamedPart
+from alcove.buckets.change import Cause
 from alcove.buckets.contents import Arrival, Expected, Late
 from alcove.buckets.errors import BucketExists
 from alcove.buckets.model import PART_LEAST, Attributes, Limits
 from alcove.buckets.outbox import Outbox
-from alcove.buckets.rules import Cause, Rule
+from alcove.buckets.rules import Rule
 from alcove.buckets.service import BucketService
 from alcove.events.queue import EventQueue
 from alcove.sandbox.protocol import TenantId
@@ -64,10 +65,14 @@ async def worker(store: BucketService, number: int, chance: random.Random) -> No
         await change(store, f"{number}/{chance.randint(0, 3)}", chance)
 
 
+async def everyone(*_: object) -> bool:
+    return True
+
+
 async def main(folder: str, seed: str) -> None:
     store = await BucketService.open(Path(folder), Limits(1 << 40, 1 << 20), "r")
     queue = await EventQueue.open(Path(folder) / "events.db")
-    outbox = Outbox(store.database, queue)
+    outbox = Outbox(store.database, queue, everyone)
     store.changed = outbox.look
     outbox.start()
     try:

@@ -359,12 +359,12 @@ def test_errors_have_s3s_shape(s3: Any, bucket: str) -> None:
         ("put_object", {"ServerSideEncryption": "AES256"}, "NotImplemented"),
         ("put_object", {"ObjectLockLegalHoldStatus": "ON"}, "NotImplemented"),
         ("put_object", {"WebsiteRedirectLocation": "/"}, "NotImplemented"),
-        ("copy_object", {"CopySource": "{bucket}/k", "CopySourceIfMatch": "x"}, "PreconditionFailed"),
-        ("copy_object", {"CopySource": "{bucket}/k"}, "InvalidRequest"),
+        ("copy_object", {"CopySource": "k", "CopySourceIfMatch": "x"}, "PreconditionFailed"),
+        ("copy_object", {"CopySource": "k"}, "InvalidRequest"),
         (
             "copy_object",
-            {"CopySource": "{bucket}/k", "Key": "k", "IfNoneMatch": "*", "MetadataDirective": "REPLACE"},
-            "",
+            {"CopySource": "k", "IfNoneMatch": "*", "MetadataDirective": "REPLACE"},
+            "PreconditionFailed",
         ),
         ("delete_object", {"IfMatch": "x"}, "PreconditionFailed"),
         ("delete_object", {"ExpectedBucketOwner": "999999999999"}, "AccessDenied"),
@@ -377,10 +377,10 @@ def test_what_a_client_asks_for_is_done_or_refused(
     s3.put_object(Bucket=bucket, Key="k", Body=b"kept")
     call = {"Bucket": bucket, "Key": "k", **options}
     if "CopySource" in call:
-        call["CopySource"] = f"{bucket}/k"
+        call["CopySource"] = {"Bucket": bucket, "Key": call["CopySource"]}
     with pytest.raises(ClientError) as caught:
         getattr(s3, operation)(**{name: value for name, value in call.items() if value is not None})
-    assert code(caught) == (wanted or "PreconditionFailed")
+    assert code(caught) == wanted
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"kept"
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from alcove.buckets.change import Cause
 from alcove.buckets.contents import Arrival, Expected, Late
 from alcove.buckets.errors import NoSuchUpload
 from alcove.buckets.expiry import UploadExpiry
 from alcove.buckets.model import Attributes, Limits
-from alcove.buckets.rules import Cause
 from alcove.buckets.service import BucketService
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId

@@ -90,7 +90,16 @@ class S3App:
             act = _find(request, address)
             s3_foreign.check_owner(request.headers, tenant)
             services = self._services
-            call = S3Call(services.buckets, services.functions, request, request_id, tenant, address, signature)
+            call = S3Call(
+                service=services.buckets,
+                functions=services.functions,
+                may=services.permissions.may,
+                request=request,
+                request_id=request_id,
+                tenant=tenant,
+                address=address,
+                signature=signature,
+            )
             response = await s3_audit.perform(services.audit, call, act)
         except AlcoveError as error:
             return s3_errors.answer(error, request.path, request_id)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from alcove.api import s3_auth
 from alcove.api.s3_address import Address
 from alcove.api.s3_auth import Signature
+from alcove.buckets.change import Cause
 from alcove.buckets.contents import Arrival, Digests, Expected
 from alcove.buckets.errors import BadArgument, EntityTooLarge
-from alcove.buckets.rules import Cause
+from alcove.buckets.permission import May
 from alcove.buckets.service import BucketService
 from alcove.functions.model import FunctionResolver
 from alcove.gateway.streaming import StreamRequest
@@ -23,6 +24,7 @@ DOCUMENT_LIMIT = 4 << 20
 class S3Call:
     service: BucketService
     functions: FunctionResolver
+    may: May
     request: StreamRequest
     request_id: str
     tenant: TenantId

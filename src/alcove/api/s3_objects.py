@@ -22,14 +22,13 @@ from alcove.buckets.errors import (
     MetadataTooLarge,
     PreconditionFailed,
 )
-from alcove.buckets.model import METADATA_LIMIT, PART_COUNT, Attributes, StoredObject
+from alcove.buckets.model import DEFAULT_TYPE, METADATA_LIMIT, PART_COUNT, Attributes, StoredObject
 from alcove.buckets.service import Opened
 from alcove.gateway.message import Response
 from alcove.gateway.streaming import StreamResponse
 
 _KEPT = ("content-type", "content-encoding", "content-language", "content-disposition", "cache-control", "expires")
 _META = "x-amz-meta-"
-_DEFAULT_TYPE = "binary/octet-stream"
 
 
 async def put_object(call: S3Call) -> Response:
@@ -99,7 +98,7 @@ async def copy_object(call: S3Call) -> Response:
             call.key,
             replace(again(source, 0, source.object.size), default=default),
             kept,
-            call.cause,
+            replace(call.cause, copied_from=(source.bucket, source.object.key)),
             event="s3:ObjectCreated:Copy",
             **conditions(call),
         )
@@ -141,7 +140,7 @@ def _described(call: S3Call, opened: Opened) -> tuple[StreamResponse, tuple[int,
     found = opened.object
     s3_conditions.check(call.request.headers, found)
     headers = {
-        "Content-Type": _DEFAULT_TYPE,
+        "Content-Type": DEFAULT_TYPE,
         "ETag": f'"{found.etag}"',
         "Last-Modified": last_modified(found),
         "Accept-Ranges": "bytes",

@@ -14,6 +14,7 @@ UPLOAD_LIMIT = 5 << 40
 PART_COUNT = 10_000
 PART_LEAST = 5 << 20  # of all parts but the last
 METADATA_LIMIT = 2048
+DEFAULT_TYPE = "binary/octet-stream"  # of content whose client names none
 BUCKETS_LIMIT = 1000
 UPLOADS_LIMIT = 1000  # under way, of one bucket
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 
 from alcove.buckets import rules
+from alcove.buckets.change import Cause, Change
 from alcove.buckets.checksums import Kind, Plan
 from alcove.buckets.errors import NoSuchBucket, NoSuchUpload, PreconditionFailed, SlowDown
-from alcove.buckets.model import Attributes, Bucket, Part, Segment, StoredObject, Upload
+from alcove.buckets.model import DEFAULT_TYPE, Attributes, Bucket, Part, Segment, StoredObject, Upload
 from alcove.buckets.quota import Quota
-from alcove.buckets.rules import Cause, Change, ExtraRules
+from alcove.buckets.rules import ExtraRules
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import buckets as rows
@@ -72,7 +73,8 @@ class Records:
         )
         rows.insert_object(connection, row, [astuple(segment) for segment in new.segments])
         self.quota.count(connection, tenant, made.size, 1)
-        change = Change(new.event, made.key, made.id, made.modified_ms, made.size, made.etag)
+        kind = new.attributes.headers.get("content-type", DEFAULT_TYPE)
+        change = Change(new.event, made.key, made.id, made.modified_ms, made.size, made.etag, kind)
         self._tell(connection, home, change, cause)
         return made, freed
 

@@ -22,6 +22,7 @@ from alcove.buckets import assembly, names, records
 from alcove.buckets import rules as notification
 from alcove.buckets.assembly import Completion
 from alcove.buckets.blobs import BlobStore
+from alcove.buckets.change import Cause
 from alcove.buckets.checksums import Plan
 from alcove.buckets.contents import Arrival, receive
 from alcove.buckets.errors import (
@@ -52,7 +53,7 @@ from alcove.buckets.model import (
 )
 from alcove.buckets.quota import Quota
 from alcove.buckets.records import NewObject, Records
-from alcove.buckets.rules import Cause, ExtraRules, Rule
+from alcove.buckets.rules import ExtraRules, Rule
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import buckets as rows

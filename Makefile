@@ -16,7 +16,7 @@ setup: packages .venv/.done  ## Debian packages and the virtual environment .ven
 packages:
 	@scripts/install-packages
 
-.venv/.done: requirements-dev.lock pyproject.toml scripts/install-python | packages
+.venv/.done: requirements-dev.lock pyproject.toml scripts/install-python $(wildcard src/alcove/policy/eslint/*) | packages
 	@scripts/install-python
 	@touch $@
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alcove.audit.log import AuditLog
 from alcove.buckets.destination import BucketSink
+from alcove.buckets.expiry import UploadExpiry
 from alcove.buckets.hooks import HookService
 from alcove.buckets.model import Limits
 from alcove.buckets.outbox import Outbox
@@ -162,6 +163,7 @@ class _Composition:
             self.functions.code_changed = self.scans.wake
         self.layers = LayerService(self.database, self.functions)
         self.aliases = AliasService(self.database, self.functions)
+        self.permissions = PermissionService(self.database, self.functions)
         self.concurrency = self._concurrency()
 
     def _open_scans(self, checker: Checker | None) -> Scans | None:
@@ -184,10 +186,12 @@ class _Composition:
         stack.push_async_callback(self.events.close)
         self.queues = await QueueService.open(state / "queues.db", self.region)
         stack.push_async_callback(self.queues.close)
-        limits = Limits(settings.bucket_quota_mib << 20, settings.bucket_objects)
+        limits = Limits(
+            settings.bucket_quota_mib << 20, settings.bucket_objects, settings.bucket_upload_hours * 3_600_000
+        )
         self.buckets = await BucketService.open(state, limits, self.region)
         stack.push_async_callback(self.buckets.close)
-        self.outbox = Outbox(self.buckets.database, self.events)
+        self.outbox = Outbox(self.buckets.database, self.events, self.permissions.may)
         self.buckets.changed = self.outbox.look
         self.hooks = HookService(self.buckets.database, self.events, self.functions)
 
@@ -245,7 +249,7 @@ class _Composition:
             functions=self.functions,
             concurrency=self.concurrency,
             aliases=self.aliases,
-            permissions=PermissionService(self.database, self.functions),
+            permissions=self.permissions,
             layers=self.layers,
             events=self.events,
             delivery=self.delivery,
@@ -268,6 +272,7 @@ class _Composition:
             kernels=self.kernels,
             buckets=self.buckets,
             outbox=self.outbox,
+            upload_expiry=UploadExpiry(self.buckets),
             hooks=self.hooks,
             scans=self.scans,
         )

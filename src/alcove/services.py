@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from alcove.audit.log import AuditLog
+from alcove.buckets.expiry import UploadExpiry
 from alcove.buckets.hooks import HookService
 from alcove.buckets.outbox import Outbox
 from alcove.buckets.service import BucketService
@@ -85,6 +86,7 @@ class Services:
     kernels: KernelStore
     buckets: BucketService
     outbox: Outbox
+    upload_expiry: UploadExpiry
     hooks: HookService
     scans: Scans | None = None
 
@@ -110,6 +112,8 @@ class Services:
         await self.relations.start()
         stack.push_async_callback(self.outbox.close)
         self.outbox.start()
+        stack.push_async_callback(self.upload_expiry.close)
+        self.upload_expiry.start()
 
     async def _keep_to_limits(self) -> None:
         while True:

@@ -71,6 +71,12 @@ class Settings:
     )
     bucket_quota_mib: int = _row(10_240, "What each tenant may store in buckets, in MiB.", low=0, high=1 << 34)
     bucket_objects: int = _row(1_000_000, "How many objects each tenant may store.", low=0, high=1 << 40)
+    bucket_upload_hours: int = _row(
+        168,
+        "Hours after which an upload in parts that is not completed is aborted, and its parts freed.",
+        low=1,
+        high=24 * 366,
+    )
     pool_python: int = _row(1, "Started machines kept waiting for Python functions; 0 keeps none.", low=0, high=1000)
     pool_nodejs: int = _row(1, "Started machines kept waiting for Node.js functions; 0 keeps none.", low=0, high=1000)
     pool_provided: int = _row(

@@ -75,3 +75,84 @@ def test_a_scanner_that_is_taken_over_sees_and_reaches_nothing(tmp_path: Path) -
 def test_a_scanner_that_forks_without_end_takes_nothing_else_with_it(tmp_path: Path) -> None:
     scanner = Scanner("bomb", ("*.txt",), ("/bin/bash", "-c", "f() { f | f & }; f; sleep 1; exit 0"))
     checked(tmp_path, {"a.txt": b"x"}, scanner)
+
+
+EVIL_JS = b'const { exec } = require("child_process");\nexports.handler = async (event) => exec(event.command);\n'
+
+
+def test_javascript_is_read(tmp_path: Path) -> None:
+    """Both kinds of modules, in every folder; findings have their places."""
+    files = {
+        "app.js": EVIL_JS,
+        "module.mjs": b"export const handler = async (event) => eval(event.code);\n",
+        "node_modules/dep/index.cjs": b"module.exports = new Function('return 1');\n",
+        "sloppy.js": b"with (Math) { var x = 010; }\nreturn eval('x');\n",
+        "LOUD.JS": b"eval('1');\n",
+    }
+    report = checked(tmp_path, files)
+    assert report.state("high") is CheckState.FLAGGED, report
+    assert {
+        ("security/detect-child-process", "app.js", 2),
+        ("no-eval", "module.mjs", 1),
+        ("no-new-func", "node_modules/dep/index.cjs", 1),
+        ("no-eval", "sloppy.js", 2),
+        ("no-eval", "LOUD.JS", 1),
+    } <= {(one.rule, one.file, one.line) for one in report.findings}
+
+
+def test_harmless_javascript_passes(tmp_path: Path) -> None:
+    files = {
+        "app.mjs": b'import { part } from "./lib/part.js";\nexport const handler = async (event) => part(event);\n',
+        "lib/part.js": b"#!/usr/bin/env node\nexports.part = (event) => ({ ok: true, name: event.name });\n",
+        "package.json": b'{"name": "fine"}',
+    }
+    report = checked(tmp_path, files)
+    assert report.state("medium") is CheckState.PASSED, report
+    assert report.failed == ""
+
+
+def test_javascript_cannot_talk_its_scanner_out_of_it(tmp_path: Path) -> None:
+    silence = b"/* eslint-disable */\n// eslint-disable-next-line\n/* eslint no-eval: 0 */\n"
+    config = b'throw new Error("read");\nexport default [{ ignores: ["**/*"] }];\n'
+    files = {
+        "app.js": silence + b"exports.handler = (event) => eval(event.code);\n",
+        ".git/hidden.js": b"eval('1');\n",
+        "eslint.config.js": config,
+        "eslint.config.mjs": config,
+        ".eslintrc.json": b'{"root": true, "ignorePatterns": ["**/*"]}',
+        ".eslintignore": b"*\n",
+        "package.json": b'{"type": "module", "eslintConfig": {"root": true}, "eslintIgnore": ["*"]}',
+        "node_modules/eslint-plugin-security/index.js": b"export default { configs: { recommended: {} } };\n",
+        "node_modules/espree/index.js": b"export const parse = () => ({});\n",
+        # Many of a harmless kind do not hide the one that is not.
+        "noise.js": b"exports.f = (a, b) => {\n" + b"  a[b] = 1;\n" * 20_000 + b"};\n",
+    }
+    report = checked(tmp_path, files)
+    found = {(one.rule, one.file, one.line) for one in report.findings}
+    assert {("no-eval", "app.js", 4), ("no-eval", ".git/hidden.js", 1)} <= found, report
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b'require("./payload.txt");',
+        b'import "../lib/data.bin";',
+        b'import("data:text/javascript,process.exit()");',
+        b"exports.handler = (event) => import(event.name);",
+        b"exports.handler = (event) => require(event.name);",
+        b'require("node:vm").runInThisContext("1");',
+        b"setTimeout('process.exit()', 1);",
+        b"globalThis['eval']('1');",
+        b"global.eval('1');",
+        b"(0, eval)('1');",
+        b'import { exec } from "node:child_process";\nexport const handler = (event) => exec(event.command);',
+    ],
+)
+def test_code_that_no_scanner_reads_is_not_run_unseen(tmp_path: Path, source: bytes) -> None:
+    report = checked(tmp_path, {"app.js": source, "payload.txt": EVIL_JS})
+    assert report.state("medium") is CheckState.FLAGGED, report
+
+
+def test_javascript_that_cannot_be_parsed_has_not_passed(tmp_path: Path) -> None:
+    for source in (b"function (", b"(" * 100_000, b"x = 1\0", b"\xff\xfe\x00"):
+        assert checked(tmp_path, {"app.js": source}).state("medium") is not CheckState.PASSED, source[:10]

@@ -12,12 +12,14 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from alcove.buckets.contents import Expected, Late
+from alcove.buckets.assembly import Completion, NamedPart
+from alcove.buckets.change import Cause
+from alcove.buckets.contents import Arrival, Expected, Late
 from alcove.buckets.errors import BucketExists
 from alcove.buckets.model import PART_LEAST, Attributes, Limits
 from alcove.buckets.outbox import Outbox
-from alcove.buckets.rules import Cause, Rule
-from alcove.buckets.service import Arrival, BucketService
+from alcove.buckets.rules import Rule
+from alcove.buckets.service import BucketService
 from alcove.events.queue import EventQueue
 from alcove.sandbox.protocol import TenantId
 
@@ -43,12 +45,13 @@ async def change(store: BucketService, key: str, chance: random.Random) -> None:
         upload = await store.begin_upload(TENANT, "bucket", key, Attributes())
         where = ("bucket", key, upload)
         known = [
-            (n, (await store.put_part(TENANT, where, n, arrival(data)))[0].etag) for n, data in enumerate(parts, 1)
+            NamedPart(n, (await store.put_part(TENANT, where, n, arrival(data)))[0].etag, {})
+            for n, data in enumerate(parts, 1)
         ]
         if chance.random() < 0.5:
             await store.abort_upload(TENANT, where)
         else:
-            await store.complete_upload(TENANT, where, known, Cause())
+            await store.complete_upload(TENANT, where, Completion(tuple(known)), Cause())
             print(key, hashlib.sha256(b"".join(parts)).hexdigest(), flush=True)
     else:
         data = chance.randbytes(chance.randint(0, 200_000))
@@ -62,10 +65,14 @@ async def worker(store: BucketService, number: int, chance: random.Random) -> No
         await change(store, f"{number}/{chance.randint(0, 3)}", chance)
 
 
+async def everyone(*_: object) -> bool:
+    return True
+
+
 async def main(folder: str, seed: str) -> None:
     store = await BucketService.open(Path(folder), Limits(1 << 40, 1 << 20), "r")
     queue = await EventQueue.open(Path(folder) / "events.db")
-    outbox = Outbox(store.database, queue)
+    outbox = Outbox(store.database, queue, everyone)
     store.changed = outbox.look
     outbox.start()
     try:

@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from tests.crash.buckets_driver import TENANT
+from tests.crash.buckets_driver import TENANT, everyone
 
 from alcove.buckets.listing import Listing
 from alcove.buckets.model import Limits
@@ -58,7 +58,7 @@ async def contents(folder: Path) -> dict[str, str]:
             async for data in opened.read(0, one.size):
                 digest.update(data)
         found[one.key] = digest.hexdigest()
-    assert not await Outbox(store.database, queue).drain()
+    assert not await Outbox(store.database, queue, everyone).drain()
     await queue.close()
     await store.close()
     return found

@@ -32,6 +32,8 @@ class Cli:
             "AWS_SECRET_ACCESS_KEY": platform.secret,
             "AWS_DEFAULT_REGION": "eu-central-1",
             "AWS_MAX_ATTEMPTS": "1",
+            # Botocore signs by itself here; elsewhere the CRT does, which Alcove depends on.
+            "BOTO_DISABLE_CRT": "true",
         }
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

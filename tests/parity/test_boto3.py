@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from botocore import auth
+from botocore.crt import auth
 from botocore.exceptions import ClientError
 from tests.parity.conftest import HELLO, ROLE, Platform, zipped
 

@@ -47,6 +47,18 @@ def signed(url: str, method: str, body: str, access_key: str, secret: str) -> di
     return dict(request.headers.items())
 
 
+def let_everyone_in(aws: Any, name: str, **where: str) -> None:
+    """What AWS asks for beside AuthType NONE."""
+    aws.add_permission(
+        FunctionName=name,
+        StatementId="FunctionURLAllowPublicAccess",
+        Action="lambda:InvokeFunctionUrl",
+        Principal="*",
+        FunctionUrlAuthType="NONE",
+        **where,
+    )
+
+
 @pytest.fixture
 def make(aws: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Make functions with a URL of their own; return (name, URL)."""
@@ -63,6 +75,8 @@ def make(aws: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
             Timeout=timeout,
         )
         made.append(name)
+        if auth == "NONE":
+            let_everyone_in(aws, name)
         return name, aws.create_function_url_config(FunctionName=name, AuthType=auth, **options)["FunctionUrl"]
 
     yield create
@@ -315,12 +329,41 @@ def test_a_policy_lets_another_tenant_call(aws: Any, platform: Platform, make: A
     assert status() == 403
 
 
+def test_a_public_url_needs_a_statement(aws: Any, platform: Platform, function: str) -> None:
+    url = aws.create_function_url_config(FunctionName=function, AuthType="NONE")["FunctionUrl"]
+
+    def status() -> int:
+        return call(platform, url).status
+
+    def allow(statement_id: str, action: str = "lambda:InvokeFunctionUrl", who: str = "*", **conditions: str) -> None:
+        aws.add_permission(FunctionName=function, StatementId=statement_id, Action=action, Principal=who, **conditions)
+
+    refused = call(platform, url)
+    assert (refused.status, refused.json()) == (403, {"Message": "Forbidden"})
+    allow("signed", FunctionUrlAuthType="AWS_IAM")
+    allow("one", who="111111111111", FunctionUrlAuthType="NONE")
+    allow("call", "lambda:InvokeFunction")
+    aws.publish_version(FunctionName=function)
+    let_everyone_in(aws, function, Qualifier="1")
+    assert status() == 403
+    let_everyone_in(aws, function)
+    assert status() == 200
+    # The other URL has a policy of its own.
+    aws.update_function_url_config(FunctionName=function, AuthType="AWS_IAM")
+    assert status() == 403
+    aws.update_function_url_config(FunctionName=function, AuthType="NONE")
+    assert status() == 200
+    aws.remove_permission(FunctionName=function, StatementId="FunctionURLAllowPublicAccess")
+    assert status() == 403
+
+
 def test_a_url_of_an_alias_follows_it(aws: Any, platform: Platform, function: str) -> None:
     aws.publish_version(FunctionName=function)
     aws.update_function_configuration(FunctionName=function, Handler="raise")
     aws.publish_version(FunctionName=function)
     aws.create_alias(FunctionName=function, Name="live", FunctionVersion="1")
     url = aws.create_function_url_config(FunctionName=function, AuthType="NONE", Qualifier="live")["FunctionUrl"]
+    let_everyone_in(aws, function, Qualifier="live")
     assert call(platform, url).status == 200
     aws.update_alias(FunctionName=function, Name="live", FunctionVersion="2")
     assert call(platform, url).status == 502
@@ -341,6 +384,7 @@ def test_a_url_goes_with_its_function(aws: Any, platform: Platform, make: Any) -
 def test_a_url_of_a_version(aws: Any, platform: Platform, function: str) -> None:
     aws.publish_version(FunctionName=function)
     made = aws.create_function_url_config(FunctionName=function, AuthType="NONE", Qualifier="1")
+    let_everyone_in(aws, function, Qualifier="1")
     aws.update_function_configuration(FunctionName=function, Handler="raise")
     assert call(platform, made["FunctionUrl"]).status == 200
 
@@ -377,16 +421,25 @@ def test_cors(platform: Platform, make: Any) -> None:
     assert answer.headers["vary"] == "x-b, Origin"
 
 
-def test_the_commands(platform: Platform, function: str) -> None:
+def test_the_commands(platform: Platform, aws: Any, function: str) -> None:
     def alcove(*arguments: str) -> str:
         result = CliRunner().invoke(root, ["url", *arguments], env={"ALCOVE_RUN": str(platform.socket.parent)})
         assert result.exit_code == 0, result.output
-        return result.output
+        said.append(result.stderr)
+        return result.stdout
 
+    said: list[str] = []
     url = alcove("add", function, "--origin", "*", "--stream").strip()
+    assert "FunctionURLAllowPublicAccess" in said[0]
     assert call(platform, url, headers={"Origin": "https://a.example"}).headers["access-control-allow-origin"] == "*"
     listed = json.loads(alcove("list", function, "--json"))
     assert [(one["FunctionUrl"], one["InvokeMode"]) for one in listed] == [(url, "RESPONSE_STREAM")]
     assert url in alcove("list", function)
     alcove("remove", function)
     assert call(platform, url).status == 404
+    # The permission has gone with it: a URL that is made otherwise is not open.
+    made = aws.create_function_url_config(FunctionName=function, AuthType="NONE")
+    assert call(platform, made["FunctionUrl"]).status == 403
+    aws.delete_function_url_config(FunctionName=function)
+    url = alcove("add", function, "--auth", "AWS_IAM").strip()
+    assert said[-1] == ""

@@ -135,6 +135,28 @@ def test_the_operator_may_take_any_host(platform: Platform, mine: Operator, func
         mine.delete(f"{ROUTES}/www.example.com/nothing")
 
 
+def test_cors(platform: Platform, mine: Operator, function: str) -> None:
+    """As for function URLs: a preflight is answered without a call, and the rules' headers are the answer's."""
+    rules = {"AllowOrigins": ["https://a.example"], "AllowMethods": ["PUT"], "AllowHeaders": ["x-a"], "MaxAge": 60}
+    assert mine.put("cors.apps.localhost", function, cors=rules, auth="AWS_IAM")["cors"]["MaxAge"] == 60
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"}
+    allowed = visit(platform, "cors.apps.localhost", "/x", "OPTIONS", headers=asked)
+    assert (allowed.status, allowed.body) == (200, b"")
+    assert allowed.headers["access-control-allow-origin"] == "https://a.example"
+    assert allowed.headers["access-control-allow-methods"] == "PUT"
+    assert allowed.headers["access-control-max-age"] == "60"
+    other = visit(platform, "cors.apps.localhost", "/x", "OPTIONS", headers={**asked, "Origin": "https://b.example"})
+    assert "access-control-allow-origin" not in other.headers
+    refused = visit(platform, "cors.apps.localhost", "/x", headers={"Origin": "https://a.example"})
+    assert (refused.status, refused.headers["access-control-allow-origin"]) == (403, "https://a.example")
+    # A route that is put anew has what it is put with.
+    assert mine.put("cors.apps.localhost", function)["cors"] is None
+    assert "access-control-allow-origin" not in visit(platform, "cors.apps.localhost", headers=asked).headers
+    for bad in ({"AllowMethods": ["TRACE"]}, {"AllowOrigins": "*"}, {"MaxAge": -1}, {"AllowHeaders": ["a b"]}):
+        with pytest.raises(InvalidRequest):
+            mine.put("cors.apps.localhost", function, cors=bad)
+
+
 def test_the_commands(platform: Platform, function: str) -> None:
     def alcove(*arguments: str) -> str:
         result = CliRunner().invoke(root, ["route", *arguments], env={"ALCOVE_RUN": str(platform.socket.parent)})
@@ -142,6 +164,19 @@ def test_the_commands(platform: Platform, function: str) -> None:
         return result.output
 
     assert "is answered by" in alcove("add", "cli.apps.localhost/a", function, "--auth", "AWS_IAM")
+    cors = ("--origin", "https://a.example", "--method", "GET", "--max-age", "5", "--credentials")
+    made = json.loads(alcove("add", "cli.apps.localhost/c", function, *cors, "--json"))
+    assert made["cors"] == {
+        "AllowCredentials": True,
+        "AllowHeaders": ["*"],
+        "AllowMethods": ["GET"],
+        "AllowOrigins": ["https://a.example"],
+        "ExposeHeaders": [],
+        "MaxAge": 5,
+    }
+    lacking = ["route", "add", "x.apps.localhost", function, "--max-age", "5"]
+    assert CliRunner().invoke(root, lacking, env={"ALCOVE_RUN": str(platform.socket.parent)}).exit_code == 2
+    alcove("remove", "cli.apps.localhost/c")
     assert visit(platform, "cli.apps.localhost", "/a").status == 403
     assert json.loads(alcove("add", "cli.apps.localhost", function, "--json"))["path"] == "/"
     listed = json.loads(alcove("list", "--json"))

@@ -332,7 +332,8 @@ def test_errors_have_s3s_shape(s3: Any, bucket: str) -> None:
         (lambda: s3.put_object(Bucket="no-such-bucket", Key="k", Body=b"x" * MIB), "NoSuchBucket"),
         (lambda: s3.put_object(Bucket=bucket, Key="y" * 1025, Body=b""), "KeyTooLongError"),
         (lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"x", ContentMD5="AAAAAAAAAAAAAAAAAAAAAA=="), "BadDigest"),
-        (lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"x", ChecksumSHA256="AAAA"), "BadDigest"),
+        (lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"x", ChecksumSHA256="AAAA"), "InvalidRequest"),
+        (lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"x", ContentMD5="AAAA"), "InvalidDigest"),
         (lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"x", Metadata={"a": "b" * 3000}), "MetadataTooLarge"),
         (lambda: s3.get_bucket_acl(Bucket=bucket), "NotImplemented"),
         (lambda: s3.create_bucket(Bucket="Bad_Name"), "InvalidBucketName"),
@@ -342,6 +343,74 @@ def test_errors_have_s3s_shape(s3: Any, bucket: str) -> None:
             attempt()
         assert code(caught) == wanted
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "options", "wanted"),
+    [
+        ("list_object_versions", {"Key": None}, "NotImplemented"),
+        ("put_bucket_versioning", {"Key": None, "VersioningConfiguration": {"Status": "Enabled"}}, "NotImplemented"),
+        ("put_object_tagging", {"Tagging": {"TagSet": []}}, "NotImplemented"),
+        ("get_object", {"VersionId": "other"}, "NotImplemented"),
+        ("put_object", {"StorageClass": "GLACIER"}, "NotImplemented"),
+        ("put_object", {"Tagging": "a=b"}, "NotImplemented"),
+        ("put_object", {"ACL": "public-read"}, "NotImplemented"),
+        ("put_object", {"GrantRead": "id=1"}, "NotImplemented"),
+        ("put_object", {"ServerSideEncryption": "AES256"}, "NotImplemented"),
+        ("put_object", {"ObjectLockLegalHoldStatus": "ON"}, "NotImplemented"),
+        ("put_object", {"WebsiteRedirectLocation": "/"}, "NotImplemented"),
+        ("copy_object", {"CopySource": "k", "CopySourceIfMatch": "x"}, "PreconditionFailed"),
+        ("copy_object", {"CopySource": "k"}, "InvalidRequest"),
+        (
+            "copy_object",
+            {"CopySource": "k", "IfNoneMatch": "*", "MetadataDirective": "REPLACE"},
+            "PreconditionFailed",
+        ),
+        ("delete_object", {"IfMatch": "x"}, "PreconditionFailed"),
+        ("delete_object", {"ExpectedBucketOwner": "999999999999"}, "AccessDenied"),
+        ("get_object", {"PartNumber": 2}, "InvalidPartNumber"),
+    ],
+)
+def test_what_a_client_asks_for_is_done_or_refused(
+    s3: Any, bucket: str, operation: str, options: dict[str, Any], wanted: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"kept")
+    call = {"Bucket": bucket, "Key": "k", **options}
+    if "CopySource" in call:
+        call["CopySource"] = {"Bucket": bucket, "Key": call["CopySource"]}
+    with pytest.raises(ClientError) as caught:
+        getattr(s3, operation)(**{name: value for name, value in call.items() if value is not None})
+    assert code(caught) == wanted
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"kept"
+
+
+def test_deleting_what_is_still_the_same(s3: Any, bucket: str) -> None:
+    etag = s3.put_object(Bucket=bucket, Key="a", Body=b"1")["ETag"]
+    s3.put_object(Bucket=bucket, Key="b", Body=b"2")
+    objects = [{"Key": "a", "ETag": etag}, {"Key": "b", "ETag": etag}, {"Key": "c", "VersionId": "v"}]
+    done = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
+    assert [one["Key"] for one in done["Deleted"]] == ["a"]
+    assert [(one["Key"], one["Code"]) for one in done["Errors"]] == [
+        ("c", "NotImplemented"),
+        ("b", "PreconditionFailed"),
+    ]
+    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["b"]
+    s3.delete_object(Bucket=bucket, Key="b", IfMatch="*")
+
+
+def test_uploads_are_listed_by_pages_and_prefixes(s3: Any, bucket: str) -> None:
+    keys = ["a/1", "a/2", "b", "b", "c d"]
+    for key in keys:
+        s3.create_multipart_upload(Bucket=bucket, Key=key)
+    pages = s3.get_paginator("list_multipart_uploads")
+    found = [
+        one["Key"]
+        for page in pages.paginate(Bucket=bucket, PaginationConfig={"PageSize": 2})
+        for one in page.get("Uploads", [])
+    ]
+    assert found == keys
+    top = s3.list_multipart_uploads(Bucket=bucket, Delimiter="/", MaxUploads=2)
+    assert ([one["Prefix"] for one in top["CommonPrefixes"]], top["IsTruncated"]) == (["a/"], True)
 
 
 @pytest.mark.parametrize("payload", ["signed", "unsigned"])

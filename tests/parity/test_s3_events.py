@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import time
 import urllib.error
@@ -20,6 +21,7 @@ from tests.parity.conftest import HELLO, ROLE, Platform
 from alcove.cli.app import root
 from alcove.cli.client import Client
 
+LET_S3_IN = {"Principal": "s3.amazonaws.com", "Action": "lambda:InvokeFunction", "SourceArn": "arn:aws:s3:::*"}
 Printed = Callable[[int], list[dict[str, Any]]]
 
 
@@ -34,6 +36,7 @@ def printer(aws: Any, platform: Platform) -> Iterator[tuple[str, str, Printed]]:
     name = f"p{uuid.uuid4().hex[:10]}"
     code = {"ZipFile": HELLO}
     made = aws.create_function(FunctionName=name, Runtime="python3.11", Role=ROLE, Handler="print", Code=code)
+    aws.add_permission(FunctionName=name, StatementId="any-bucket", **LET_S3_IN)
     client = Client(platform.socket.parent)
 
     def printed(wanted: int) -> list[dict[str, Any]]:
@@ -95,6 +98,43 @@ def test_a_change_calls_the_function_that_is_set(
     assert (made["s3"]["object"]["key"], made["s3"]["object"]["size"]) == ("in/a+b.jpg", 5)
 
 
+def test_a_bucket_calls_only_what_lets_it_in(
+    s3: Any, aws: Any, bucket: str, printer: tuple[str, str, Printed], platform: Platform
+) -> None:
+    name, arn, printed = printer
+    one = {"LambdaFunctionArn": arn, "Events": ["s3:ObjectCreated:*"]}
+    put = {"Bucket": bucket, "NotificationConfiguration": {"LambdaFunctionConfigurations": [one]}}
+    aws.remove_permission(FunctionName=name, StatementId="any-bucket")
+    for number, conditions in enumerate(
+        (
+            {"Principal": "s3.amazonaws.com", "SourceArn": f"arn:aws:s3:::{bucket}-2"},
+            {"Principal": "s3.amazonaws.com", "SourceAccount": "111111111111"},
+            {"Principal": "events.amazonaws.com"},
+        )
+    ):
+        wanted = {"FunctionName": name, "StatementId": f"s{number}", "Action": "lambda:InvokeFunction"}
+        aws.add_permission(**wanted, **conditions)
+    with pytest.raises(ClientError) as caught:
+        s3.put_bucket_notification_configuration(**put)
+    assert caught.value.response["Error"]["Code"] == "InvalidArgument"
+    assert "Unable to validate the following destination configurations" in str(caught.value)
+    # Who does not have it checked is not let in either.
+    s3.put_bucket_notification_configuration(**put, SkipDestinationValidation=True)
+    s3.put_object(Bucket=bucket, Key="unheard", Body=b"")
+    other = f"{bucket}-2"
+    s3.create_bucket(Bucket=other, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_bucket_notification_configuration(**{**put, "Bucket": other})
+    s3.put_object(Bucket=other, Key="heard", Body=b"")
+    assert [event["Records"][0]["s3"]["object"]["key"] for event in printed(1)] == ["heard"]
+    mine = {"SourceArn": f"arn:aws:s3:::{bucket}", "SourceAccount": platform.tenant}
+    aws.add_permission(FunctionName=name, StatementId="mine", **{**LET_S3_IN, **mine})
+    s3.put_bucket_notification_configuration(**put)
+    s3.put_object(Bucket=bucket, Key="heard too", Body=b"")
+    assert [event["Records"][0]["s3"]["object"]["key"] for event in printed(2)] == ["heard", "heard+too"]
+    s3.delete_object(Bucket=other, Key="heard")
+    s3.delete_bucket(Bucket=other)
+
+
 @pytest.mark.parametrize(
     ("kind", "arn_suffix", "event"),
     [("Lambda", "none", "s3:ObjectCreated:*"), ("Lambda", "", "s3:Replication:*"), ("Queue", "", "s3:ObjectCreated:*")],
@@ -113,9 +153,10 @@ def test_what_cannot_be_told_is_refused(
 
 
 def test_a_command_sets_which_function_is_called(
-    s3: Any, bucket: str, printer: tuple[str, str, Printed], platform: Platform
+    s3: Any, aws: Any, bucket: str, printer: tuple[str, str, Printed], platform: Platform
 ) -> None:
     name, arn, printed = printer
+    aws.remove_permission(FunctionName=name, StatementId="any-bucket")
     runner, run = CliRunner(), ["--run", str(platform.socket.parent)]
 
     def notify(*argv: str) -> str:
@@ -129,28 +170,52 @@ def test_a_command_sets_which_function_is_called(
     s3.put_object(Bucket=bucket, Key="in/a.txt", Body=b"")
     s3.put_object(Bucket=bucket, Key="in/a.other", Body=b"")
     assert [event["Records"][0]["s3"]["object"]["key"] for event in printed(1)] == ["in/a.txt"]
+    assert f"s3-{bucket}" in aws.get_policy(FunctionName=name)["Policy"]
     notify(name, "--remove")
     assert arn not in notify()
+    with pytest.raises(aws.exceptions.ResourceNotFoundException):
+        aws.get_policy(FunctionName=name)
 
 
 def test_a_bos_relation_calls_in_its_own_words(
-    s3: Any, bucket: str, printer: tuple[str, str, Printed], cfc: Any, platform: Platform
+    s3: Any, aws: Any, bucket: str, printer: tuple[str, str, Printed], cfc: Any, platform: Platform
 ) -> None:
     name, _, printed = printer
     brn = f"brn:bce:cfc:bj:{platform.tenant}:function:{name}:$LATEST"
-    data = {"EventType": ["PutObject", "DeleteObject"], "Resource": "/in/*.jpg", "Name": "n", "Status": "enabled"}
+    # The relation is the permission: no statement says that a bucket may call.
+    aws.remove_permission(FunctionName=name, StatementId="any-bucket")
+    kinds = ["PutObject", "CopyObject", "DeleteMultipleObjects", "DeleteObject"]
+    data = {"EventType": kinds, "Resource": f"{bucket}/in/*.jpg", "Name": "n", "Status": "enabled"}
     made = cfc.create_trigger(brn, f"bos/{bucket}", data).Relation
-    for key in ("in/a.jpg", "in/a.txt", "a.jpg"):
-        s3.put_object(Bucket=bucket, Key=key, Body=b"123")
-    s3.copy_object(Bucket=bucket, Key="in/b.jpg", CopySource={"Bucket": bucket, "Key": "in/a.jpg"})
-    s3.delete_object(Bucket=bucket, Key="in/a.jpg")
-    events = sorted((event["events"][0] for event in printed(2)), key=lambda one: str(one["eventId"]))
+    for key in ("in/a b.jpg", "in/a.txt", "a.jpg"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"123", ContentType="image/jpeg")
+    s3.copy_object(Bucket=bucket, Key="in/b.jpg", CopySource={"Bucket": bucket, "Key": "in/a b.jpg"})
+    s3.delete_object(Bucket=bucket, Key="in/a b.jpg")
+    events = sorted((event["events"][0] for event in printed(3)), key=lambda one: str(one["eventType"]), reverse=True)
     assert [(one["eventType"], one["content"]["object"]) for one in events] == [
-        ("PutObject", "in/a.jpg"),
-        ("DeleteObject", "in/a.jpg"),
+        ("PutObject", "in/a b.jpg"),
+        ("DeleteObject", "in/a b.jpg"),
+        ("CopyObject", "in/b.jpg"),
     ]
-    assert (events[0]["content"]["bucket"], events[0]["content"]["filesize"]) == (bucket, 3)
+    put, gone, copied = events
+    assert put.keys() == {
+        *("version", "eventFrom", "eventId", "eventOrigin", "eventTime", "eventType", "configurationId", "content")
+    }
+    assert (put["version"], put["eventOrigin"], put["configurationId"]) == ("1.0", "bos:realtime", made.RelationId)
+    assert uuid.UUID(put["eventId"])
+    assert {name: value for name, value in put["content"].items() if name != "lastModified"} == {
+        "userId": platform.tenant,
+        "domain": "s3.localhost",
+        "bucket": bucket,
+        "object": "in/a b.jpg",
+        "eTag": hashlib.md5(b"123").hexdigest(),
+        "contentType": "image/jpeg",
+        "filesize": 3,
+    }
+    assert "eTag" not in gone["content"]
+    assert (copied["content"]["copySourceBucket"], copied["content"]["copySourceObject"]) == (bucket, "in/a b.jpg")
     cfc.delete_trigger(brn, f"bos/{bucket}", made.RelationId)
+    aws.add_permission(FunctionName=name, StatementId="any-bucket", **LET_S3_IN)
     s3.put_object(Bucket=bucket, Key="in/c.jpg", Body=b"")
     s3.put_bucket_notification_configuration(
         Bucket=bucket,
@@ -159,8 +224,8 @@ def test_a_bos_relation_calls_in_its_own_words(
         },
     )
     s3.put_object(Bucket=bucket, Key="in/d.jpg", Body=b"")
-    assert [event.get("Records", [{}])[0].get("eventName") for event in printed(3)].count("ObjectCreated:Put") == 1
-    assert len(printed(3)) == 3
+    assert [event.get("Records", [{}])[0].get("eventName") for event in printed(4)].count("ObjectCreated:Put") == 1
+    assert len(printed(4)) == 4
 
 
 def record(key: str, **subject: str) -> dict[str, Any]:

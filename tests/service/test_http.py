@@ -35,6 +35,8 @@ def test_a_node_function_streams_to_an_http_client(aws: Any, server: Server, dep
     name = deploy("", Runtime="nodejs18.x", Code=code)
     made = aws.create_function_url_config(FunctionName=name, AuthType="NONE", InvokeMode="RESPONSE_STREAM")
     url = made["FunctionUrl"]
+    everyone = {"Principal": "*", "Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"}
+    aws.add_permission(FunctionName=name, StatementId="public", **everyone)
     address = urlsplit(server.environment()["ALCOVE_URL"])
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=120)
     connection.request("PUT", "/x", b"body", {"Host": urlsplit(url).netloc})

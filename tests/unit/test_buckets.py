@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 
 from alcove.api import s3_conditions
 from alcove.buckets import rules
-from alcove.buckets.contents import Expected, Late
+from alcove.buckets.change import Cause
+from alcove.buckets.contents import Arrival, Expected, Late
 from alcove.buckets.errors import (
     BadArgument,
     BadBucketName,
     BadDigest,
+    BadRequest,
     IncompleteBody,
+    InvalidDigest,
     InvalidRange,
     NoSuchKey,
     QuotaExceeded,
@@ -33,9 +36,10 @@ from alcove.buckets.model import Attributes, Limits
 from alcove.buckets.names import check_bucket, check_key
 from alcove.buckets.outbox import Outbox
 from alcove.buckets.quota import UPLOADS_AT_ONCE
-from alcove.buckets.rules import Cause, Rule
-from alcove.buckets.service import Arrival, BucketService
+from alcove.buckets.rules import Rule
+from alcove.buckets.service import BucketService
 from alcove.errors import AlcoveError, ThrottledError
+from alcove.functions.statements import Caller
 from alcove.sandbox.protocol import TenantId
 
 ME = TenantId("111111111111")
@@ -99,10 +103,10 @@ async def test_an_object_that_is_read_stays_until_that_is_done(store: BucketServ
     [
         (lambda: arrival(b"x", size=2), IncompleteBody),
         (lambda: arrival(b"xyz", size=2), IncompleteBody),
-        (lambda: arrival(b"x", md5="AAAA"), BadDigest),
-        (lambda: arrival(b"x", md5="?"), BadDigest),
+        (lambda: arrival(b"x", md5="AAAAAAAAAAAAAAAAAAAAAA=="), BadDigest),
+        (lambda: arrival(b"x", md5="?"), InvalidDigest),
         (lambda: arrival(b"x", checksums={"crc32": "AAAAAA=="}), BadDigest),
-        (lambda: arrival(b"x", checksums={"crc99": "AAAAAA=="}), BadArgument),
+        (lambda: arrival(b"x", checksums={"crc99": "AAAAAA=="}), BadRequest),
     ],
 )
 async def test_what_does_not_match_is_not_stored(
@@ -202,9 +206,16 @@ class Sink:
 async def test_changes_are_told_once_to_whom_they_concern(store: BucketService) -> None:
     images = Rule("images", ("s3:ObjectCreated:*",), "tag", "$LATEST", "in/", ".jpg")
     gone = Rule("gone", ("s3:ObjectRemoved:Delete",), "forget", "3")
-    await store.set_rules(ME, "bucket", [images, gone])
+    shut = Rule("shut", ("s3:ObjectCreated:*",), "shut", "$LATEST")
+    await store.set_rules(ME, "bucket", [images, gone, shut])
     sink = Sink()
-    outbox = Outbox(store.database, sink)
+    asked: list[tuple[str, str, str]] = []
+
+    async def may(tenant: TenantId, function: str, qualifier: str, caller: Caller) -> bool:
+        asked.append((tenant, function, caller.facts["source_arn"]))
+        return function != "shut"
+
+    outbox = Outbox(store.database, sink, may)
     await put(store, "in/a b.jpg", b"12345")
     await put(store, "in/a.txt", b"")
     await put(store, "in/c.jpg", b"", event="s3:ObjectCreated:Copy")
@@ -229,6 +240,7 @@ async def test_changes_are_told_once_to_whom_they_concern(store: BucketService) 
     sequencers = [one["s3"]["object"]["sequencer"] for _, one in told]
     assert sequencers == sorted(set(sequencers))
     assert all(uuid.UUID(one) for one in sink.accepted)
+    assert (ME, "shut", "arn:aws:s3:::bucket") in asked
 
 
 def test_rules_that_make_no_sense_are_refused() -> None:

@@ -224,4 +224,4 @@ def test_the_example_is_right() -> None:
     found = load_rules(Path(__file__).parents[2] / "examples/isolation/rules.toml")
     assert found.tiers() == {Isolation.PROCESS, Isolation.VM}
     assert found.checks is not None
-    assert found.checks.scanners[0].command[-1] == "."
+    assert found.checks.scanners == ()

@@ -27,8 +27,10 @@ from alcove.functions.layering import LayerName
 from alcove.functions.layers import LayerFacts
 from alcove.functions.model import FunctionChange
 from alcove.images.code_zip import check_package as read_package
+from alcove.policy import javascript
 from alcove.policy.decide import CheckState
 from alcove.policy.findings import FINDING_LIMIT, Report, decode_report, finding, report
+from alcove.policy.javascript import read_eslint
 from alcove.policy.package_check import check_package
 from alcove.policy.rules import Scanner
 from alcove.policy.scan_jail import Ended, ScanFailed, jail_command
@@ -346,3 +348,78 @@ async def test_findings_are_shown_at_the_shell(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines()[0] == "f:$LATEST: flagged"
         assert result.stdout.splitlines()[-1].split("\t") == ["high", "fake", "R1", "l:1 app.py:3", "it is bad"]
+
+
+def eslint_says(**changes: object) -> bytes:
+    one = {"file": "/code/lib/a.js", "line": 3, "rule": "no-eval", "text": "eval\n\x1b[31m"}
+    return json.dumps([{**one, **changes}]).encode()
+
+
+def test_eslints_output_is_understood() -> None:
+    (one,) = read_eslint(Ended(1, eslint_says()))
+    assert (one.rule, one.severity, one.file, one.line, one.text) == ("no-eval", "high", "lib/a.js", 3, "eval  [31m")
+    (one,) = read_eslint(Ended(0, eslint_says(rule="security/detect-object-injection")))
+    assert one.severity == "low"
+    (one,) = read_eslint(Ended(1, eslint_says(rule="unreadable")))
+    assert one.severity == "medium"
+
+
+@pytest.mark.parametrize("ended", [Ended(2, b"[]"), Ended(-9, b""), Ended(1, b""), Ended(1, eslint_says(line="x"))])
+def test_what_is_no_result_of_eslints_is_a_failure(ended: Ended) -> None:
+    with pytest.raises(ScanFailed):
+        read_eslint(ended)
+
+
+@given(st.binary(max_size=300))
+def test_whatever_eslint_prints_is_findings_or_a_failure(output: bytes) -> None:
+    try:
+        found = read_eslint(Ended(1, output))
+    except ScanFailed:
+        found = []
+    assert isinstance(found, list)
+
+
+def npm_that(tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("npm", "node"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+
+
+def test_the_scanner_is_installed_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "share" / "eslint"
+    npm_that(tmp_path, "echo no network >&2; exit 1", monkeypatch)
+    with pytest.raises(HostError, match="no network"):
+        javascript.install(folder)
+    assert not javascript.installed(folder)
+    npm_that(tmp_path, 'echo "$@" > called; mkdir node_modules', monkeypatch)
+    javascript.install(folder)
+    assert javascript.installed(folder)
+    assert "--ignore-scripts" in (folder / "called").read_text()
+    (folder / "called").unlink()
+    javascript.install(folder)
+    assert not (folder / "called").exists(), "what is there is left alone"
+    # Of another release: it does not count, and is replaced.
+    (folder / ".digest").write_text("other")
+    assert not javascript.installed(folder)
+    javascript.install(folder)
+    assert (folder / "called").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["eslint"]
+
+
+def test_a_node_that_lies_elsewhere_is_seen_in_the_jail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm_that(tmp_path, "true", monkeypatch)
+    tool = javascript.eslint(Path("/opt/scan"))
+    assert tool.command[0] == f"{tmp_path}/bin/node"
+    assert set(tool.needs) == {Path("/opt/scan"), tmp_path}
+
+
+def test_names_are_compared_without_regard_to_case(tmp_path: Path) -> None:
+    tool = javascript.eslint(Path("/opt/scan"))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.txt").write_text("")
+    assert not tool.reads(tmp_path)
+    (tmp_path / "deep" / "A.Js").write_text("")
+    assert tool.reads(tmp_path)

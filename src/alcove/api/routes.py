@@ -6,17 +6,19 @@ from typing import Any
 
 from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
+from alcove.api.cors_rules import CORS, describe_cors, read_cors
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
 from alcove.api.schema import TEXT, Detail, object_of, one_of
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
 from alcove.store.routes import RouteRow
-from alcove.triggers.endpoint import Auth, Mode, check_auth, check_mode
+from alcove.triggers.endpoint import Auth, Cors, Mode, check_auth, check_mode
 from alcove.triggers.routes import RouteSpec
 
 
 def _describe(row: RouteRow) -> dict[str, Any]:
+    cors = Cors.from_json(row.cors)
     return {
         "host": row.host,
         "path": row.path or "/",
@@ -24,6 +26,7 @@ def _describe(row: RouteRow) -> dict[str, Any]:
         "qualifier": row.qualifier,
         "auth": row.auth,
         "mode": row.mode,
+        "cors": None if cors is None else describe_cors(cors),
     }
 
 
@@ -41,6 +44,7 @@ async def put_route(call: Call, host: str, path: str = "") -> Response:
         qualifier=reference.qualifier or "",
         auth=check_auth(field(document, "auth", str) or "NONE"),
         mode=check_mode(field(document, "mode", str) or "BUFFERED"),
+        cors=read_cors(field(document, "cors", dict)),
     )
     made = await call.faces.services.routes.put(call.tenant, spec, operator=call.operator)
     return answer(_describe(made), 200, call.request_id)
@@ -69,7 +73,7 @@ async def release_host(call: Call, host: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
-_PUT = Detail(object_of("function", function=TEXT, qualifier=TEXT, auth=one_of(*Auth), mode=one_of(*Mode)))
+_PUT = Detail(object_of("function", function=TEXT, qualifier=TEXT, auth=one_of(*Auth), mode=one_of(*Mode), cors=CORS))
 
 ROUTES = (
     Route("GET", "/alcove/v1/routes", list_routes, AWS, detail=Detail(query=("after_host", "after_path"))),

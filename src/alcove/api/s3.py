@@ -12,7 +12,18 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable
 
-from alcove.api import s3_address, s3_audit, s3_auth, s3_buckets, s3_errors, s3_notifications, s3_objects, s3_uploads
+from alcove.api import (
+    s3_address,
+    s3_attributes,
+    s3_audit,
+    s3_auth,
+    s3_buckets,
+    s3_errors,
+    s3_foreign,
+    s3_notifications,
+    s3_objects,
+    s3_uploads,
+)
 from alcove.api.s3_address import Address
 from alcove.api.s3_auth import Signature
 from alcove.api.s3_call import S3Call
@@ -38,11 +49,14 @@ _ACTS: dict[tuple[str, bool, bool, str], Act] = {
     ("GET", True, False, "location"): s3_buckets.get_location,
     ("GET", True, False, "uploads"): s3_uploads.list_uploads,
     ("GET", True, False, "notification"): s3_notifications.get_notification,
+    ("GET", True, False, "versioning"): s3_buckets.get_versioning,
     ("PUT", True, False, "notification"): s3_notifications.put_notification,
     ("POST", True, False, "delete"): s3_buckets.delete_objects,
     ("PUT", True, True, ""): s3_objects.put_object,
     ("PUT", True, True, "copy"): s3_objects.copy_object,
     ("GET", True, True, ""): s3_objects.get_object,
+    ("GET", True, True, "attributes"): s3_attributes.get_attributes,
+    ("GET", True, True, "tagging"): s3_attributes.get_tagging,
     ("HEAD", True, True, ""): s3_objects.head_object,
     ("DELETE", True, True, ""): s3_objects.delete_object,
     ("POST", True, True, "uploads"): s3_uploads.create,
@@ -52,24 +66,9 @@ _ACTS: dict[tuple[str, bool, bool, str], Act] = {
     ("DELETE", True, True, "uploadId"): s3_uploads.abort,
     ("GET", True, True, "uploadId"): s3_uploads.list_parts,
 }
-_WORDS = ("list-type", "location", "uploads", "notification", "delete", "uploadId")
-# Words of S3's that are not offered: a request that has one must not be taken for another.
-_FOREIGN = frozenset(
-    (
-        *("accelerate", "acl", "analytics", "attributes", "cors", "encryption", "intelligent-tiering", "inventory"),
-        *(
-            "legal-hold",
-            "lifecycle",
-            "logging",
-            "metrics",
-            "object-lock",
-            "ownershipControls",
-            "policy",
-            "policyStatus",
-        ),
-        *("publicAccessBlock", "replication", "requestPayment", "restore", "retention", "select", "tagging", "torrent"),
-        *("versionId", "versioning", "versions", "website"),
-    )
+_WORDS = (
+    *("list-type", "location", "uploads", "notification", "delete", "uploadId", "attributes", "tagging"),
+    "versioning",
 )
 
 
@@ -89,8 +88,18 @@ class S3App:
             address = s3_address.parse(request.headers, request.raw_path)
             signature, tenant = await self._authenticate(request, address)
             act = _find(request, address)
+            s3_foreign.check_owner(request.headers, tenant)
             services = self._services
-            call = S3Call(services.buckets, services.functions, request, request_id, tenant, address, signature)
+            call = S3Call(
+                service=services.buckets,
+                functions=services.functions,
+                may=services.permissions.may,
+                request=request,
+                request_id=request_id,
+                tenant=tenant,
+                address=address,
+                signature=signature,
+            )
             response = await s3_audit.perform(services.audit, call, act)
         except AlcoveError as error:
             return s3_errors.answer(error, request.path, request_id)
@@ -112,13 +121,13 @@ class S3App:
 
 def _find(request: StreamRequest, address: Address) -> Act:
     """Raises ``NotImplementedHere``, ``MethodNotAllowed``."""
-    foreign = sorted(_FOREIGN & request.query.keys())
-    if foreign:
-        raise NotImplementedHere(f"What you provided implies functionality that is not implemented: {foreign[0]}")
+    s3_foreign.check(request.query, request.headers)
     word = next((word for word in _WORDS if word in request.query), "")
     if "x-amz-copy-source" in request.headers and request.method == "PUT":
         word = f"{word} copy".strip()
     act = _ACTS.get((request.method, bool(address.bucket), bool(address.key), word))
     if act is None:
+        if word in ("tagging", "versioning"):
+            raise NotImplementedHere(f"A query parameter you provided implies functionality not implemented: {word}")
         raise MethodNotAllowed("The specified method is not allowed against this resource.")
     return act

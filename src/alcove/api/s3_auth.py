@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from alcove.api.s3_address import Address
-from alcove.buckets.contents import Expected, Late
-from alcove.buckets.errors import BadArgument, MissingLength
-from alcove.buckets.service import Arrival
+from alcove.buckets.checksums import known
+from alcove.buckets.contents import Arrival, Expected, Late
+from alcove.buckets.errors import BadArgument, BadRequest, MissingLength
 from alcove.errors import AccessDenied
 from alcove.gateway.streaming import StreamRequest
 from alcove.wire import sigv2_query, sigv4
@@ -86,7 +86,9 @@ def arrival(request: StreamRequest, signature: Signature) -> Arrival:
     chunked = signature.payload.startswith("STREAMING-") or "aws-chunked" in headers.get("content-encoding", "")
     size = _length(headers, "x-amz-decoded-content-length" if chunked else "content-length")
     announced = frozenset(
-        name.strip().lower().removeprefix(_CHECKSUM) for name in headers.get("x-amz-trailer", "").split(",") if name
+        known(name.strip().lower().removeprefix(_CHECKSUM))
+        for name in headers.get("x-amz-trailer", "").split(",")
+        if name
     )
     if chunked:
         content = _decoded(request.content, AwsChunkedDecoder(signature.chunks), late)
@@ -94,14 +96,26 @@ def arrival(request: StreamRequest, signature: Signature) -> Arrival:
         content = _hashed(request.content, signature.payload)
     else:
         content = aiter(request.content)
-    return Arrival(content, Expected(size, headers.get("content-md5", ""), _checksums(headers)), announced, late)
+    expected = Expected(size, headers.get("content-md5", ""), checksums(headers))
+    coming = Arrival(content, expected, announced, late)
+    _check_algorithm(coming.named, headers.get("x-amz-sdk-checksum-algorithm", "").lower())
+    return coming
 
 
-def _checksums(headers: Mapping[str, str]) -> dict[str, str]:
+def checksums(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the values that a request's headers give, by algorithm. Raises ``BadRequest``."""
     found = {name.removeprefix(_CHECKSUM): headers[name] for name in headers if name.startswith(_CHECKSUM)}
-    for name in ("algorithm", "type", "mode"):
-        found.pop(name, None)
-    return found
+    return {known(name): value for name, value in found.items() if name not in ("algorithm", "type", "mode")}
+
+
+def _check_algorithm(named: frozenset[str], algorithm: str) -> None:
+    if len(named) > 1:
+        raise BadRequest("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+    if algorithm and named != {algorithm}:
+        raise BadRequest(
+            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers "
+            "were found."
+        )
 
 
 def _length(headers: Mapping[str, str], name: str) -> int:

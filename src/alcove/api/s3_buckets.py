@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import Any
-from urllib.parse import quote
+from xml.etree.ElementTree import Element
 
 from alcove.api import s3_xml
 from alcove.api.s3_call import S3Call
 from alcove.buckets import names
-from alcove.buckets.errors import BadArgument, MalformedXML
+from alcove.buckets.errors import BadArgument, BucketError, MalformedXML, NotImplementedHere, PreconditionFailed
 from alcove.buckets.listing import MOST, Listing
 from alcove.buckets.model import Page, StoredObject
-from alcove.errors import AlcoveError
 from alcove.gateway.message import Response
 
 
@@ -56,12 +55,21 @@ async def get_location(call: S3Call) -> Response:
     return response
 
 
+async def get_versioning(call: S3Call) -> Response:
+    """No bucket has versions: S3's answer for one in which they were never switched on."""
+    await call.service.bucket(call.tenant, call.bucket)
+    return s3_xml.document("VersioningConfiguration", [])
+
+
 async def list_objects(call: S3Call) -> Response:
     """Version 1."""
     after = call.query("marker")
     page = await _page(call, after)
     more = page.after if call.query("delimiter") or page.after is None else None
-    head = [("Marker", _shown(call, after)), ("NextMarker", None if more is None else _shown(call, more))]
+    head = [
+        ("Marker", s3_xml.shown(call.query, after)),
+        ("NextMarker", None if more is None else s3_xml.shown(call.query, more)),
+    ]
     return _listed(call, page, head, owner=True)
 
 
@@ -73,27 +81,39 @@ async def list_objects_v2(call: S3Call) -> Response:
         ("KeyCount", len(page.objects) + len(page.prefixes)),
         ("ContinuationToken", token or None),
         ("NextContinuationToken", None if page.after is None else _to_token(page.after)),
-        ("StartAfter", _shown(call, call.query("start-after")) or None),
+        ("StartAfter", s3_xml.shown(call.query, call.query("start-after")) or None),
     ]
     return _listed(call, page, head, owner=call.query("fetch-owner") == "true")
 
 
 async def delete_objects(call: S3Call) -> Response:
     root = s3_xml.parse(await call.document(), "Delete")
-    keys = [s3_xml.text(one, "Key") for one in s3_xml.children(root, "Object")]
-    if not 1 <= len(keys) <= MOST:
+    wanted = s3_xml.children(root, "Object")
+    if not 1 <= len(wanted) <= MOST:
         raise MalformedXML(f"Delete takes 1 to {MOST} objects.")
-    good, fields = [], []
-    for key in keys:
+    good, failed, only = [], {}, {}
+    for one in wanted:
+        key = s3_xml.text(one, "Key")
         try:
-            good.append(names.check_key(key))
-        except AlcoveError as error:
-            code = getattr(error, "code", "InvalidArgument")
-            fields.append(("Error", [("Key", key), ("Code", code), ("Message", str(error))]))
-    await call.service.delete(call.tenant, call.bucket, good, call.cause)
+            good.append(_deletable(one, key))
+        except BucketError as error:
+            failed[key] = error
+        if etag := s3_xml.text(one, "ETag"):
+            only[key] = etag.strip('"')
+    for key in await call.service.delete(call.tenant, call.bucket, good, call.cause, only):
+        failed[key] = PreconditionFailed("At least one of the pre-conditions you specified did not hold")
+    fields = [("Error", [("Key", key), ("Code", error.code), ("Message", str(error))]) for key, error in failed.items()]
     if s3_xml.text(root, "Quiet") != "true":
-        fields += [("Deleted", [("Key", key)]) for key in good]
+        fields += [("Deleted", [("Key", key)]) for key in good if key not in failed]
     return s3_xml.document("DeleteResult", fields)
+
+
+def _deletable(one: Element, key: str) -> str:
+    """Return the key. Raises ``BucketError``."""
+    for name in ("VersionId", "LastModifiedTime", "Size"):
+        if s3_xml.text(one, name) not in ("", "null"):
+            raise NotImplementedHere(f"{name} implies functionality that is not implemented.")
+    return names.check_key(key)
 
 
 async def _page(call: S3Call, after: str) -> Page:
@@ -110,31 +130,27 @@ async def _page(call: S3Call, after: str) -> Page:
 def _listed(call: S3Call, page: Page, head: list[tuple[str, Any]], *, owner: bool) -> Response:
     fields: list[tuple[str, Any]] = [
         ("Name", call.bucket),
-        ("Prefix", _shown(call, call.query("prefix"))),
+        ("Prefix", s3_xml.shown(call.query, call.query("prefix"))),
         *head,
         ("MaxKeys", call.number("max-keys", MOST, MOST)),
-        ("Delimiter", _shown(call, call.query("delimiter")) or None),
+        ("Delimiter", s3_xml.shown(call.query, call.query("delimiter")) or None),
         ("EncodingType", call.query("encoding-type") or None),
         ("IsTruncated", page.after is not None),
         *(("Contents", _contents(call, one, owner=owner)) for one in page.objects),
-        *(("CommonPrefixes", [("Prefix", _shown(call, prefix))]) for prefix in page.prefixes),
+        *(("CommonPrefixes", [("Prefix", s3_xml.shown(call.query, prefix))]) for prefix in page.prefixes),
     ]
     return s3_xml.document("ListBucketResult", fields)
 
 
 def _contents(call: S3Call, one: StoredObject, *, owner: bool) -> list[tuple[str, Any]]:
     return [
-        ("Key", _shown(call, one.key)),
+        ("Key", s3_xml.shown(call.query, one.key)),
         ("LastModified", s3_xml.stamp(one.modified_ms)),
         ("ETag", f'"{one.etag}"'),
         ("Size", one.size),
         ("StorageClass", "STANDARD"),
         ("Owner", [("ID", call.tenant), ("DisplayName", call.tenant)] if owner else None),
     ]
-
-
-def _shown(call: S3Call, key: str) -> str:
-    return quote(key, safe="/-_.~*") if call.query("encoding-type") == "url" else key
 
 
 def _to_token(after: str) -> str:

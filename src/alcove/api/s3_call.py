@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alcove.api import s3_auth
 from alcove.api.s3_address import Address
 from alcove.api.s3_auth import Signature
-from alcove.buckets.contents import Digests
-from alcove.buckets.errors import BadArgument, BadDigest, EntityTooLarge
-from alcove.buckets.rules import Cause
-from alcove.buckets.service import Arrival, BucketService
+from alcove.buckets.change import Cause
+from alcove.buckets.contents import Arrival, Digests, Expected
+from alcove.buckets.errors import BadArgument, EntityTooLarge
+from alcove.buckets.permission import May
+from alcove.buckets.service import BucketService
 from alcove.functions.model import FunctionResolver
 from alcove.gateway.streaming import StreamRequest
 from alcove.sandbox.protocol import TenantId
@@ -23,6 +24,7 @@ DOCUMENT_LIMIT = 4 << 20
 class S3Call:
     service: BucketService
     functions: FunctionResolver
+    may: May
     request: StreamRequest
     request_id: str
     tenant: TenantId
@@ -57,17 +59,20 @@ class S3Call:
     def arrival(self) -> Arrival:
         return s3_auth.arrival(self.request, self.signature)
 
-    async def document(self) -> bytes:
-        """The body of a call that takes XML, checked. Raises ``EntityTooLarge``, ``BadDigest``."""
+    async def document(self, *, whole: bool = True) -> bytes:
+        """The body of a call that takes XML, checked; not ``whole``: its headers' checksums are of something else.
+
+        Raises ``EntityTooLarge``, ``BadDigest``.
+        """
         coming = self.arrival()
+        if not whole:
+            coming = replace(coming, expected=Expected(coming.expected.size))
         held = bytearray()
         async for data in coming.content:
             held += data
             if len(held) > DOCUMENT_LIMIT:
                 raise EntityTooLarge(f"The document is larger than {DOCUMENT_LIMIT >> 20} MiB.")
-        digests = Digests(frozenset(coming.expected.checksums) | coming.announced)
+        digests = Digests(coming.named)
         digests.update(bytes(held))
-        found = digests.checksums()
-        if any(found[name] != value for name, value in {**coming.expected.checksums, **coming.late.checksums}.items()):
-            raise BadDigest("A checksum you specified did not match what we received.")
+        digests.compare(coming.expected, coming.announced, coming.late)
         return bytes(held)

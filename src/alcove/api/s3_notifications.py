@@ -10,6 +10,7 @@ from alcove.api import s3_xml
 from alcove.api.s3_call import S3Call
 from alcove.buckets import rules
 from alcove.buckets.errors import BadArgument
+from alcove.buckets.permission import SERVICE, caller, source_arn
 from alcove.buckets.rules import Rule
 from alcove.errors import AlcoveError
 from alcove.functions import names
@@ -62,13 +63,15 @@ def _rule(call: S3Call, element: Element) -> Rule:
 
 
 async def _check_destination(call: S3Call, rule: Rule) -> None:
+    """The function exists, and lets the bucket call it. Raises ``BadArgument``."""
+    message = f"Unable to validate the following destination configurations: {rule.function}"
     try:
         await call.functions.resolve(call.tenant, rule.function, rule.qualifier)
     except AlcoveError as error:
-        raise BadArgument(
-            f"Unable to validate the following destination configurations: {rule.function}",
-            hint="deploy the function first",
-        ) from error
+        raise BadArgument(message, hint="deploy the function first") from error
+    asking = caller(source_arn(call.bucket), call.tenant)
+    if not await call.may(call.tenant, rule.function, rule.qualifier, asking):
+        raise BadArgument(message, hint=f"AddPermission: lambda:InvokeFunction for {SERVICE}, of this bucket's ARN")
 
 
 def _described(call: S3Call, rule: Rule) -> list[tuple[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
@@ -11,22 +12,26 @@ from urllib.parse import unquote
 from alcove.api import s3_conditions, s3_xml
 from alcove.api.s3_call import S3Call
 from alcove.buckets import names
-from alcove.buckets.contents import Expected, Late
-from alcove.buckets.errors import BadArgument, InvalidRange, MetadataTooLarge
-from alcove.buckets.model import METADATA_LIMIT, Attributes, StoredObject
-from alcove.buckets.service import Arrival, Opened
+from alcove.buckets.checksums import DEFAULT, known
+from alcove.buckets.contents import Arrival, Expected, Late
+from alcove.buckets.errors import (
+    BadArgument,
+    BadRequest,
+    InvalidPartNumber,
+    InvalidRange,
+    MetadataTooLarge,
+    PreconditionFailed,
+)
+from alcove.buckets.model import DEFAULT_TYPE, METADATA_LIMIT, PART_COUNT, Attributes, StoredObject
+from alcove.buckets.service import Opened
 from alcove.gateway.message import Response
 from alcove.gateway.streaming import StreamResponse
 
 _KEPT = ("content-type", "content-encoding", "content-language", "content-disposition", "cache-control", "expires")
 _META = "x-amz-meta-"
-_DEFAULT_TYPE = "binary/octet-stream"
 
 
 async def put_object(call: S3Call) -> Response:
-    if_none = call.header("if-none-match")
-    if if_none not in ("", "*"):
-        raise BadArgument("If-None-Match of a PUT must be *")
     made = await call.service.put(
         call.tenant,
         call.bucket,
@@ -34,10 +39,17 @@ async def put_object(call: S3Call) -> Response:
         call.arrival(),
         attributes(call.request.headers),
         call.cause,
-        if_none_match=bool(if_none),
-        if_match=call.header("if-match").strip('"'),
+        **conditions(call),
     )
     return Response(200, {"ETag": f'"{made.etag}"', **_checksums(made)})
+
+
+def conditions(call: S3Call) -> dict[str, Any]:
+    """What must hold of the object that is there, for one to be put in its place. Raises ``BadArgument``."""
+    if_none = call.header("if-none-match")
+    if if_none not in ("", "*"):
+        raise BadArgument("If-None-Match of a PUT must be *")
+    return {"if_none_match": bool(if_none), "if_match": call.header("if-match").strip('"')}
 
 
 async def get_object(call: S3Call) -> Response:
@@ -45,7 +57,7 @@ async def get_object(call: S3Call) -> Response:
     stack = AsyncExitStack()
     try:
         opened = await stack.enter_async_context(call.service.open_object(call.tenant, call.bucket, call.key))
-        response, span = _described(call, opened.object)
+        response, span = _described(call, opened)
     except BaseException:
         await stack.aclose()
         raise
@@ -55,29 +67,42 @@ async def get_object(call: S3Call) -> Response:
 
 
 async def head_object(call: S3Call) -> Response:
-    return _described(call, await call.service.head(call.tenant, call.bucket, call.key))[0]
+    async with call.service.open_object(call.tenant, call.bucket, call.key) as opened:
+        return _described(call, opened)[0]
 
 
 async def delete_object(call: S3Call) -> Response:
-    await call.service.delete(call.tenant, call.bucket, [names.check_key(call.key)], call.cause)
+    only = {call.key: call.header("if-match").strip('"')} if "if-match" in call.request.headers else {}
+    key = names.check_key(call.key)
+    if await call.service.delete(call.tenant, call.bucket, [key], call.cause, only):
+        raise PreconditionFailed("At least one of the pre-conditions you specified did not hold")
     return Response(204)
 
 
 async def copy_object(call: S3Call) -> Response:
     directive = call.header("x-amz-metadata-directive", "COPY")
+    if directive not in ("COPY", "REPLACE"):
+        raise BadArgument("Unknown metadata directive.")
+    algorithm = call.header("x-amz-checksum-algorithm")
     async with AsyncExitStack() as stack:
         source = await open_source(call, stack)
         kept = source.object.attributes if directive == "COPY" else attributes(call.request.headers)
+        if (source.bucket, source.object.key) == (call.bucket, call.key) and directive == "COPY" and not algorithm:
+            raise BadRequest(
+                "This copy request is illegal because it is trying to copy an object to itself without changing it."
+            )
+        default = known(algorithm) if algorithm else next(iter(source.object.attributes.checksums), DEFAULT)
         made = await call.service.put(
             call.tenant,
             call.bucket,
             call.key,
-            again(source, 0, source.object.size),
+            replace(again(source, 0, source.object.size), default=default),
             kept,
-            call.cause,
+            replace(call.cause, copied_from=(source.bucket, source.object.key)),
             event="s3:ObjectCreated:Copy",
+            **conditions(call),
         )
-    fields = [("LastModified", s3_xml.stamp(made.modified_ms)), ("ETag", f'"{made.etag}"')]
+    fields = [("LastModified", s3_xml.stamp(made.modified_ms)), ("ETag", f'"{made.etag}"'), *checksum_fields(made)]
     return s3_xml.document("CopyObjectResult", fields)
 
 
@@ -110,31 +135,52 @@ def attributes(headers: Mapping[str, str]) -> Attributes:
     return Attributes(kept, metadata)
 
 
-def _described(call: S3Call, found: StoredObject) -> tuple[StreamResponse, tuple[int, int]]:
+def _described(call: S3Call, opened: Opened) -> tuple[StreamResponse, tuple[int, int]]:
     """The head of an answer, and which part of the object (start, length) it carries."""
+    found = opened.object
     s3_conditions.check(call.request.headers, found)
     headers = {
-        "Content-Type": _DEFAULT_TYPE,
+        "Content-Type": DEFAULT_TYPE,
         "ETag": f'"{found.etag}"',
-        "Last-Modified": formatdate(found.modified_ms // 1000, usegmt=True),
+        "Last-Modified": last_modified(found),
         "Accept-Ranges": "bytes",
         **{name.title(): value for name, value in found.attributes.headers.items()},
         **{f"x-amz-meta-{name}": value for name, value in found.attributes.metadata.items()},
         **_overridden(call),
     }
-    part = None
-    if "range" in call.request.headers:
-        try:
-            part = s3_conditions.parse_range(call.header("range"), found.size)
-        except InvalidRange:
-            raise InvalidRange(f"The requested range is not satisfiable: the object has {found.size} bytes") from None
+    part = _span(call, opened, headers)
     if part is None:
         if call.header("x-amz-checksum-mode").upper() == "ENABLED":
             headers |= _checksums(found)
         return StreamResponse(200, headers, length=found.size), (0, found.size)
     start, length = part
-    headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{found.size}"
+    if length:
+        headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{found.size}"
     return StreamResponse(206, headers, length=length), part
+
+
+def _span(call: S3Call, opened: Opened, headers: dict[str, str]) -> tuple[int, int] | None:
+    """Which part of the object is asked for, by its number or in bytes; None for all. Raises ``InvalidRange``."""
+    size = opened.object.size
+    if "partNumber" in call.request.query:
+        if "range" in call.request.headers:
+            raise BadRequest("Cannot specify both Range header and partNumber query parameter.")
+        number, count = call.number("partNumber", 1, PART_COUNT + 1), len(opened.segments)
+        if not 1 <= number <= count:
+            raise InvalidPartNumber("The requested partnumber is not satisfiable")
+        if opened.object.in_parts:
+            headers["x-amz-mp-parts-count"] = str(count)
+        return sum(one.size for one in opened.segments[: number - 1]), opened.segments[number - 1].size
+    if "range" not in call.request.headers:
+        return None
+    try:
+        return s3_conditions.parse_range(call.header("range"), size)
+    except InvalidRange:
+        raise InvalidRange(f"The requested range is not satisfiable: the object has {size} bytes") from None
+
+
+def last_modified(found: StoredObject) -> str:
+    return formatdate(found.modified_ms // 1000, usegmt=True)
 
 
 def _overridden(call: S3Call) -> dict[str, str]:
@@ -144,4 +190,13 @@ def _overridden(call: S3Call) -> dict[str, str]:
 
 
 def _checksums(found: StoredObject) -> dict[str, str]:
-    return {f"x-amz-checksum-{name}": value for name, value in found.attributes.checksums.items()}
+    headers = {f"x-amz-checksum-{name}": value for name, value in found.attributes.checksums.items()}
+    return {**headers, "x-amz-checksum-type": found.attributes.checksum_kind} if headers else {}
+
+
+def checksum_fields(found: StoredObject) -> list[tuple[str, Any]]:
+    """Elements that tell of an object's checksum."""
+    fields: list[tuple[str, Any]] = [
+        (f"Checksum{name.upper()}", value) for name, value in found.attributes.checksums.items()
+    ]
+    return [*fields, ("ChecksumType", found.attributes.checksum_kind)] if fields else []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from defusedxml import DefusedXmlException
@@ -63,6 +64,11 @@ def text(element: Element, name: str, default: str = "") -> str:
     for child in children(element, name):
         return child.text or ""
     return default
+
+
+def shown(query: Callable[[str], str], key: str) -> str:
+    """A key as a listing shows it: encoded where its request asks for that."""
+    return quote(key, safe="/-_.~*") if query("encoding-type") == "url" else key
 
 
 def stamp(moment_ms: int) -> str:

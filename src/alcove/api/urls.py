@@ -8,13 +8,14 @@ from typing import Any
 
 from alcove.api.body import field, number, read_object
 from alcove.api.context import Call, answer
+from alcove.api.cors_rules import CORS, describe_cors, read_cors
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
-from alcove.api.schema import FLAG, NUMBER, TEXTS, Detail, object_of, one_of
+from alcove.api.schema import Detail, object_of, one_of
 from alcove.api.web import url_of
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
-from alcove.triggers.endpoint import Auth, Cors, Mode, check_auth, check_mode
+from alcove.triggers.endpoint import Auth, Mode, check_auth, check_mode
 from alcove.triggers.urls import FunctionUrl, UrlChange
 
 _PATH = "/2021-10-31/functions/{name}/url"
@@ -30,51 +31,20 @@ def _describe(call: Call, url: FunctionUrl) -> dict[str, Any]:
         "LastModifiedTime": _moment(url.row.modified_ms),
     }
     if url.cors is not None:
-        document["Cors"] = _describe_cors(url.cors)
+        document["Cors"] = describe_cors(url.cors)
     return document
-
-
-def _describe_cors(cors: Cors) -> dict[str, Any]:
-    return {
-        "AllowCredentials": cors.credentials,
-        "AllowHeaders": list(cors.headers),
-        "AllowMethods": list(cors.methods),
-        "AllowOrigins": list(cors.origins),
-        "ExposeHeaders": list(cors.expose),
-        "MaxAge": cors.max_age_s,
-    }
 
 
 def _moment(moment_ms: int) -> str:
     return f"{datetime.fromtimestamp(moment_ms / 1000, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
-def _texts(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    found = document.get(name)
-    if found is None:
-        return ()
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise InvalidRequest(f"'{name}' must be a list of strings.")
-    return tuple(found)
-
-
 def _change(document: Mapping[str, Any]) -> UrlChange:
     auth, mode, given = (field(document, "AuthType", str), field(document, "InvokeMode", str), document.get("Cors"))
-    rules = None
-    if given:
-        found = field(document, "Cors", dict) or {}
-        rules = Cors(
-            origins=_texts(found, "AllowOrigins"),
-            methods=_texts(found, "AllowMethods"),
-            headers=_texts(found, "AllowHeaders"),
-            expose=_texts(found, "ExposeHeaders"),
-            credentials=bool(field(found, "AllowCredentials", bool)),
-            max_age_s=field(found, "MaxAge", int) or 0,
-        )
     return UrlChange(
         auth=None if auth is None else check_auth(auth),
         mode=None if mode is None else check_mode(mode),
-        cors=rules,
+        cors=read_cors(field(document, "Cors", dict)),
         # An empty object takes the rules away.
         no_cors=given is not None and not given,
     )
@@ -120,15 +90,7 @@ async def list_urls(call: Call, name: str) -> Response:
     return answer(document, 200, call.request_id)
 
 
-_CORS = object_of(
-    AllowCredentials=FLAG,
-    AllowHeaders=TEXTS,
-    AllowMethods=TEXTS,
-    AllowOrigins=TEXTS,
-    ExposeHeaders=TEXTS,
-    MaxAge=NUMBER,
-)
-_URL = {"AuthType": one_of(*Auth), "InvokeMode": one_of(*Mode), "Cors": _CORS}
+_URL = {"AuthType": one_of(*Auth), "InvokeMode": one_of(*Mode), "Cors": CORS}
 _QUALIFIER = ("Qualifier",)
 
 ROUTES = (

@@ -36,6 +36,7 @@ _PREFIX = "/urls/"
 _CFC_DOMAIN = ".cfc-execute."
 _CFC_PREFIX = "/cfc-execute/"
 _INVOKE_URL = "lambda:InvokeFunctionUrl"
+_ANYONE = PolicyCaller("", _INVOKE_URL, {"url_auth_type": "NONE", "via_url": "true"})
 # Who called is known from the signature, where one is asked for.
 MakeEvent = Callable[[Caller | None], bytes]
 _ERRORS: tuple[tuple[type[AlcoveError], int, str], ...] = (
@@ -136,6 +137,8 @@ class Web:
     async def _call(self, endpoint: Endpoint, make: MakeEvent, request: Request, request_id: str) -> Response:
         caller = await self._caller(endpoint, request) if endpoint.auth is Auth.IAM else None
         function = await self._function(endpoint)
+        if caller is None and endpoint.asks_policy:
+            await self._ask(endpoint, _ANYONE)
         event = make(caller)
         if len(event) > SYNCHRONOUS_LIMIT:
             raise TooLarge("The event is over the limit.")
@@ -148,15 +151,16 @@ class Web:
         return await make_streamed(streamed) if await streamed.begun() else _whole(await streamed.result())
 
     async def _caller(self, endpoint: Endpoint, request: Request) -> Caller:
-        """The endpoint's tenant may call, and others that the function's policy lets in."""
+        """The endpoint's tenant may call, and others that the function's policy lets in. Raises ``AccessDenied``."""
         signed = await self._sign(request)
-        tenant = signed.tenant
-        if tenant != endpoint.tenant:
-            asking = PolicyCaller(tenant, _INVOKE_URL, {"url_auth_type": endpoint.auth, "via_url": "true"})
-            permissions = self._services.permissions
-            if not await permissions.may(endpoint.tenant, endpoint.function, endpoint.qualifier, asking):
-                raise AccessDenied("The endpoint is another tenant's.")
-        return Caller(signed.access_key, tenant)
+        if signed.tenant != endpoint.tenant:
+            facts = {"url_auth_type": endpoint.auth, "via_url": "true"}
+            await self._ask(endpoint, PolicyCaller(signed.tenant, _INVOKE_URL, facts))
+        return Caller(signed.access_key, signed.tenant)
+
+    async def _ask(self, endpoint: Endpoint, caller: PolicyCaller) -> None:
+        if not await self._services.permissions.may(endpoint.tenant, endpoint.function, endpoint.qualifier, caller):
+            raise AccessDenied("The function's policy does not let this caller in.")
 
     async def _function(self, endpoint: Endpoint) -> FunctionVersion:
         functions = self._services.functions

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 
-from alcove.buckets.contents import Expected, Late
+from alcove.buckets.change import Cause
+from alcove.buckets.contents import Arrival, Expected, Late
 from alcove.buckets.errors import PreconditionFailed
 from alcove.buckets.model import Attributes
-from alcove.buckets.rules import Cause
-from alcove.buckets.service import Arrival, BucketService
+from alcove.buckets.service import BucketService
 from alcove.errors import InvalidRequest
 from alcove.sandbox.protocol import TenantId
 

@@ -44,6 +44,14 @@ class BadArgument(BucketError, InvalidRequest):
     code = "InvalidArgument"
 
 
+class BadRequest(BucketError, InvalidRequest):
+    code = "InvalidRequest"
+
+
+class InvalidDigest(BucketError, InvalidRequest):
+    code = "InvalidDigest"
+
+
 class MalformedXML(BucketError, InvalidRequest):
     code = "MalformedXML"
 
@@ -94,6 +102,10 @@ class NotModified(BucketError, RequestError):
 
 class InvalidRange(BucketError, InvalidRequest):
     code, status = "InvalidRange", 416
+
+
+class InvalidPartNumber(BucketError, InvalidRequest):
+    code, status = "InvalidPartNumber", 416
 
 
 class QuotaExceeded(BucketError, RequestError):

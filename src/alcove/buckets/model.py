@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from alcove.buckets.checksums import Kind, Plan
 from alcove.sandbox.protocol import TenantId
 
 # Amazon S3's own limits, but for the number of buckets.
@@ -13,17 +14,21 @@ UPLOAD_LIMIT = 5 << 40
 PART_COUNT = 10_000
 PART_LEAST = 5 << 20  # of all parts but the last
 METADATA_LIMIT = 2048
+DEFAULT_TYPE = "binary/octet-stream"  # of content whose client names none
 BUCKETS_LIMIT = 1000
 UPLOADS_LIMIT = 1000  # under way, of one bucket
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What is kept with an object: ``headers`` (content type and the like), ``metadata`` of the user's, checksums."""
+    """What is kept with an object: ``headers`` (content type and the like), ``metadata`` of the user's, its checksum
+    (at most one, by its algorithm).
+    """
 
     headers: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    checksum_kind: str = Kind.FULL_OBJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,11 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file of an object's content."""
+    """One file of an object's content. ``checksum``: of a part, by its object's algorithm."""
 
     blob: str
     size: int
+    checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,11 @@ class StoredObject:
     etag: str
     modified_ms: int
     attributes: Attributes = field(default_factory=Attributes)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it was uploaded in parts."""
+        return "-" in self.etag
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class Upload:
     key: str
     created_ms: int
     attributes: Attributes = field(default_factory=Attributes)
+    plan: Plan = field(default_factory=Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +107,4 @@ class Limits:
 
     bytes: int
     objects: int
+    uploads_kept_ms: int = 7 * 24 * 3_600_000  # from the beginning of an upload in parts to its end

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from functools import partial
 
+from alcove.buckets.permission import May, caller
 from alcove.errors import AlcoveError, HostError, RetryLater
 from alcove.events.sink import EventSink
 from alcove.sandbox.protocol import TenantId
@@ -26,9 +27,10 @@ RETRY_S = 2.0
 class Outbox:
     """``start`` to ``close``; ``look`` when there is something new."""
 
-    def __init__(self, database: Database, sink: EventSink) -> None:
+    def __init__(self, database: Database, sink: EventSink, may: May) -> None:
         self._database = database
         self._sink = sink
+        self._may = may
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -72,9 +74,15 @@ class Outbox:
 
     async def _submit(self, row: rows.OutboxRow) -> bool:
         """Tell whether the row is done with."""
+        tenant = TenantId(row.tenant_id)
         try:
+            if row.source_arn and not await self._may(
+                tenant, row.function, row.qualifier, caller(row.source_arn, tenant)
+            ):
+                log.warning("an event of %s is dropped: %s does not let it in", row.source_arn, row.function)
+                return True
             await self._sink.submit(
-                TenantId(row.tenant_id),
+                tenant,
                 row.function,
                 row.payload,
                 qualifier=row.qualifier,

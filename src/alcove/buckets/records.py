@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 from alcove.buckets import rules
+from alcove.buckets.change import Cause, Change
+from alcove.buckets.checksums import Kind, Plan
 from alcove.buckets.errors import NoSuchBucket, NoSuchUpload, PreconditionFailed, SlowDown
-from alcove.buckets.model import Attributes, Bucket, Part, Segment, StoredObject, Upload
+from alcove.buckets.model import DEFAULT_TYPE, Attributes, Bucket, Part, Segment, StoredObject, Upload
 from alcove.buckets.quota import Quota
-from alcove.buckets.rules import Cause, Change, ExtraRules
+from alcove.buckets.rules import ExtraRules
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import buckets as rows
@@ -69,9 +71,10 @@ class Records:
         row = rows.ObjectRow(
             made.id, home.id, made.key, made.size, made.etag, made.modified_ms, dump_attributes(new.attributes)
         )
-        rows.insert_object(connection, row, [(segment.blob, segment.size) for segment in new.segments])
+        rows.insert_object(connection, row, [astuple(segment) for segment in new.segments])
         self.quota.count(connection, tenant, made.size, 1)
-        change = Change(new.event, made.key, made.id, made.modified_ms, made.size, made.etag)
+        kind = new.attributes.headers.get("content-type", DEFAULT_TYPE)
+        change = Change(new.event, made.key, made.id, made.modified_ms, made.size, made.etag, kind)
         self._tell(connection, home, change, cause)
         return made, freed
 
@@ -108,7 +111,15 @@ class Records:
         old = rows.find_part(connection, upload.id, part.number)
         rows.put_part(
             connection,
-            rows.PartRow(upload.id, part.number, part.segment.blob, part.segment.size, part.etag, part.modified_ms),
+            rows.PartRow(
+                upload_id=upload.id,
+                number=part.number,
+                blob=part.segment.blob,
+                size=part.segment.size,
+                etag=part.etag,
+                modified_ms=part.modified_ms,
+                checksum=part.segment.checksum,
+            ),
         )
         if old is not None:
             self.quota.count(connection, tenant, -old.size, -1)
@@ -125,7 +136,7 @@ class Records:
         return [part.blob for part in parts if part.number not in {one.number for one in kept}]
 
     def _take_out(self, connection: sqlite3.Connection, tenant: TenantId, old: rows.ObjectRow) -> list[str]:
-        freed = [blob for blob, _ in rows.find_segments(connection, old.id)]
+        freed = [blob for blob, _, _ in rows.find_segments(connection, old.id)]
         rows.delete_object(connection, old.id)
         self.quota.count(connection, tenant, -old.size, -1)
         return freed
@@ -147,15 +158,23 @@ def to_object(row: rows.ObjectRow) -> StoredObject:
 
 
 def to_upload(row: rows.UploadRow) -> Upload:
-    return Upload(row.id, row.key, row.created_ms, load_attributes(row.attributes))
+    return Upload(row.id, row.key, row.created_ms, load_attributes(row.attributes), load_plan(row.plan))
 
 
 def to_part(row: rows.PartRow) -> Part:
-    return Part(row.number, Segment(row.blob, row.size), row.etag, row.modified_ms)
+    return Part(row.number, Segment(row.blob, row.size, row.checksum), row.etag, row.modified_ms)
 
 
 def dump_attributes(attributes: Attributes) -> str:
     return json.dumps(asdict(attributes))
+
+
+def dump_plan(plan: Plan) -> str:
+    return json.dumps(asdict(plan)) if plan.explicit else ""
+
+
+def load_plan(text: str) -> Plan:
+    return Plan(**{**(found := json.loads(text)), "kind": Kind(found["kind"])}) if text else Plan()
 
 
 def load_attributes(text: str) -> Attributes:

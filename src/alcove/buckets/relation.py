@@ -16,7 +16,8 @@ from alcove.errors import InvalidRequest
 from alcove.triggers.relation import Address, Relation, enabled
 
 PREFIX = "bos/"
-# BOS's kinds of event, in S3's words. There is no way here to append to an object.
+# BOS's kinds of event ("PutNotification", BOS API reference; "data types", CFC API reference), in S3's words. There is
+# no way here to append to an object, or to have one fetched.
 EVENTS = {
     "PutObject": "s3:ObjectCreated:Put",
     "PostObject": "s3:ObjectCreated:Post",
@@ -24,12 +25,16 @@ EVENTS = {
     "CopyObject": "s3:ObjectCreated:Copy",
     "CompleteMultipartUpload": "s3:ObjectCreated:CompleteMultipartUpload",
     "CompleteMultipartObject": "s3:ObjectCreated:CompleteMultipartUpload",
+    "FetchObject": "s3:ObjectCreated:Fetch",
     "DeleteObject": "s3:ObjectRemoved:Delete",
+    "DeleteMultipleObjects": "s3:ObjectRemoved:Delete",
 }
 
 
 class BucketSource:
-    """Data: EventType (names or a list of them; without it all), Resource (a prefix, or PREFIX*SUFFIX), Status."""
+    """Data: EventType (names or a list of them; without it all), Resource (a prefix, or PREFIX*SUFFIX, with or without
+    the bucket's name before it) or Prefix and Suffix, Status.
+    """
 
     address = Address.NONE
     signed = False
@@ -49,7 +54,7 @@ class BucketSource:
         if not enabled(data, "Status"):
             self._buckets.relations.remove(relation.tenant, bucket, relation.id)
             return
-        prefix, suffix = _filters(data)
+        prefix, suffix = _filters(data, bucket)
         rule = Rule(relation.id, _events(data), row.function, row.qualifier, prefix, suffix, Shape.BOS)
         self._buckets.relations.put(relation.tenant, bucket, rule)
 
@@ -64,13 +69,19 @@ def _events(data: Mapping[str, Any]) -> tuple[str, ...]:
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) and name in EVENTS for name in names):
         raise InvalidRequest(f"EventType must be of {', '.join(EVENTS)}.")
-    return tuple(EVENTS[name] for name in names) or EVERYTHING
+    return tuple(dict.fromkeys(EVENTS[name] for name in names)) or EVERYTHING
 
 
-def _filters(data: Mapping[str, Any]) -> tuple[str, str]:
-    """Raises ``InvalidRequest``."""
-    resource = data.get("Resource") or ""
-    if not isinstance(resource, str) or resource.count("*") > 1:
+def _filters(data: Mapping[str, Any], bucket: str = "") -> tuple[str, str]:
+    """Return prefix and suffix of the keys. Raises ``InvalidRequest``."""
+    resource, prefix, suffix = (data.get(name) or "" for name in ("Resource", "Prefix", "Suffix"))
+    if not all(isinstance(one, str) for one in (resource, prefix, suffix)) or resource.count("*") > 1:
         raise InvalidRequest("Resource must be a prefix, or a prefix, an asterisk and a suffix.")
+    if not resource:
+        return prefix.removeprefix("/"), suffix
+    if prefix or suffix:
+        raise InvalidRequest("Data has either Resource or Prefix and Suffix.")
+    if bucket:
+        resource = resource.removeprefix(f"{bucket}/")
     prefix, _, suffix = resource.removeprefix("/").partition("*")
     return prefix, suffix

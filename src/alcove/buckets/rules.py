@@ -16,8 +16,11 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote_plus
 
+from alcove.buckets.bos_event import bos_event
+from alcove.buckets.change import Cause, Change
 from alcove.buckets.errors import BadArgument
 from alcove.buckets.model import Bucket
+from alcove.buckets.permission import source_arn
 from alcove.store.outbox import OutboxRow
 
 RULES_LIMIT = 100
@@ -79,27 +82,6 @@ class ExtraRules:
         return tuple(self._rules.get((bucket.tenant, bucket.name), {}).values())
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What happened to an object; ``size`` and ``etag`` only where there is one now."""
-
-    event: str
-    key: str
-    sequencer: int
-    at_ms: int
-    size: int | None = None
-    etag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Who made the change, by which request, from where."""
-
-    principal: str = ""
-    request_id: str = ""
-    address: str = ""
-
-
 def check(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """Return the rules. Raises ``BadArgument``."""
     checked = tuple(rules)
@@ -125,17 +107,20 @@ def load(text: str) -> tuple[Rule, ...]:
 
 
 def told(bucket: Bucket, change: Change, cause: Cause, region: str, extra: tuple[Rule, ...] = ()) -> list[OutboxRow]:
-    """Return what the change has functions called with."""
+    """Return what the change has functions called with. Rules of S3's kind need the function's permission; a relation
+    of CFC is one.
+    """
     rows = []
     for rule in (*load(bucket.notification), *extra):
         if rule.wants(change.event, change.key):
+            request_id = str(uuid.uuid5(_SPACE, f"{bucket.id}/{change.sequencer}/{rule.id}"))
             if rule.shape == Shape.BOS:
-                event: dict[str, Any] = {"events": [bos_event(bucket, change, cause, region)]}
+                source, event = "", {"events": [bos_event(bucket, rule.id, change, cause, request_id)]}
             else:
+                source = source_arn(bucket.name)
                 event = {"Records": [record(bucket, rule.id, change, cause, region)]}
             payload = json.dumps(event).encode()
-            request_id = str(uuid.uuid5(_SPACE, f"{bucket.id}/{change.sequencer}/{rule.id}"))
-            rows.append(OutboxRow(None, bucket.tenant, rule.function, rule.qualifier, request_id, payload))
+            rows.append(OutboxRow(None, bucket.tenant, rule.function, rule.qualifier, request_id, payload, source))
     return rows
 
 
@@ -161,34 +146,8 @@ def record(bucket: Bucket, rule: str, change: Change, cause: Cause, region: str)
             "bucket": {
                 "name": bucket.name,
                 "ownerIdentity": {"principalId": bucket.tenant},
-                "arn": f"arn:aws:s3:::{bucket.name}",
+                "arn": source_arn(bucket.name),
             },
             "object": subject,
         },
-    }
-
-
-_BOS_NAMES = {
-    "s3:ObjectCreated:Put": "PutObject",
-    "s3:ObjectCreated:Post": "PostObject",
-    "s3:ObjectCreated:Copy": "CopyObject",
-    "s3:ObjectCreated:CompleteMultipartUpload": "CompleteMultipartUpload",
-    "s3:ObjectRemoved:Delete": "DeleteObject",
-}
-
-
-def bos_event(bucket: Bucket, change: Change, cause: Cause, region: str) -> dict[str, Any]:
-    """Return one event as BOS's triggers of CFC get it."""
-    moment = datetime.fromtimestamp(change.at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    content: dict[str, Any] = {"userId": cause.principal, "ownerId": bucket.tenant, "bucket": bucket.name}
-    content |= {"object": change.key, "lastModified": moment}
-    if change.size is not None:
-        content |= {"etag": change.etag, "filesize": change.size}
-    return {
-        "version": "1.0",
-        "eventId": f"{change.sequencer:018x}",
-        "eventOrigin": f"bos:{region}",
-        "eventTime": moment,
-        "eventType": _BOS_NAMES[change.event],
-        "content": content,
     }

@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alcove.buckets import names, records
+from alcove.buckets import assembly, names, records
 from alcove.buckets import rules as notification
+from alcove.buckets.assembly import Completion
 from alcove.buckets.blobs import BlobStore
-from alcove.buckets.contents import Expected, Late, receive
+from alcove.buckets.change import Cause
+from alcove.buckets.checksums import Plan
+from alcove.buckets.contents import Arrival, receive
 from alcove.buckets.errors import (
     BadArgument,
     BucketExists,
     BucketNotEmpty,
     EntityTooLarge,
-    EntityTooSmall,
-    InvalidPart,
-    InvalidPartOrder,
     NoSuchKey,
     NoSuchUpload,
     SlowDown,
@@ -41,8 +40,6 @@ from alcove.buckets.model import (
     BUCKETS_LIMIT,
     OBJECT_LIMIT,
     PART_COUNT,
-    PART_LEAST,
-    UPLOAD_LIMIT,
     UPLOADS_LIMIT,
     Attributes,
     Bucket,
@@ -56,7 +53,7 @@ from alcove.buckets.model import (
 )
 from alcove.buckets.quota import Quota
 from alcove.buckets.records import NewObject, Records
-from alcove.buckets.rules import Cause, ExtraRules, Rule
+from alcove.buckets.rules import ExtraRules, Rule
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import buckets as rows
@@ -70,18 +67,10 @@ _ATTEMPTS = 5
 class Opened:
     """An object whose content stays while it is read."""
 
+    bucket: str
     object: StoredObject
     read: Callable[[int, int], AsyncIterator[bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """Content that a client sends. ``announced`` checksums come after it, in ``late``."""
-
-    content: AsyncIterator[bytes]
-    expected: Expected
-    announced: frozenset[str]
-    late: Late
+    segments: tuple[Segment, ...] = ()
 
 
 class BucketService:
@@ -92,6 +81,7 @@ class BucketService:
         self.region = region
         self.changed: Callable[[], None] = lambda: None
         self._blobs = blobs
+        self.uploads_kept_ms = limits.uploads_kept_ms
         self._quota = Quota(limits)
         self.relations = ExtraRules()
         self._records = Records(self._quota, region, self.relations)
@@ -195,7 +185,7 @@ class BucketService:
         """Store an object; it is on the disk when this returns."""
         names.check_key(key)
         with await self._promised(tenant, bucket, arrival):
-            written = await self._receive(arrival)
+            written = await receive(self._blobs, arrival, frozenset({arrival.default} if not arrival.named else ()))
             kept = Attributes(attributes.headers, attributes.metadata, written.checksums)
             new = NewObject(key, (written.segment,), written.md5, kept, event, if_none_match, if_match)
             return await self._commit(
@@ -219,7 +209,7 @@ class BucketService:
                 # Replaced before it was held, its files may be gone.
                 again, _ = await self.database.read(find)
                 if again.id == found.id:
-                    yield Opened(found, partial(self._blobs.read, segments))
+                    yield Opened(bucket, found, partial(self._blobs.read, segments), tuple(segments))
                     return
         raise SlowDown("The object changes too fast to be read; try again.")
 
@@ -227,17 +217,25 @@ class BucketService:
         async with self.open_object(tenant, bucket, key) as opened:
             return opened.object
 
-    async def delete(self, tenant: TenantId, bucket: str, keys: Sequence[str], cause: Cause) -> None:
-        """Delete objects, all in one transaction."""
+    async def delete(
+        self, tenant: TenantId, bucket: str, keys: Sequence[str], cause: Cause, only: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Delete objects, all in one transaction; return the keys whose objects are not those that ``only`` says, by
+        their ETags (``*``: any), and stay.
+        """
 
-        def change(connection: sqlite3.Connection) -> list[str]:
+        def change(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
             freed: list[str] = []
-            self._records.bucket(connection, tenant, bucket)
+            home = self._records.bucket(connection, tenant, bucket)
+            others = [key for key, etag in (only or {}).items() if not _is(connection, home, key, etag)]
             for key in keys:
-                freed += self._records.delete(connection, tenant, bucket, key, cause)
-            return freed
+                if key not in others:
+                    freed += self._records.delete(connection, tenant, bucket, key, cause)
+            return freed, others
 
-        await self._changed(await self.database.write(change))
+        freed, others = await self.database.write(change)
+        await self._changed(freed)
+        return others
 
     async def page(self, tenant: TenantId, bucket: str, listing: Listing) -> Page:
         def query(connection: sqlite3.Connection) -> Page:
@@ -247,16 +245,19 @@ class BucketService:
 
     # Uploads in parts
 
-    async def begin_upload(self, tenant: TenantId, bucket: str, key: str, attributes: Attributes) -> str:
+    async def begin_upload(
+        self, tenant: TenantId, bucket: str, key: str, attributes: Attributes, plan: Plan | None = None
+    ) -> str:
         names.check_key(key)
         upload = secrets.token_hex(24)
+        chosen = records.dump_plan(plan or Plan())
 
         def change(connection: sqlite3.Connection) -> None:
             home = self._records.bucket(connection, tenant, bucket)
             if len(rows.list_uploads(connection, home.id)) >= UPLOADS_LIMIT:
                 raise SlowDown("Too many uploads are under way in this bucket.", hint="complete or abort some")
             text = records.dump_attributes(attributes)
-            rows.insert_upload(connection, rows.UploadRow(upload, home.id, key, text, now_ms()))
+            rows.insert_upload(connection, rows.UploadRow(upload, home.id, key, text, now_ms(), chosen))
 
         await self.database.write(change)
         return upload
@@ -267,33 +268,37 @@ class BucketService:
         """``where``: bucket, key, upload. A part that is there is replaced."""
         if not 1 <= number <= PART_COUNT:
             raise BadArgument(f"Part number must be an integer between 1 and {PART_COUNT}, inclusive")
-        await self.database.read(lambda connection: self._records.upload(connection, tenant, *where))
+        _, upload = await self.database.read(lambda connection: self._records.upload(connection, tenant, *where))
+        assembly.check_part(upload.plan, arrival.named)
         with await self._promised(tenant, where[0], arrival):
-            written = await self._receive(arrival)
-            part = Part(number, written.segment, written.md5, now_ms())
+            written = await receive(self._blobs, arrival, frozenset({upload.plan.algorithm}))
+            segment = replace(written.segment, checksum=written.checksums[upload.plan.algorithm])
+            part = Part(number, segment, written.md5, now_ms())
             await self._commit(
                 written, lambda connection: (part, self._records.put_part(connection, tenant, where, part))
             )
         return part, written
 
     async def complete_upload(
-        self, tenant: TenantId, where: tuple[str, str, str], wanted: Sequence[tuple[int, str]], cause: Cause
+        self, tenant: TenantId, where: tuple[str, str, str], wanted: Completion, cause: Cause
     ) -> StoredObject:
-        """Make one object of the parts (number, ETag), without copying any."""
+        """Make one object of the parts, without copying any."""
         bucket, key, _ = where
 
         def change(connection: sqlite3.Connection) -> tuple[StoredObject, list[str]]:
             _, upload = self._records.upload(connection, tenant, *where)
             there = {row.number: records.to_part(row) for row in rows.list_parts(connection, upload.id)}
-            parts = _chosen(there, wanted)
-            freed = self._records.end_upload(connection, tenant, upload, parts)
+            parts = assembly.choose(there, wanted, upload.plan)
             new = NewObject(
                 key,
                 tuple(part.segment for part in parts),
-                _etag_of(parts),
-                upload.attributes,
+                assembly.etag(parts),
+                assembly.attributes(upload, parts, wanted),
                 "s3:ObjectCreated:CompleteMultipartUpload",
+                wanted.if_none_match,
+                wanted.if_match,
             )
+            freed = self._records.end_upload(connection, tenant, upload, parts)
             made, replaced = self._records.put(connection, tenant, bucket, new, cause)
             return made, freed + replaced
 
@@ -308,10 +313,26 @@ class BucketService:
 
         await self._blobs.remove(await self.database.write(change))
 
-    async def parts(self, tenant: TenantId, where: tuple[str, str, str], after: int, limit: int) -> list[Part]:
-        def query(connection: sqlite3.Connection) -> list[Part]:
+    async def expire_uploads(self, before_ms: int) -> int:
+        """Abort the uploads that began before that moment, each in a transaction of its own; return how many."""
+
+        def change(connection: sqlite3.Connection, tenant: str, id: str) -> list[str]:
+            row = rows.find_upload_by_id(connection, id)
+            return [] if row is None else self._records.end_upload(connection, TenantId(tenant), records.to_upload(row))
+
+        count = 0
+        while found := await self.database.read(partial(rows.old_uploads, before_ms=before_ms)):
+            for tenant, id in found:
+                await self._blobs.remove(await self.database.write(partial(change, tenant=tenant, id=id)))
+            count += len(found)
+        return count
+
+    async def parts(
+        self, tenant: TenantId, where: tuple[str, str, str], after: int, limit: int
+    ) -> tuple[Upload, list[Part]]:
+        def query(connection: sqlite3.Connection) -> tuple[Upload, list[Part]]:
             _, upload = self._records.upload(connection, tenant, *where)
-            return [records.to_part(row) for row in rows.list_parts(connection, upload.id, after, limit)]
+            return upload, [records.to_part(row) for row in rows.list_parts(connection, upload.id, after, limit)]
 
         return await self.database.read(query)
 
@@ -338,9 +359,6 @@ class BucketService:
 
         return self._quota.promise(tenant, await self.database.read(query), size)
 
-    async def _receive(self, arrival: Arrival) -> Written:
-        return await receive(self._blobs, arrival.content, arrival.expected, arrival.announced, arrival.late)
-
     async def _commit(self, written: Written, change: Callable[[sqlite3.Connection], tuple[T, list[str]]]) -> T:
         """Make what was written part of the store, or remove it again; not cut short by a caller that is cancelled:
         it could not know which of the two.
@@ -365,21 +383,6 @@ class BucketService:
         await self._blobs.remove(freed)
 
 
-def _chosen(there: dict[int, Part], wanted: Sequence[tuple[int, str]]) -> list[Part]:
-    numbers = [number for number, _ in wanted]
-    if not wanted or numbers != sorted(set(numbers)):
-        raise InvalidPartOrder("The list of parts was not in ascending order.")
-    parts = [there[number] for number, etag in wanted if number in there and there[number].etag == etag.strip('"')]
-    if len(parts) != len(wanted):
-        raise InvalidPart("One or more of the specified parts could not be found, or their entity tags do not match.")
-    if any(part.segment.size < PART_LEAST for part in parts[:-1]):
-        raise EntityTooSmall("Your proposed upload is smaller than the minimum allowed size")
-    if sum(part.segment.size for part in parts) > UPLOAD_LIMIT:
-        raise EntityTooLarge("Your proposed upload exceeds the maximum allowed size")
-    return parts
-
-
-def _etag_of(parts: Sequence[Part]) -> str:
-    """S3's: the MD5 of the parts' MD5s, and their number."""
-    whole = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
-    return f"{whole.hexdigest()}-{len(parts)}"
+def _is(connection: sqlite3.Connection, bucket: Bucket, key: str, etag: str) -> bool:
+    row = rows.find_object(connection, bucket.id, key)
+    return row is not None and etag in (row.etag, "*")

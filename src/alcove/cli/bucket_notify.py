@@ -12,6 +12,7 @@ from alcove.cli import output
 from alcove.cli.bucket_client import BucketClient, elements, texts
 from alcove.cli.client import FUNCTIONS, Client
 from alcove.cli.options import run_option
+from alcove.cli.permission import drop_statement, ensure_statement
 
 _KINDS = {"created": "s3:ObjectCreated:*", "removed": "s3:ObjectRemoved:*"}
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -30,7 +31,8 @@ def notify(
 ) -> None:
     """Have FUNCTION called when objects of BUCKET change; without FUNCTION, list what is set.
 
-    A function that writes where it is called from calls itself: use --prefix, --suffix or another bucket.
+    A function that writes where it is called from calls itself: use --prefix, --suffix or another bucket. The
+    function's policy gets the statement that lets the bucket call it.
 
     \b
     Examples:
@@ -46,12 +48,27 @@ def notify(
     for one in elements(root, "CloudFunctionConfiguration"):
         if texts(one, "Id") == [function]:
             root.remove(one)
+    control, statement = Client(run), f"s3-{bucket.replace('.', '_')}"
     if not remove:
-        arn = Client(run).call("GET", f"{FUNCTIONS}/{quote(function)}/configuration")["FunctionArn"]
+        arn = control.call("GET", f"{FUNCTIONS}/{quote(function)}/configuration")["FunctionArn"]
+        if ensure_statement(control, function, "", _statement(statement, bucket, str(arn))):
+            output.note(f"{bucket} may call it: permission {statement} added to {function}")
         events = [_KINDS[kind] for kind in kinds or ("created",)]
         root.append(_configuration(function, str(arn), events, {"prefix": prefix, "suffix": suffix}))
     client.call("PUT", bucket, query={"notification": ""}, body=tostring(root))
+    if remove:
+        drop_statement(control, function, "", statement)
     click.echo(f"{bucket} calls {function} {'no more' if remove else 'from now on'}")
+
+
+def _statement(name: str, bucket: str, function_arn: str) -> dict[str, str]:
+    return {
+        "StatementId": name,
+        "Principal": "s3.amazonaws.com",
+        "Action": "lambda:InvokeFunction",
+        "SourceArn": f"arn:aws:s3:::{bucket}",
+        "SourceAccount": function_arn.split(":")[4],
+    }
 
 
 def _show(root: Element) -> None:

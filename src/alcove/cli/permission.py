@@ -12,7 +12,7 @@ import click
 from alcove.cli import output
 from alcove.cli.client import FUNCTIONS, Client
 from alcove.cli.options import json_option, run_option
-from alcove.errors import NotFound
+from alcove.errors import Conflict, NotFound
 
 
 @click.group()
@@ -31,6 +31,7 @@ def _path(function: str, qualifier: str | None, statement: str = "") -> str:
 @click.argument("principal")
 @click.option("--action", default="lambda:InvokeFunction", show_default=True, help="What they may do.")
 @click.option("--source-arn", help="Only on behalf of this resource; * and ? stand for what they do in file names.")
+@click.option("--url-auth", type=click.Choice(["NONE", "AWS_IAM"]), help="Only by a URL with this --auth.")
 @click.option("--qualifier", help="Only by this version or alias; without it, only by no qualifier.")
 @run_option
 @json_option
@@ -40,6 +41,7 @@ def add(
     principal: str,
     action: str,
     source_arn: str | None,
+    url_auth: str | None,
     qualifier: str | None,
     run: Path,
     as_json: bool,
@@ -50,10 +52,13 @@ def add(
     Examples:
       alcove permission add hello friends 123456789012
       alcove permission add hello uploads s3.amazonaws.com --source-arn 'arn:aws:s3:::pictures'
+      alcove permission add hello public '*' --action lambda:InvokeFunctionUrl --url-auth NONE
     """
     document: dict[str, Any] = {"StatementId": statement, "Principal": principal, "Action": action}
     if source_arn is not None:
         document["SourceArn"] = source_arn
+    if url_auth is not None:
+        document["FunctionUrlAuthType"] = url_auth
     made = json.loads(Client(run).call("POST", _path(function, qualifier), document)["Statement"])
     if as_json:
         output.print_json(made)
@@ -106,6 +111,23 @@ def remove(function: str, statement: str, qualifier: str | None, run: Path, as_j
         output.print_json({"removed": statement, "function": function})
     else:
         click.echo(f"removed {statement} from {function}")
+
+
+def ensure_statement(client: Client, function: str, qualifier: str, statement: dict[str, str]) -> bool:
+    """Add a statement; return whether it was missing."""
+    try:
+        client.call("POST", _path(function, qualifier), statement)
+    except Conflict:
+        return False
+    return True
+
+
+def drop_statement(client: Client, function: str, qualifier: str, statement: str) -> None:
+    """Take a statement away, if it is there."""
+    try:
+        client.request("DELETE", _path(function, qualifier, statement))
+    except NotFound:
+        return
 
 
 def _who(principal: Any) -> str:

@@ -45,9 +45,9 @@ def check(file: Path, as_json: bool) -> None:
       aliases = ["dev", "test"]
       [checks]                        # case 2: also what is not checked yet
       severity = "medium"             # low, medium, high: from here on
-      [[checks.scanners]]             # beside bandit: status 0 clean, 1 a finding a line
+      [[checks.scanners]]             # beside bandit, eslint: status 0 clean, 1 a finding a line
       name = "lint"
-      files = ["*.js"]
+      files = ["*.php"]
       command = ["/opt/lint/bin/lint", "."]
       needs = ["/opt/lint"]
       [languages]                     # case 3: every runtime but these
@@ -63,6 +63,38 @@ def check(file: Path, as_json: bool) -> None:
         output.print_json({"file": str(file), "tiers": tiers})
     else:
         click.echo(f"{file} is right; it names the tiers {', '.join(tiers)}")
+
+
+@group.command()
+@click.option("--install", is_flag=True, help="Install what is missing beside Alcove's Python; needs npm.")
+@json_option
+def scanners(install: bool, as_json: bool) -> None:
+    """List the scanners that the automatic checks have here, and what each reads.
+
+    The rules file may name more. A source that none reads counts as flagged.
+
+    \b
+    Examples:
+      alcove policy scanners
+      alcove policy scanners --install
+    """
+    from alcove.policy import javascript
+    from alcove.policy.scanners import bandit_version
+
+    if install:
+        javascript.install()
+    eslint = javascript.installed()
+    found = [
+        {"name": "bandit", "reads": "Python", "installed": bool(bandit_version())},
+        {"name": "eslint", "reads": "JavaScript", "installed": eslint},
+    ]
+    if as_json:
+        output.print_json(found)
+        return
+    rows = [(one["name"], one["reads"], "yes" if one["installed"] else "no") for one in found]
+    output.print_table(("SCANNER", "READS", "INSTALLED"), rows, empty="")
+    if not eslint:
+        output.note(f"to install it: {javascript.INSTALL}")
 
 
 @group.command()

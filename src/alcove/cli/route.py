@@ -10,6 +10,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
+from alcove.cli.cors import cors_document, cors_options
 from alcove.cli.options import json_option, run_option
 
 ROUTES = "/alcove/v1/routes"
@@ -32,9 +33,12 @@ def _path(place: str) -> str:
 @click.option("--qualifier", default="", help="A version or an alias; without it, $LATEST.")
 @click.option("--auth", type=click.Choice(["NONE", "AWS_IAM"]), default="NONE", help="Who may call.")
 @click.option("--stream", is_flag=True, help="Send the answer as it is made.")
+@cors_options
 @run_option
 @json_option
-def add(place: str, function: str, qualifier: str, auth: str, stream: bool, run: Path, as_json: bool) -> None:
+def add(
+    place: str, function: str, qualifier: str, auth: str, stream: bool, run: Path, as_json: bool, **cors: Any
+) -> None:
     """Have FUNCTION answer what is sent to HOST and under PATH; a route that is there is changed.
 
     HOST may begin with "*.": every name under it. The longest match wins.
@@ -43,10 +47,13 @@ def add(place: str, function: str, qualifier: str, auth: str, stream: bool, run:
     Examples:
       alcove route add shop.apps.localhost shop
       alcove route add shop.apps.localhost/api/v2 api --qualifier 7 --auth AWS_IAM
+      alcove route add api.apps.localhost api --origin https://shop.example --method GET --max-age 600
       curl -H 'Host: shop.apps.localhost' http://127.0.0.1:9600/
     """
     mode = "RESPONSE_STREAM" if stream else "BUFFERED"
     document: dict[str, Any] = {"function": function, "qualifier": qualifier, "auth": auth, "mode": mode}
+    if rules := cors_document(cors):
+        document["cors"] = rules
     made = Client(run).call("PUT", _path(place), document)
     if as_json:
         output.print_json(made)

@@ -10,9 +10,18 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
+from alcove.cli.cors import cors_document, cors_options
 from alcove.cli.options import json_option, run_option
+from alcove.cli.permission import drop_statement, ensure_statement
 
 FUNCTIONS = "/2021-10-31/functions"
+# The statement that AWS's console adds to a function with a public URL.
+PUBLIC = {
+    "StatementId": "FunctionURLAllowPublicAccess",
+    "Principal": "*",
+    "Action": "lambda:InvokeFunctionUrl",
+    "FunctionUrlAuthType": "NONE",
+}
 
 
 @click.group()
@@ -33,13 +42,13 @@ qualifier_option = click.option("--qualifier", default="", help="A version or an
 @qualifier_option
 @click.option("--auth", type=click.Choice(["NONE", "AWS_IAM"]), default="NONE", help="Who may call.")
 @click.option("--stream", is_flag=True, help="Send the answer as it is made.")
-@click.option("--origin", "origins", multiple=True, help="A page's origin that may call (CORS), or *; repeatable.")
+@cors_options
 @run_option
 @json_option
-def add(
-    function: str, qualifier: str, auth: str, stream: bool, origins: tuple[str, ...], run: Path, as_json: bool
-) -> None:
+def add(function: str, qualifier: str, auth: str, stream: bool, run: Path, as_json: bool, **cors: Any) -> None:
     """Give FUNCTION a URL.
+
+    With --auth NONE anyone may call: the function's policy gets the statement that says so.
 
     \b
     Examples:
@@ -48,9 +57,12 @@ def add(
       alcove url add chat --stream --origin https://example.com
     """
     document: dict[str, Any] = {"AuthType": auth, "InvokeMode": "RESPONSE_STREAM" if stream else "BUFFERED"}
-    if origins:
-        document["Cors"] = {"AllowOrigins": list(origins), "AllowMethods": ["*"], "AllowHeaders": ["*"]}
-    made = Client(run).call("POST", _path(function, qualifier), document)
+    if rules := cors_document(cors):
+        document["Cors"] = rules
+    client = Client(run)
+    made = client.call("POST", _path(function, qualifier), document)
+    if auth == "NONE" and ensure_statement(client, function, qualifier, PUBLIC):
+        output.note(f"anyone may call it: permission {PUBLIC['StatementId']} added to {function}")
     if as_json:
         output.print_json(made)
     else:
@@ -86,11 +98,13 @@ def list_command(function: str, run: Path, as_json: bool) -> None:
 @qualifier_option
 @run_option
 def remove(function: str, qualifier: str, run: Path) -> None:
-    """Take FUNCTION's URL away; another one will differ.
+    """Take FUNCTION's URL away, and the permission that came with it; another URL will differ.
 
     \b
     Example:
       alcove url remove hello
     """
-    Client(run).request("DELETE", _path(function, qualifier))
+    client = Client(run)
+    client.request("DELETE", _path(function, qualifier))
+    drop_statement(client, function, qualifier, PUBLIC["StatementId"])
     click.echo(f"removed the URL of {function}")

@@ -1,4 +1,4 @@
-"""The scanners: bandit for Python, and those that the rules file names.
+"""The scanners: bandit for Python, eslint for JavaScript (``javascript``), and those that the rules file names.
 
 One that is named there follows a simple contract, which linters keep: it is run in ``/code``, exit status 0 means
 nothing found, 1 that each line of its output is a finding, anything else that it failed.
@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from alcove.policy import javascript
 from alcove.policy.findings import Finding, finding
 from alcove.policy.rules import Scanner, Severity
 from alcove.policy.scan_jail import CODE, Ended, ScanFailed
+from alcove.policy.tool import Tool
 
 _LINES = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A scanner as it is run. ``files`` are the names that it reads, ``needs`` folders that it must see; ``read``
-    understands how it ended, and raises ``ScanFailed`` for what is no result.
-    """
-
-    name: str
-    files: Sequence[str]
-    command: Sequence[str]
-    needs: Sequence[Path]
-    read: Callable[[Ended], list[Finding]]
 
 
 class _BanditResult(msgspec.Struct):
@@ -106,7 +94,8 @@ def named(scanner: Scanner) -> Tool:
 
 
 def tools_of(scanners: Sequence[Scanner]) -> tuple[Tool, ...]:
-    return (bandit(), *map(named, scanners))
+    built_in = (bandit(), javascript.eslint()) if javascript.installed() else (bandit(),)
+    return (*built_in, *map(named, scanners))
 
 
 def bandit_version() -> str:

@@ -22,12 +22,14 @@ from alcove.host.clock import now_ms
 from alcove.host.files import UNFINISHED, instance_tag, private_folder, reap_unfinished
 from alcove.host.threads import to_the_end
 from alcove.images.code_zip import check_package as read_package
+from alcove.policy import javascript
 from alcove.policy.decide import CheckState
 from alcove.policy.findings import Finding, Report, decode_report, report
 from alcove.policy.package_check import check_package
 from alcove.policy.rules import Checks
 from alcove.policy.scan_jail import USER, ScanFailed, end_jailed, require_jail, run_jailed
-from alcove.policy.scanners import Tool, bandit_version, tools_of
+from alcove.policy.scanners import bandit_version, tools_of
+from alcove.policy.tool import Tool
 from alcove.store import scans as rows
 from alcove.store.database import Database
 
@@ -66,7 +68,10 @@ class JailedChecker:
         reap_unfinished(folder)
         self._tag = instance_tag(folder.parent)
         self._tools = tools_of(checks.scanners)
-        parts = [str(FORMAT), bandit_version(), repr(checks.scanners)]
+        if not javascript.installed():
+            log.warning("JavaScript counts as unchecked: its scanner is not installed (%s)", javascript.INSTALL)
+        scanner = javascript.source_digest() if javascript.installed() else ""
+        parts = [str(FORMAT), bandit_version(), scanner, repr(checks.scanners)]
         self.digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def check(self, package: Path) -> Report:
@@ -79,7 +84,7 @@ class JailedChecker:
             covered = [pattern for tool in self._tools for pattern in tool.files]
             found = check_package(checked, tree, covered)
             for tool in self._tools:
-                if any(any(tree.rglob(pattern)) for pattern in tool.files):
+                if tool.reads(tree):
                     found += self._scan(tool, tree)
             return report(found)
         except (ScanFailed, RequestError) as error:

@@ -37,6 +37,7 @@ class UploadRow:
     key: str
     attributes: str
     created_ms: int
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class PartRow:
     size: int
     etag: str
     modified_ms: int
+    checksum: str = ""
 
 
 # Buckets
@@ -87,14 +89,14 @@ def next_sequence(connection: Connection) -> int:
     return int(row[0])
 
 
-def insert_object(connection: Connection, row: ObjectRow, segments: Iterable[tuple[str, int]]) -> None:
+def insert_object(connection: Connection, row: ObjectRow, segments: Iterable[tuple[str, int, str]]) -> None:
     connection.execute(
         "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
         astuple(row),
     )
     connection.executemany(
-        "INSERT INTO segments VALUES (?, ?, ?, ?)",
-        [(row.id, place, blob, size) for place, (blob, size) in enumerate(segments)],
+        "INSERT INTO segments VALUES (?, ?, ?, ?, ?)",
+        [(row.id, place, *segment) for place, segment in enumerate(segments)],
     )
 
 
@@ -103,9 +105,12 @@ def find_object(connection: Connection, bucket_id: str, key: str) -> ObjectRow |
     return None if row is None else ObjectRow(*row)
 
 
-def find_segments(connection: Connection, object_id: int) -> list[tuple[str, int]]:
-    rows = connection.execute("SELECT blob, size FROM segments WHERE object_id = ? ORDER BY place", (object_id,))
-    return [(row[0], row[1]) for row in rows]
+def find_segments(connection: Connection, object_id: int) -> list[tuple[str, int, str]]:
+    """Return (blob, size, checksum) of each."""
+    rows = connection.execute(
+        "SELECT blob, size, checksum FROM segments WHERE object_id = ? ORDER BY place", (object_id,)
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def delete_object(connection: Connection, object_id: int) -> None:
@@ -127,9 +132,7 @@ def scan_objects(connection: Connection, bucket_id: str, start: str, *, inclusiv
 
 
 def insert_upload(connection: Connection, row: UploadRow) -> None:
-    connection.execute(
-        "INSERT INTO uploads VALUES (?, ?, ?, ?, ?)", (row.id, row.bucket_id, row.key, row.attributes, row.created_ms)
-    )
+    connection.execute("INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?)", astuple(row))
 
 
 def find_upload(connection: Connection, bucket_id: str, key: str, upload_id: str) -> UploadRow | None:
@@ -137,6 +140,21 @@ def find_upload(connection: Connection, bucket_id: str, key: str, upload_id: str
         "SELECT * FROM uploads WHERE id = ? AND bucket_id = ? AND key = ?", (upload_id, bucket_id, key)
     ).fetchone()
     return None if row is None else UploadRow(*row)
+
+
+def find_upload_by_id(connection: Connection, upload_id: str) -> UploadRow | None:
+    row = connection.execute("SELECT * FROM uploads WHERE id = ?", (upload_id,)).fetchone()
+    return None if row is None else UploadRow(*row)
+
+
+def old_uploads(connection: Connection, before_ms: int, limit: int = 100) -> list[tuple[str, str]]:
+    """Return tenant and id of uploads that began before that moment, the oldest first."""
+    rows = connection.execute(
+        "SELECT tenant_id, uploads.id FROM uploads JOIN buckets ON buckets.id = bucket_id "
+        "WHERE uploads.created_ms < ? ORDER BY uploads.created_ms LIMIT ?",
+        (before_ms, limit),
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
 def list_uploads(connection: Connection, bucket_id: str) -> list[UploadRow]:
@@ -162,7 +180,7 @@ def list_parts(connection: Connection, upload_id: str, after: int = 0, limit: in
 
 def put_part(connection: Connection, row: PartRow) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?)",
         astuple(row),
     )
 

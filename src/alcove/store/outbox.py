@@ -17,6 +17,7 @@ class OutboxRow:
     qualifier: str
     request_id: str
     payload: bytes
+    source_arn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class HookRow:
 
 
 def insert_outbox(connection: Connection, row: OutboxRow) -> None:
-    connection.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)", astuple(row))
+    connection.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(row))
 
 
 def oldest_outbox(connection: Connection, without: Collection[str], limit: int) -> list[OutboxRow]:

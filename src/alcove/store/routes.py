@@ -26,6 +26,7 @@ class RouteRow:
     auth: str
     mode: str
     created_ms: int
+    cors: str = ""
 
 
 _MARKS = ", ".join("?" * len(fields(RouteRow)))

@@ -81,7 +81,7 @@ class Endpoint:
     """A function with what is needed to serve HTTP requests by it.
 
     ``function_id`` empty: whichever function has the name now. ``api_id`` and ``route`` are what the event calls
-    ``apiId`` and ``routeKey``.
+    ``apiId`` and ``routeKey``. ``asks_policy``: who does not sign needs a statement of the function's policy.
     """
 
     tenant: TenantId
@@ -93,6 +93,7 @@ class Endpoint:
     route: str = "$default"
     function_id: str = ""
     cors: Cors | None = None
+    asks_policy: bool = False
 
 
 def check_auth(text: str) -> Auth:

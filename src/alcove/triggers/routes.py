@@ -12,7 +12,7 @@ import functools
 import re
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from alcove.errors import Conflict, InvalidRequest, NotFound
@@ -21,7 +21,7 @@ from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import routes as rows
 from alcove.store.database import Database
-from alcove.triggers.endpoint import Auth, Endpoint, Mode
+from alcove.triggers.endpoint import Auth, Cors, Endpoint, Mode
 
 HOST_LIMIT = 100
 ROUTE_LIMIT = 1000
@@ -41,6 +41,7 @@ class RouteSpec:
     qualifier: str = ""
     auth: Auth = Auth.NONE
     mode: Mode = Mode.BUFFERED
+    cors: Cors | None = None
 
 
 class RouteTable:
@@ -107,7 +108,8 @@ class RouteService:
                 hint="the operator sets --route-domains, and may make routes for any host",
             )
         await self._functions.resolve(tenant, spec.function, spec.qualifier or LATEST)
-        row = rows.RouteRow(host, path, name, spec.function, spec.qualifier, spec.auth, spec.mode, now_ms())
+        cors = "" if spec.cors is None else spec.cors.check().to_json()
+        row = rows.RouteRow(host, path, name, spec.function, spec.qualifier, spec.auth, spec.mode, now_ms(), cors)
         written = await self._database.write(lambda connection: _write(connection, tenant, row))
         self.table.put(written, tenant)
         return written
@@ -163,7 +165,7 @@ def _write(connection: sqlite3.Connection, tenant: TenantId, row: rows.RouteRow)
             raise Conflict(f"A tenant holds at most {HOST_LIMIT} hosts.", hint="alcove route release gives one up")
         rows.insert_host(connection, rows.HostRow(row.name, tenant, row.created_ms))
     held = above[0] if above else row.name
-    written = rows.RouteRow(row.host, row.path, held, row.function, row.qualifier, row.auth, row.mode, row.created_ms)
+    written = replace(row, name=held)
     rows.put_route(connection, written)
     return written
 
@@ -212,4 +214,5 @@ def _endpoint(row: rows.RouteRow, tenant: str) -> Endpoint:
         mode=Mode(row.mode),
         api_id=row.host,
         route=f"ANY {row.path or ''}/{{proxy+}}",
+        cors=Cors.from_json(row.cors),
     )

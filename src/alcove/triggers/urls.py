@@ -172,6 +172,7 @@ def _endpoint(row: rows.UrlRow, tenant: str, name: str) -> Endpoint:
         api_id=row.id,
         function_id=row.function_id,
         cors=Cors.from_json(row.cors),
+        asks_policy=True,
     )
 
 

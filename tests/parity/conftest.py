@@ -61,7 +61,7 @@ class Platform:
     tenant: str
     other_access_key: str
     other_secret: str
-    routes: tuple[Route, ...] = ()
+    routes: tuple[Route, ...] = field(default=(), repr=False)
     s3_port: int = 0
     s3_socket: Path = Path()
     faults: list[str] = field(default_factory=list)  # answers that are not in the OpenAPI document

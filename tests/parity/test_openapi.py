@@ -30,6 +30,8 @@ from alcove.api.app import ROUTES
 from alcove.api.router import Route
 from alcove.api.sqs_dialect import SQS
 
+# The server is in this process: what it draws lots for is no doing of the strategies.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 EXAMPLES = 6
 TENANT = "openapi"
 FUNCTION = "openapi"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from alcove.api.body import beside, change, field, package, read_object, text_map
 from alcove.api.context import Call
 from alcove.api.policies import policy_tags, put_policies
+from alcove.api.unoffered import refuse_unoffered
 from alcove.errors import InvalidRequest
 from alcove.functions.model import FunctionVersion
 
@@ -17,6 +18,7 @@ async def create(call: Call) -> FunctionVersion:
         raise InvalidRequest("'FunctionName' is required.")
     if field(document, "PackageType", str) not in (None, "Zip"):
         raise InvalidRequest("PackageType must be Zip.")
+    refuse_unoffered(document)
     code = field(document, "Code", dict) or {}
     tags = (text_map(document, "Tags") or {}) | policy_tags(document, operator=call.operator)
     config = change(document, tags, operator=call.operator)
@@ -48,6 +50,7 @@ async def update_code(call: Call, name: str) -> FunctionVersion:
 
 async def update_configuration(call: Call, name: str) -> FunctionVersion:
     document = read_object(call.request)
+    refuse_unoffered(document)
     await put_policies(call, name, document)
     config = change(document, operator=call.operator)
     await call.check_dead_letter(config)

@@ -13,7 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from baidubce.retry.retry_policy import NoRetryPolicy
 from baidubce.services.cfc.cfc_client import CfcClient
 from botocore.config import Config
 from tests.fakes import FakeTier
+from tests.parity.conforming import ConformingApp
 
-from alcove.api.app import App
 from alcove.api.router import Route
 from alcove.api.s3 import S3App
 from alcove.composition import open_services
@@ -61,9 +61,10 @@ class Platform:
     tenant: str
     other_access_key: str
     other_secret: str
-    routes: tuple[Route, ...] = ()
+    routes: tuple[Route, ...] = field(default=(), repr=False)
     s3_port: int = 0
     s3_socket: Path = Path()
+    faults: list[str] = field(default_factory=list)  # answers that are not in the OpenAPI document
 
     @property
     def url(self) -> str:
@@ -129,7 +130,8 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
             theirs.access_key,
             theirs.secret,
         )
-        app = App(platform, services)
+        app = ConformingApp(platform, services)
+        platform.faults = app.faults
         platform.routes = app.routes
         server = app.server()
         stack.push_async_callback(server.close, 2.0)
@@ -170,6 +172,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     loop.call_soon_threadsafe(stop.set)
     thread.join(20)
     assert not thread.is_alive()
+    assert not found[0].faults, "answers are not as the OpenAPI document says:\n" + "\n".join(found[0].faults[:20])
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,11 @@ from alcove.api import (
     aws,
     aws_aliases,
     aws_concurrency,
+    aws_function_traits,
+    aws_invoke_async,
     aws_layers,
     aws_permissions,
+    aws_unoffered,
     bce,
     bce_aliases,
     bce_concurrency,
@@ -47,6 +50,7 @@ from alcove.api.audit import is_change, perform
 from alcove.api.context import INVOKE_BODY, Call, Faces, Host, OpenCall, answer
 from alcove.api.dialect import AWS, BCE, Dialect, PayloadTooLarge
 from alcove.api.router import SMALL_BODY, Route, Router
+from alcove.api.schema import ANYTHING, Detail
 from alcove.api.signers import SecretOf, Signed, Signers, may
 from alcove.api.sqs_dialect import SQS, TARGET
 from alcove.api.web import Web
@@ -63,6 +67,7 @@ log = logging.getLogger(__name__)
 # Hashing more than this takes long enough to be done beside the event loop.
 LARGE_BODY = 256 << 10
 CODE_URL_LIFETIME_S = 600
+_DOWNLOAD = Detail(needs=("expires", "token"), answer=ANYTHING, media="application/zip")
 
 
 async def describe(call: OpenCall) -> Response:
@@ -75,8 +80,11 @@ FACES = (
     aws,
     aws_aliases,
     aws_concurrency,
+    aws_function_traits,
+    aws_invoke_async,
     aws_layers,
     aws_permissions,
+    aws_unoffered,
     event_invoke,
     mappings,
     streaming,
@@ -101,7 +109,7 @@ FACES = (
 )
 ROUTES: tuple[Route, ...] = (
     *(route for face in FACES for route in face.ROUTES),
-    Route("GET", "/alcove/v1/openapi.json", describe, AWS, signed=False),
+    Route("GET", "/alcove/v1/openapi.json", describe, AWS, signed=False, detail=Detail(answer={"type": "object"})),
 )
 
 
@@ -113,7 +121,7 @@ class App:
         self._code = services.code
         self._url_key = secrets.token_bytes(32)
         self._faces = Faces(host, services, self._code_url)
-        download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False)
+        download = Route("GET", "/alcove/v1/code/{sha256}", self._download, AWS, signed=False, detail=_DOWNLOAD)
         self._web = Web(services, self._signed_by)
         self.routes = (*ROUTES, download)
         self._router = Router(self.routes)

@@ -13,6 +13,7 @@ from alcove.api.body import number
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import NUMBER, TEXT, Detail, list_of, one_of, record
 from alcove.audit.line import DONE, UNKNOWN, AuditLine
 from alcove.audit.log import OPERATOR
 from alcove.errors import AlcoveError
@@ -127,4 +128,18 @@ def _plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_RESOURCE])
 
 
-ROUTES = (Route("GET", "/alcove/v1/audit", show_audit, AWS),)
+_LINE = record(
+    number=NUMBER,
+    time_ms=NUMBER,
+    request_id=TEXT,
+    scope=TEXT,
+    by=one_of("operator", "tenant"),
+    key=TEXT,
+    address=TEXT,
+    operation=TEXT,
+    resource=TEXT,
+    outcome=TEXT,
+)
+_LINES = Detail(query=("after", "tail", "tenant"), answer=record(lines=list_of(_LINE), cursor=NUMBER))
+
+ROUTES = (Route("GET", "/alcove/v1/audit", show_audit, AWS, detail=_LINES),)

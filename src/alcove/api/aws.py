@@ -6,7 +6,9 @@ import base64
 from typing import Any
 from urllib.parse import parse_qs
 
-from alcove.api.body import beside, change, field, number, package, read_object, text_map
+from alcove.api import aws_shapes, functions, shapes
+from alcove.api.aws_pages import following, marker_and_limit
+from alcove.api.body import read_object, text_map
 from alcove.api.context import (
     INVOKE_BODY,
     PACKAGE_BODY,
@@ -18,8 +20,8 @@ from alcove.api.context import (
     start_headers,
 )
 from alcove.api.dialect import AWS
-from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
+from alcove.api.schema import ANYTHING, MAP, Detail, object_of
 from alcove.errors import InvalidRequest
 from alcove.functions import limits, names
 from alcove.functions.model import FunctionVersion
@@ -85,27 +87,7 @@ def _described(call: Call, function: FunctionVersion, *, qualified: bool = False
 
 
 async def create_function(call: Call) -> Response:
-    document = await beside(read_object, call.request)
-    name = field(document, "FunctionName", str)
-    if not name:
-        raise InvalidRequest("'FunctionName' is required.")
-    if field(document, "PackageType", str) not in (None, "Zip"):
-        raise InvalidRequest("PackageType must be Zip.")
-    tags = (text_map(document, "Tags") or {}) | policy_tags(document, operator=call.operator)
-    config = change(document, tags, operator=call.operator)
-    if config.runtime is None:
-        raise InvalidRequest("'Runtime' is required.")
-    await call.check_dead_letter(config)
-    reference = call.reference(name)
-    function = await call.faces.service.create(
-        call.tenant,
-        reference.name,
-        await beside(package, field(document, "Code", dict) or {}),
-        config,
-        tags=tags,
-        publish=bool(field(document, "Publish", bool)),
-    )
-    return answer(_described(call, function), 201, call.request_id)
+    return answer(_described(call, await functions.create(call)), 201, call.request_id)
 
 
 async def get_function(call: Call, name: str) -> Response:
@@ -132,64 +114,27 @@ async def list_functions(call: Call) -> Response:
     if version not in (None, "ALL"):
         raise InvalidRequest("'FunctionVersion' must be ALL.")
     find = service.list_all if version else service.list
-    page = await find(call.tenant, query.get("Marker", ""), number(query, "MaxItems", 50))
-    document: dict[str, Any] = {"Functions": [_described(call, item, qualified=True) for item in page.items]}
-    if page.marker is not None:
-        document["NextMarker"] = page.marker
-    return answer(document, 200, call.request_id)
+    page = await find(call.tenant, *marker_and_limit(call))
+    items = [_described(call, item, qualified=True) for item in page.items]
+    return answer({"Functions": items, **following(page.marker)}, 200, call.request_id)
 
 
 async def update_code(call: Call, name: str) -> Response:
-    document = await beside(read_object, call.request)
-    function = await call.faces.service.update_code(
-        call.tenant,
-        call.reference(name).name,
-        await beside(package, document),
-        publish=bool(field(document, "Publish", bool)),
-        dry_run=bool(field(document, "DryRun", bool)),
-        revision_id=field(document, "RevisionId", str),
-    )
-    return answer(_described(call, function), 200, call.request_id)
+    return answer(_described(call, await functions.update_code(call, name)), 200, call.request_id)
 
 
 async def update_configuration(call: Call, name: str) -> Response:
-    document = read_object(call.request)
-    await put_policies(call, name, document)
-    config = change(document, operator=call.operator)
-    await call.check_dead_letter(config)
-    function = await call.faces.service.update_configuration(
-        call.tenant,
-        call.reference(name).name,
-        config,
-        revision_id=field(document, "RevisionId", str),
-    )
-    return answer(_described(call, function), 200, call.request_id)
+    return answer(_described(call, await functions.update_configuration(call, name)), 200, call.request_id)
 
 
 async def publish_version(call: Call, name: str) -> Response:
-    document = read_object(call.request)
-    function = await call.faces.service.publish(
-        call.tenant,
-        call.reference(name).name,
-        description=field(document, "Description", str),
-        code_sha256=field(document, "CodeSha256", str) or None,
-        revision_id=field(document, "RevisionId", str) or None,
-    )
-    return answer(_described(call, function), 201, call.request_id)
+    return answer(_described(call, await functions.publish(call, name)), 201, call.request_id)
 
 
 async def list_versions(call: Call, name: str) -> Response:
-    query = call.request.query
-    page = await call.faces.service.list_versions(
-        call.tenant,
-        call.reference(name).name,
-        query.get("Marker", ""),
-        number(query, "MaxItems", 50),
-    )
-    document: dict[str, Any] = {"Versions": [_described(call, item, qualified=True) for item in page.items]}
-    if page.marker is not None:
-        document["NextMarker"] = page.marker
-    return answer(document, 200, call.request_id)
+    page = await call.faces.service.list_versions(call.tenant, call.reference(name).name, *marker_and_limit(call))
+    items = [_described(call, item, qualified=True) for item in page.items]
+    return answer({"Versions": items, **following(page.marker)}, 200, call.request_id)
 
 
 async def delete_function(call: Call, name: str) -> Response:
@@ -286,19 +231,40 @@ async def untag(call: Call, arn: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_FUNCTIONS = "/2015-03-31/functions"
+_FUNCTION = _FUNCTIONS + "/{name}"
+_TAGS = "/2017-03-31/tags/{arn}"
+_INVOKE = Detail(
+    ANYTHING,
+    query=shapes.QUALIFIER,
+    headers=("X-Amz-Invocation-Type", "X-Amz-Log-Type", "X-Amz-Client-Context"),
+    answer=ANYTHING,
+    also={202: None, 204: None},
+    tells=("X-Amz-Executed-Version", "X-Amz-Function-Error", "X-Amz-Log-Result", "X-Alcove-Start"),
+)
+_CREATE = Detail(shapes.CREATE, status=201, answer=aws_shapes.FUNCTION)
+_LIST = Detail(query=(*shapes.PAGE, "FunctionVersion"), answer=aws_shapes.FUNCTIONS)
+_GET = Detail(query=shapes.QUALIFIER, answer=aws_shapes.WHOLE_FUNCTION)
+_DELETE = Detail(query=shapes.QUALIFIER, status=204)
+_GET_CONFIGURATION = Detail(query=shapes.QUALIFIER, answer=aws_shapes.FUNCTION)
+_UPDATE_CONFIGURATION = Detail(shapes.UPDATE_CONFIGURATION, answer=aws_shapes.FUNCTION)
+_UPDATE_CODE = Detail(shapes.UPDATE_CODE, answer=aws_shapes.FUNCTION)
+_PUBLISH = Detail(shapes.PUBLISH, status=201, answer=aws_shapes.FUNCTION)
+_VERSIONS = Detail(query=shapes.PAGE, answer=aws_shapes.VERSIONS)
+
 ROUTES = (
-    Route("POST", "/2015-03-31/functions/{name}/invocations", invoke, AWS, INVOKE_BODY),
-    Route("POST", "/2015-03-31/functions", create_function, AWS, PACKAGE_BODY),
-    Route("GET", "/2015-03-31/functions", list_functions, AWS),
-    Route("GET", "/2015-03-31/functions/{name}", get_function, AWS),
-    Route("DELETE", "/2015-03-31/functions/{name}", delete_function, AWS),
-    Route("GET", "/2015-03-31/functions/{name}/configuration", get_configuration, AWS),
-    Route("PUT", "/2015-03-31/functions/{name}/configuration", update_configuration, AWS),
-    Route("PUT", "/2015-03-31/functions/{name}/code", update_code, AWS, PACKAGE_BODY),
-    Route("POST", "/2015-03-31/functions/{name}/versions", publish_version, AWS),
-    Route("GET", "/2015-03-31/functions/{name}/versions", list_versions, AWS),
-    Route("GET", "/2016-08-19/account-settings", account_settings, AWS),
-    Route("GET", "/2017-03-31/tags/{arn}", list_tags, AWS),
-    Route("POST", "/2017-03-31/tags/{arn}", tag, AWS),
-    Route("DELETE", "/2017-03-31/tags/{arn}", untag, AWS),
+    Route("POST", _FUNCTION + "/invocations", invoke, AWS, INVOKE_BODY, detail=_INVOKE),
+    Route("POST", _FUNCTIONS, create_function, AWS, PACKAGE_BODY, detail=_CREATE),
+    Route("GET", _FUNCTIONS, list_functions, AWS, detail=_LIST),
+    Route("GET", _FUNCTION, get_function, AWS, detail=_GET),
+    Route("DELETE", _FUNCTION, delete_function, AWS, detail=_DELETE),
+    Route("GET", _FUNCTION + "/configuration", get_configuration, AWS, detail=_GET_CONFIGURATION),
+    Route("PUT", _FUNCTION + "/configuration", update_configuration, AWS, detail=_UPDATE_CONFIGURATION),
+    Route("PUT", _FUNCTION + "/code", update_code, AWS, PACKAGE_BODY, detail=_UPDATE_CODE),
+    Route("POST", _FUNCTION + "/versions", publish_version, AWS, detail=_PUBLISH),
+    Route("GET", _FUNCTION + "/versions", list_versions, AWS, detail=_VERSIONS),
+    Route("GET", "/2016-08-19/account-settings", account_settings, AWS, detail=Detail(answer=aws_shapes.ACCOUNT)),
+    Route("GET", _TAGS, list_tags, AWS, detail=Detail(answer=aws_shapes.TAGS)),
+    Route("POST", _TAGS, tag, AWS, detail=Detail(object_of("Tags", Tags=MAP), status=204)),
+    Route("DELETE", _TAGS, untag, AWS, detail=Detail(needs=("tagKeys",), status=204)),
 )

@@ -5,32 +5,27 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from alcove.api.body import field, number, read_object
+from alcove.api import aws_shapes, concurrency, shapes
+from alcove.api.body import number
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
-from alcove.api.schema import NUMBER, Detail, object_of
-from alcove.errors import InvalidRequest
+from alcove.api.schema import EMPTY, NUMBER, Detail, object_of
 from alcove.functions.concurrency import NoProvisionedConcurrency
 from alcove.functions.provisioning import Allocation
 from alcove.gateway.message import Response
 
 
 async def put_reserved(call: Call, name: str) -> Response:
-    calls = field(read_object(call.request), "ReservedConcurrentExecutions", int)
-    if calls is None:
-        raise InvalidRequest("'ReservedConcurrentExecutions' is required.")
-    await call.faces.services.concurrency.reserve(call.tenant, call.reference(name).name, calls)
-    return answer({"ReservedConcurrentExecutions": calls}, 200, call.request_id)
+    return answer(await concurrency.reserve(call, name), 200, call.request_id)
 
 
 async def get_reserved(call: Call, name: str) -> Response:
-    calls = await call.faces.services.concurrency.reserved(call.tenant, call.reference(name).name)
-    return answer({} if calls is None else {"ReservedConcurrentExecutions": calls}, 200, call.request_id)
+    return answer(await concurrency.reserved(call, name), 200, call.request_id)
 
 
 async def delete_reserved(call: Call, name: str) -> Response:
-    await call.faces.services.concurrency.reserve(call.tenant, call.reference(name).name, None)
+    await concurrency.unreserve(call, name)
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
@@ -49,9 +44,7 @@ def _describe(found: Allocation) -> dict[str, Any]:
 
 
 async def put_provisioned(call: Call, name: str) -> Response:
-    calls = field(read_object(call.request), "ProvisionedConcurrentExecutions", int)
-    if calls is None:
-        raise InvalidRequest("'ProvisionedConcurrentExecutions' is required.")
+    calls = concurrency.asked(call, "ProvisionedConcurrentExecutions")
     reference = call.reference(name, call.request.query.get("Qualifier"))
     found = await call.faces.services.concurrency.provision(
         call.tenant, reference.name, reference.qualifier or "", calls
@@ -93,17 +86,21 @@ async def delete_provisioned(call: Call, name: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
-_RESERVED = object_of("ReservedConcurrentExecutions", ReservedConcurrentExecutions=NUMBER)
-_PROVISIONED = object_of("ProvisionedConcurrentExecutions", ProvisionedConcurrentExecutions=NUMBER)
-_QUALIFIER = ("Qualifier",)
-_PATH = "/2019-09-30/functions/{name}/provisioned-concurrency"
-_PAGE = ("Qualifier", "List", "Marker", "MaxItems")
+_RESERVED = "/2017-10-31/functions/{name}/concurrency"
+_PROVISIONED = "/2019-09-30/functions/{name}/provisioned-concurrency"
+_PUT = Detail(
+    object_of("ProvisionedConcurrentExecutions", ProvisionedConcurrentExecutions=NUMBER),
+    needs=shapes.QUALIFIER,
+    status=202,
+    answer=aws_shapes.PROVISIONED,
+)
+_GET = Detail(query=("Qualifier", "List", *shapes.PAGE), answer=aws_shapes.PROVISIONED_OR_PAGE)
 
 ROUTES = (
-    Route("PUT", "/2017-10-31/functions/{name}/concurrency", put_reserved, AWS, detail=Detail(_RESERVED)),
-    Route("GET", "/2019-09-30/functions/{name}/concurrency", get_reserved, AWS),
-    Route("DELETE", "/2017-10-31/functions/{name}/concurrency", delete_reserved, AWS, detail=Detail(status=204)),
-    Route("PUT", _PATH, put_provisioned, AWS, detail=Detail(_PROVISIONED, _QUALIFIER, status=202)),
-    Route("GET", _PATH, get_provisioned, AWS, detail=Detail(query=_PAGE)),
-    Route("DELETE", _PATH, delete_provisioned, AWS, detail=Detail(query=_QUALIFIER, status=204)),
+    Route("PUT", _RESERVED, put_reserved, AWS, detail=Detail(shapes.RESERVE, answer=shapes.RESERVED)),
+    Route("GET", "/2019-09-30/functions/{name}/concurrency", get_reserved, AWS, detail=Detail(answer=shapes.RESERVED)),
+    Route("DELETE", _RESERVED, delete_reserved, AWS, detail=EMPTY),
+    Route("PUT", _PROVISIONED, put_provisioned, AWS, detail=_PUT),
+    Route("GET", _PROVISIONED, get_provisioned, AWS, detail=_GET),
+    Route("DELETE", _PROVISIONED, delete_provisioned, AWS, detail=Detail(needs=shapes.QUALIFIER, status=204)),
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from alcove.api import aws_shapes, shapes
 from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import FLAG, TEXT, Detail, object_of, one_of
 from alcove.errors import InvalidRequest
 from alcove.functions.names import Reference
 from alcove.functions.statements import Statement
@@ -78,8 +80,28 @@ async def remove_permission(call: Call, name: str, statement: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_PATH = "/2015-03-31/functions/{name}/policy"
+_STATEMENT = object_of(
+    "StatementId",
+    "Action",
+    "Principal",
+    StatementId=TEXT,
+    Action=TEXT,
+    Principal=TEXT,
+    SourceArn=TEXT,
+    SourceAccount=TEXT,
+    EventSourceToken=TEXT,
+    FunctionUrlAuthType=one_of("NONE", "AWS_IAM"),
+    InvokedViaFunctionUrl=FLAG,
+    PrincipalOrgID=TEXT,
+    RevisionId=TEXT,
+)
+_ADD = Detail(_STATEMENT, query=shapes.QUALIFIER, status=201, answer=aws_shapes.STATEMENT)
+_GET = Detail(query=shapes.QUALIFIER, answer=aws_shapes.POLICY)
+_REMOVE = Detail(query=("Qualifier", "RevisionId"), status=204)
+
 ROUTES = (
-    Route("POST", "/2015-03-31/functions/{name}/policy", add_permission, AWS),
-    Route("GET", "/2015-03-31/functions/{name}/policy", get_policy, AWS),
-    Route("DELETE", "/2015-03-31/functions/{name}/policy/{statement}", remove_permission, AWS),
+    Route("POST", _PATH, add_permission, AWS, detail=_ADD),
+    Route("GET", _PATH, get_policy, AWS, detail=_GET),
+    Route("DELETE", _PATH + "/{statement}", remove_permission, AWS, detail=_REMOVE),
 )

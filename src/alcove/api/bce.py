@@ -8,7 +8,8 @@ import base64
 from datetime import UTC, datetime
 from typing import Any
 
-from alcove.api.body import beside, change, field, number, package, read_object, text_map
+from alcove.api import bce_shapes, functions, shapes
+from alcove.api.body import number
 from alcove.api.context import (
     INVOKE_BODY,
     PACKAGE_BODY,
@@ -20,8 +21,8 @@ from alcove.api.context import (
     start_headers,
 )
 from alcove.api.dialect import BCE
-from alcove.api.policies import policy_tags, put_policies
 from alcove.api.router import Route
+from alcove.api.schema import ANYTHING, Detail
 from alcove.errors import InvalidRequest
 from alcove.functions import names
 from alcove.functions.model import FunctionVersion, Layer
@@ -86,31 +87,18 @@ def marker(call: Call) -> str:
     return "" if found == "0" else found
 
 
+def marker_and_limit(call: Call, most: int = 50) -> tuple[str, int]:
+    """Return where a page begins and how much may be on it; the Go client's 0 stands for any number."""
+    return marker(call), number(call.request.query, "MaxItems", most) or most
+
+
 def qualifier(call: Call) -> str | None:
     """The Go client writes ``qualifier`` in lower case."""
     return call.request.query.get("Qualifier") or call.request.query.get("qualifier")
 
 
 async def create_function(call: Call) -> Response:
-    document = await beside(read_object, call.request)
-    name = field(document, "FunctionName", str)
-    if not name:
-        raise InvalidRequest("'FunctionName' is required.")
-    code = field(document, "Code", dict) or {}
-    tags = (text_map(document, "Tags") or {}) | policy_tags(document, operator=call.operator)
-    config = change(document, tags, operator=call.operator)
-    if config.runtime is None:
-        raise InvalidRequest("'Runtime' is required.")
-    function = await call.faces.service.create(
-        call.tenant,
-        call.reference(name).name,
-        await beside(package, code),
-        config,
-        tags=tags,
-        publish=bool(field(code, "Publish", bool)),
-        dry_run=bool(field(code, "DryRun", bool)),
-    )
-    return _answer(call, configuration(function), 201)
+    return _answer(call, configuration(await functions.create(call)), 201)
 
 
 async def get_function(call: Call, name: str) -> Response:
@@ -127,59 +115,25 @@ async def get_configuration(call: Call, name: str) -> Response:
 
 
 async def list_functions(call: Call) -> Response:
-    query = call.request.query
-    page = await call.faces.service.list(call.tenant, marker(call), number(query, "MaxItems", 50))
-    document = {
-        "Functions": [configuration(item) for item in page.items],
-        "NextMarker": page.marker or "",
-    }
-    return _answer(call, document)
+    page = await call.faces.service.list(call.tenant, *marker_and_limit(call))
+    return _answer(call, {"Functions": [configuration(item) for item in page.items], "NextMarker": page.marker or ""})
 
 
 async def update_code(call: Call, name: str) -> Response:
-    document = await beside(read_object, call.request)
-    function = await call.faces.service.update_code(
-        call.tenant,
-        call.reference(name).name,
-        await beside(package, document),
-        publish=bool(field(document, "Publish", bool)),
-        dry_run=bool(field(document, "DryRun", bool)),
-    )
-    return _answer(call, configuration(function))
+    return _answer(call, configuration(await functions.update_code(call, name)))
 
 
 async def update_configuration(call: Call, name: str) -> Response:
-    document = read_object(call.request)
-    await put_policies(call, name, document)
-    function = await call.faces.service.update_configuration(
-        call.tenant,
-        call.reference(name).name,
-        change(document, operator=call.operator),
-    )
-    return _answer(call, configuration(function))
+    return _answer(call, configuration(await functions.update_configuration(call, name)))
 
 
 async def publish_version(call: Call, name: str) -> Response:
-    document = read_object(call.request)
-    # The Python SDK sends it in the query, the others in the body.
-    description = field(document, "Description", str) or call.request.query.get("Description")
-    function = await call.faces.service.publish(call.tenant, call.reference(name).name, description=description)
-    return _answer(call, configuration(function), 201)
+    return _answer(call, configuration(await functions.publish(call, name)), 201)
 
 
 async def list_versions(call: Call, name: str) -> Response:
-    query = call.request.query
-    page = await call.faces.service.list_versions(
-        call.tenant,
-        call.reference(name).name,
-        marker(call),
-        number(query, "MaxItems", 50),
-    )
-    document = {
-        "Versions": [configuration(item) for item in page.items],
-        "NextMarker": page.marker or "",
-    }
-    return _answer(call, document)
+    page = await call.faces.service.list_versions(call.tenant, call.reference(name).name, *marker_and_limit(call))
+    return _answer(call, {"Versions": [configuration(item) for item in page.items], "NextMarker": page.marker or ""})
 
 
 async def delete_function(call: Call, name: str) -> Response:
@@ -225,15 +179,36 @@ def _answer(call: Call, document: Any, status: int = 200) -> Response:
     return answer(document, status, call.request_id, REQUEST_ID)
 
 
+_FUNCTIONS = "/v1/functions"
+_FUNCTION = _FUNCTIONS + "/{name}"
+_QUALIFIERS = ("Qualifier", "qualifier")
+_INVOKE = Detail(
+    ANYTHING,
+    query=("invocationType", "logType", *_QUALIFIERS),
+    headers=("x-bce-client-context",),
+    answer=ANYTHING,
+    also={202: None, 204: None},
+    tells=("x-bce-executed-version", "x-bce-function-error", "x-bce-log-result", "X-Alcove-Start"),
+)
+_CREATE = Detail(shapes.CREATE, status=201, answer=bce_shapes.FUNCTION)
+_LIST = Detail(query=shapes.PAGE, answer=bce_shapes.FUNCTIONS)
+_GET = Detail(query=_QUALIFIERS, answer=bce_shapes.WHOLE_FUNCTION)
+_DELETE = Detail(query=_QUALIFIERS, status=204)
+_GET_CONFIGURATION = Detail(query=_QUALIFIERS, answer=bce_shapes.FUNCTION)
+_UPDATE_CONFIGURATION = Detail(shapes.UPDATE_CONFIGURATION, answer=bce_shapes.FUNCTION)
+_UPDATE_CODE = Detail(shapes.UPDATE_CODE, answer=bce_shapes.FUNCTION)
+_PUBLISH = Detail(shapes.PUBLISH, query=("Description",), status=201, answer=bce_shapes.FUNCTION)
+_VERSIONS = Detail(query=shapes.PAGE, answer=bce_shapes.VERSIONS)
+
 ROUTES = (
-    Route("POST", "/v1/functions/{name}/invocations", invoke, BCE, INVOKE_BODY),
-    Route("POST", "/v1/functions", create_function, BCE, PACKAGE_BODY),
-    Route("GET", "/v1/functions", list_functions, BCE),
-    Route("GET", "/v1/functions/{name}", get_function, BCE),
-    Route("DELETE", "/v1/functions/{name}", delete_function, BCE),
-    Route("GET", "/v1/functions/{name}/configuration", get_configuration, BCE),
-    Route("PUT", "/v1/functions/{name}/configuration", update_configuration, BCE),
-    Route("PUT", "/v1/functions/{name}/code", update_code, BCE, PACKAGE_BODY),
-    Route("POST", "/v1/functions/{name}/versions", publish_version, BCE),
-    Route("GET", "/v1/functions/{name}/versions", list_versions, BCE),
+    Route("POST", _FUNCTION + "/invocations", invoke, BCE, INVOKE_BODY, detail=_INVOKE),
+    Route("POST", _FUNCTIONS, create_function, BCE, PACKAGE_BODY, detail=_CREATE),
+    Route("GET", _FUNCTIONS, list_functions, BCE, detail=_LIST),
+    Route("GET", _FUNCTION, get_function, BCE, detail=_GET),
+    Route("DELETE", _FUNCTION, delete_function, BCE, detail=_DELETE),
+    Route("GET", _FUNCTION + "/configuration", get_configuration, BCE, detail=_GET_CONFIGURATION),
+    Route("PUT", _FUNCTION + "/configuration", update_configuration, BCE, detail=_UPDATE_CONFIGURATION),
+    Route("PUT", _FUNCTION + "/code", update_code, BCE, PACKAGE_BODY, detail=_UPDATE_CODE),
+    Route("POST", _FUNCTION + "/versions", publish_version, BCE, detail=_PUBLISH),
+    Route("GET", _FUNCTION + "/versions", list_versions, BCE, detail=_VERSIONS),
 )

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from alcove.api.aws_aliases import read_change
-from alcove.api.bce import REQUEST_ID, marker, rfc3339, to_brn
-from alcove.api.body import field, number, read_object
+from alcove.api import aliases, bce_shapes, shapes
+from alcove.api.bce import REQUEST_ID, marker_and_limit, rfc3339, to_brn
 from alcove.api.context import Call, answer
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
-from alcove.errors import InvalidRequest, NotFound
+from alcove.api.schema import EMPTY, Detail
+from alcove.errors import NotFound
 from alcove.functions.aliases import Alias
 from alcove.gateway.message import Response
 
 
 def _describe(call: Call, alias: Alias) -> dict[str, Any]:
-    document: dict[str, Any] = {
+    return {
         "AliasBrn": to_brn(alias.arn),
         "AliasArn": alias.arn,
         "FunctionName": alias.function_name,
@@ -29,58 +29,43 @@ def _describe(call: Call, alias: Alias) -> dict[str, Any]:
         "Uid": call.tenant,
         "CreatedAt": rfc3339(alias.row.created_ms),
         "UpdatedAt": rfc3339(alias.row.modified_ms),
+        **aliases.routing(alias),
     }
-    if alias.weights:
-        document["RoutingConfig"] = {"AdditionalVersionWeights": alias.weights}
-    return document
 
 
 async def create_alias(call: Call, name: str) -> Response:
-    document = read_object(call.request)
-    alias = field(document, "Name", str)
-    if not alias:
-        raise InvalidRequest("'Name' is required.")
-    made = await call.faces.services.aliases.create(
-        call.tenant, call.reference(name).name, alias, read_change(document)
-    )
-    return answer(_describe(call, made), 201, call.request_id, REQUEST_ID)
+    return answer(_describe(call, await aliases.create(call, name)), 201, call.request_id, REQUEST_ID)
 
 
 async def get_alias(call: Call, name: str, alias: str) -> Response:
-    found = await call.faces.services.aliases.get(call.tenant, call.reference(name).name, alias)
-    return answer(_describe(call, found), 200, call.request_id, REQUEST_ID)
+    return answer(_describe(call, await aliases.find(call, name, alias)), 200, call.request_id, REQUEST_ID)
 
 
 async def list_aliases(call: Call, name: str) -> Response:
-    query = call.request.query
-    page = await call.faces.services.aliases.list(
-        call.tenant,
-        call.reference(name).name,
-        version=query.get("FunctionVersion", ""),
-        marker=marker(call),
-        limit=number(query, "MaxItems", 50),
-    )
+    page = await aliases.page(call, name, *marker_and_limit(call))
     document = {"Aliases": [_describe(call, alias) for alias in page.items], "NextMarker": page.marker or ""}
     return answer(document, 200, call.request_id, REQUEST_ID)
 
 
 async def update_alias(call: Call, name: str, alias: str) -> Response:
-    changed = await call.faces.services.aliases.update(
-        call.tenant, call.reference(name).name, alias, read_change(read_object(call.request))
-    )
-    return answer(_describe(call, changed), 200, call.request_id, REQUEST_ID)
+    return answer(_describe(call, await aliases.update(call, name, alias)), 200, call.request_id, REQUEST_ID)
 
 
 async def delete_alias(call: Call, name: str, alias: str) -> Response:
-    if not await call.faces.services.aliases.delete(call.tenant, call.reference(name).name, alias):
+    if not await aliases.delete(call, name, alias):
         raise NotFound(f"The function has no alias {alias[:128]!r}.")
     return Response(204, {REQUEST_ID: call.request_id})
 
 
+_PATH = "/v1/functions/{name}/aliases"
+_CREATE = Detail(shapes.CREATE_ALIAS, status=201, answer=bce_shapes.ALIAS)
+_LIST = Detail(query=(*shapes.PAGE, "FunctionVersion"), answer=bce_shapes.page_of("Aliases", bce_shapes.ALIAS))
+_UPDATE = Detail(shapes.UPDATE_ALIAS, answer=bce_shapes.ALIAS)
+
 ROUTES = (
-    Route("POST", "/v1/functions/{name}/aliases", create_alias, BCE),
-    Route("GET", "/v1/functions/{name}/aliases", list_aliases, BCE),
-    Route("GET", "/v1/functions/{name}/aliases/{alias}", get_alias, BCE),
-    Route("PUT", "/v1/functions/{name}/aliases/{alias}", update_alias, BCE),
-    Route("DELETE", "/v1/functions/{name}/aliases/{alias}", delete_alias, BCE),
+    Route("POST", _PATH, create_alias, BCE, detail=_CREATE),
+    Route("GET", _PATH, list_aliases, BCE, detail=_LIST),
+    Route("GET", _PATH + "/{alias}", get_alias, BCE, detail=Detail(answer=bce_shapes.ALIAS)),
+    Route("PUT", _PATH + "/{alias}", update_alias, BCE, detail=_UPDATE),
+    Route("DELETE", _PATH + "/{alias}", delete_alias, BCE, detail=EMPTY),
 )

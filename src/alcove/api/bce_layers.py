@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from alcove.api.aws_layers import content, named, read_facts
-from alcove.api.bce import REQUEST_ID, marker, rfc3339, to_brn
-from alcove.api.body import beside, field, number, package, read_object
+from alcove.api import bce_shapes, layers, shapes
+from alcove.api.bce import REQUEST_ID, marker_and_limit, rfc3339, to_brn
 from alcove.api.context import PACKAGE_BODY, Call, answer
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
+from alcove.api.schema import EMPTY, Detail
 from alcove.errors import NotFound
-from alcove.functions.layering import parse_layer, parse_layer_version
+from alcove.functions.layering import parse_layer
 from alcove.functions.layers import LayerVersion
 from alcove.gateway.message import Response
 
@@ -30,35 +30,24 @@ def _item(layer: LayerVersion) -> dict[str, Any]:
 
 
 def _describe(call: Call, layer: LayerVersion) -> dict[str, Any]:
-    return {"Content": content(call, layer), "LayerBrn": to_brn(layer.layer_arn), **_item(layer)}
+    return {"Content": layers.content(call, layer), "LayerBrn": to_brn(layer.layer_arn), **_item(layer)}
 
 
 async def publish(call: Call, layer: str) -> Response:
-    document = await beside(read_object, call.request)
-    zipped = await beside(package, field(document, "Content", dict) or {})
-    found = await call.faces.services.layers.publish(
-        call.tenant, parse_layer(layer, call.tenant), zipped, read_facts(document)
-    )
-    return answer(_describe(call, found), 201, call.request_id, REQUEST_ID)
+    return answer(_describe(call, await layers.publish(call, layer)), 201, call.request_id, REQUEST_ID)
 
 
 async def get_version(call: Call, layer: str, version: str) -> Response:
     """The Go client's GetLayerVersionByBrn asks here too, with ``find`` and ``Brn``."""
-    query = call.request.query
-    by_brn = query.get("find") == "LayerVersion"
-    wanted = parse_layer_version(query.get("Brn", "")) if by_brn else named(call, layer, version)
-    found = await call.faces.services.layers.get(call.tenant, wanted)
+    found = await layers.sought(call, "Brn") or await layers.find(call, layer, version)
     return answer(_describe(call, found), 200, call.request_id, REQUEST_ID)
 
 
 async def list_layers(call: Call) -> Response:
-    query = call.request.query
-    if query.get("find") == "LayerVersion":
-        layer = await call.faces.services.layers.get(call.tenant, parse_layer_version(query.get("Brn", "")))
-        return answer(_describe(call, layer), 200, call.request_id, REQUEST_ID)
-    page = await call.faces.services.layers.list(
-        call.tenant, marker(call), number(query, "MaxItems", 50) or 50, runtime=query.get("CompatibleRuntime", "")
-    )
+    one = await layers.sought(call, "Brn")
+    if one is not None:
+        return answer(_describe(call, one), 200, call.request_id, REQUEST_ID)
+    page = await layers.page(call, *marker_and_limit(call))
     items = [
         {"LayerName": one.row.layer.name, "LayerBrn": to_brn(one.layer_arn), "LatestMatchingVersion": _item(one)}
         for one in page.items
@@ -67,20 +56,13 @@ async def list_layers(call: Call) -> Response:
 
 
 async def list_versions(call: Call, layer: str) -> Response:
-    query = call.request.query
-    page = await call.faces.services.layers.list_versions(
-        call.tenant,
-        parse_layer(layer, call.tenant),
-        marker(call),
-        number(query, "MaxItems", 50) or 50,
-        runtime=query.get("CompatibleRuntime", ""),
-    )
+    page = await layers.versions(call, layer, *marker_and_limit(call))
     document = {"LayerVersions": [_item(one) for one in page.items], "NextMarker": page.marker or ""}
     return answer(document, 200, call.request_id, REQUEST_ID)
 
 
 async def delete_version(call: Call, layer: str, version: str) -> Response:
-    if not await call.faces.services.layers.delete(call.tenant, named(call, layer, version)):
+    if not await layers.delete(call, layer, version):
         raise NotFound("There is no such layer version.")
     return Response(204, {REQUEST_ID: call.request_id})
 
@@ -93,11 +75,17 @@ async def delete_layer(call: Call, layer: str) -> Response:
 
 
 _VERSIONS = "/v1/layers/{layer}/versions"
+_PUBLISH = Detail(shapes.PUBLISH_LAYER, status=201, answer=bce_shapes.LAYER_VERSION)
+_PAGE = (*shapes.PAGE, "CompatibleRuntime")
+_SOUGHT = ("find", "Brn")
+_GET = Detail(query=_SOUGHT, answer=bce_shapes.LAYER_VERSION)
+_LIST = Detail(query=(*_PAGE, *_SOUGHT), answer=bce_shapes.LAYERS)
+
 ROUTES = (
-    Route("POST", _VERSIONS, publish, BCE, PACKAGE_BODY),
-    Route("GET", _VERSIONS, list_versions, BCE),
-    Route("GET", _VERSIONS + "/{version}", get_version, BCE),
-    Route("DELETE", _VERSIONS + "/{version}", delete_version, BCE),
-    Route("GET", "/v1/layers", list_layers, BCE),
-    Route("DELETE", "/v1/layers/{layer}", delete_layer, BCE),
+    Route("POST", _VERSIONS, publish, BCE, PACKAGE_BODY, detail=_PUBLISH),
+    Route("GET", _VERSIONS, list_versions, BCE, detail=Detail(query=_PAGE, answer=bce_shapes.LAYER_VERSIONS)),
+    Route("GET", _VERSIONS + "/{version}", get_version, BCE, detail=_GET),
+    Route("DELETE", _VERSIONS + "/{version}", delete_version, BCE, detail=EMPTY),
+    Route("GET", "/v1/layers", list_layers, BCE, detail=_LIST),
+    Route("DELETE", "/v1/layers/{layer}", delete_layer, BCE, detail=EMPTY),
 )

@@ -33,6 +33,10 @@ class PayloadTooLarge(TooLarge):
     """An event over its limit; AWS has a name of its own for it."""
 
 
+class NoCodeSigningConfig(NotFound):
+    """Code signing is not offered, so there is none."""
+
+
 Render = Callable[[int, str, str, str, str, str], Response]
 
 
@@ -105,6 +109,7 @@ AWS = Dialect(
         (AccessDenied, "expired", 403, "InvalidSignatureException"),
         (AccessDenied, "", 403, "InvalidSignatureException"),
         (NoProvisionedConcurrency, "", 404, "ProvisionedConcurrencyConfigNotFoundException"),
+        (NoCodeSigningConfig, "", 404, "CodeSigningConfigNotFoundException"),
         (NotFound, "", 404, "ResourceNotFoundException"),
         (RevisionMismatch, "", 412, "PreconditionFailedException"),
         (Conflict, "", 409, "ResourceConflictException"),

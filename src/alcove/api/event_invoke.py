@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from alcove.api.body import field, number, read_object
+from alcove.api import aws_shapes, shapes
+from alcove.api.aws_pages import following, marker_and_limit
+from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
-from alcove.api.schema import NUMBER, TEXT, Detail, object_of
+from alcove.api.schema import NUMBER, TEXT, Detail, object_of, page
 from alcove.errors import InvalidRequest
 from alcove.events.invoke_configs import InvokeConfig, KnownConfig
 from alcove.gateway.message import Response
@@ -76,14 +78,11 @@ async def delete_config(call: Call, name: str) -> Response:
 
 
 async def list_configs(call: Call, name: str) -> Response:
-    query = call.request.query
-    page, marker = await call.faces.services.invoke_configs.list(
-        call.tenant, call.reference(name).name, query.get("Marker", ""), number(query, "MaxItems", 50)
+    found, marker = await call.faces.services.invoke_configs.list(
+        call.tenant, call.reference(name).name, *marker_and_limit(call)
     )
-    document: dict[str, Any] = {"FunctionEventInvokeConfigs": [_describe(known) for known in page]}
-    if marker is not None:
-        document["NextMarker"] = marker
-    return answer(document, 200, call.request_id)
+    items = [_describe(known) for known in found]
+    return answer({"FunctionEventInvokeConfigs": items, **following(marker)}, 200, call.request_id)
 
 
 _PATH = "/2019-09-25/functions/{name}/event-invoke-config"
@@ -93,11 +92,13 @@ _CONFIG = object_of(
     MaximumEventAgeInSeconds=NUMBER,
     DestinationConfig=object_of(OnSuccess=_DESTINATION, OnFailure=_DESTINATION),
 )
-_QUALIFIED = ("Qualifier",)
+_PUT = Detail(_CONFIG, query=shapes.QUALIFIER, answer=aws_shapes.EVENT_INVOKE)
+_LIST = Detail(query=shapes.PAGE, answer=page("FunctionEventInvokeConfigs", aws_shapes.EVENT_INVOKE))
+
 ROUTES = (
-    Route("PUT", _PATH, put_config, AWS, detail=Detail(_CONFIG, query=_QUALIFIED)),
-    Route("POST", _PATH, update_config, AWS, detail=Detail(_CONFIG, query=_QUALIFIED)),
-    Route("GET", _PATH, get_config, AWS, detail=Detail(query=_QUALIFIED)),
-    Route("DELETE", _PATH, delete_config, AWS, detail=Detail(query=_QUALIFIED, status=204)),
-    Route("GET", _PATH + "/list", list_configs, AWS, detail=Detail(query=("Marker", "MaxItems"))),
+    Route("PUT", _PATH, put_config, AWS, detail=_PUT),
+    Route("POST", _PATH, update_config, AWS, detail=_PUT),
+    Route("GET", _PATH, get_config, AWS, detail=Detail(query=shapes.QUALIFIER, answer=aws_shapes.EVENT_INVOKE)),
+    Route("DELETE", _PATH, delete_config, AWS, detail=Detail(query=shapes.QUALIFIER, status=204)),
+    Route("GET", _PATH + "/list", list_configs, AWS, detail=_LIST),
 )

@@ -8,6 +8,7 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, OpenCall, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import EMPTY, TEXT, Detail, Schema, list_of, object_of, record
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
 
@@ -45,9 +46,13 @@ async def receive(call: OpenCall, id: str) -> Response:
     return answer({"event": event}, 202, call.request_id)
 
 
+_HOOK: dict[str, Schema] = {"id": TEXT, "name": TEXT, "function": TEXT, "qualifier": TEXT, "url": TEXT}
+_ADD = Detail(object_of("function", function=TEXT, qualifier=TEXT), status=201, answer=record(**_HOOK, token=TEXT))
+_RECEIVE = Detail(object_of(), headers=("Authorization",), status=202, answer=record(event=TEXT))
+
 ROUTES = (
-    Route("GET", "/alcove/v1/hooks", list_hooks, AWS),
-    Route("PUT", "/alcove/v1/hooks/{name}", add_hook, AWS),
-    Route("DELETE", "/alcove/v1/hooks/{name}", remove_hook, AWS),
-    Route("POST", f"{DOOR}/{{id}}", receive, AWS, signed=False),
+    Route("GET", "/alcove/v1/hooks", list_hooks, AWS, detail=Detail(answer=record(hooks=list_of(record(**_HOOK))))),
+    Route("PUT", "/alcove/v1/hooks/{name}", add_hook, AWS, detail=_ADD),
+    Route("DELETE", "/alcove/v1/hooks/{name}", remove_hook, AWS, detail=EMPTY),
+    Route("POST", f"{DOOR}/{{id}}", receive, AWS, signed=False, detail=_RECEIVE),
 )

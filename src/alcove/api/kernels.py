@@ -11,6 +11,7 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import EMPTY, TEXT, Detail, list_of, object_of, record
 from alcove.errors import AccessDenied, Conflict, InvalidRequest
 from alcove.gateway.message import Response
 from alcove.images.kernels import Kernel
@@ -64,8 +65,11 @@ async def delete_kernel(call: Call, name: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_KERNEL = record(name=TEXT, digest=TEXT, release=TEXT, append=TEXT)
+_ADD = Detail(object_of("vmlinuz", vmlinuz=TEXT, modules=TEXT, append=TEXT), status=201, answer=_KERNEL)
+
 ROUTES = (
-    Route("GET", "/alcove/v1/kernels", list_kernels, AWS),
-    Route("PUT", "/alcove/v1/kernels/{name}", put_kernel, AWS),
-    Route("DELETE", "/alcove/v1/kernels/{name}", delete_kernel, AWS),
+    Route("GET", "/alcove/v1/kernels", list_kernels, AWS, detail=Detail(answer=record(kernels=list_of(_KERNEL)))),
+    Route("PUT", "/alcove/v1/kernels/{name}", put_kernel, AWS, detail=_ADD),
+    Route("DELETE", "/alcove/v1/kernels/{name}", delete_kernel, AWS, detail=EMPTY),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from alcove.api.body import field
 from alcove.api.event_invoke import destination
-from alcove.api.schema import FLAG, NUMBER, TEXT, TEXTS, Detail, object_of, one_of
+from alcove.api.schema import FLAG, NUMBER, TEXT, TEXTS, object_of, one_of
 from alcove.errors import InvalidRequest
 from alcove.sources.spec import SourceKind, SourceSpec
 from alcove.sources.tls import CA_LIMIT
@@ -111,6 +111,7 @@ def read_changes(document: Fields[str, Any], spec: SourceSpec) -> SourceSpec:
 
 _BATCHES = {
     "FunctionName": TEXT,
+    "FunctionBrn": TEXT,
     "Enabled": FLAG,
     "BatchSize": NUMBER,
     "MaximumBatchingWindowInSeconds": NUMBER,
@@ -127,10 +128,11 @@ _BATCHES = {
 }
 _SOURCES = {
     "EventSourceArn": TEXT,
+    "EventSourceBrn": TEXT,
     "SelfManagedEventSource": object_of(Endpoints=object_of(REDIS_SERVERS=TEXTS, RABBITMQ_BROKERS=TEXTS)),
     "Topics": TEXTS,
     "Queues": TEXTS,
     "StartingPosition": one_of("LATEST", "TRIM_HORIZON"),
 }
-MADE = Detail(object_of(**_SOURCES, **_BATCHES), status=202)
-CHANGED = Detail(object_of(**_BATCHES), status=202)
+MADE = object_of(**_SOURCES, **_BATCHES)
+CHANGED = object_of(**_BATCHES)

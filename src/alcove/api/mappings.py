@@ -13,12 +13,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from alcove.api import aws_shapes, bce_shapes
+from alcove.api.aws_pages import following
 from alcove.api.body import field, number, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS, BCE
 from alcove.api.mapping_fields import CHANGED, HIDDEN, MADE, read_changes, read_source
 from alcove.api.router import Route
-from alcove.api.schema import Detail
+from alcove.api.schema import Detail, page
 from alcove.errors import InvalidRequest
 from alcove.functions.names import Reference
 from alcove.gateway.message import Response
@@ -126,10 +128,8 @@ async def delete_mapping(call: Call, uuid: str) -> Response:
 
 
 async def list_mappings(call: Call) -> Response:
-    page, marker = await _list(call)
-    document: dict[str, Any] = {"EventSourceMappings": [describe(call, mapping) for mapping in page]}
-    if marker is not None:
-        document["NextMarker"] = marker
+    found, marker = await _list(call)
+    document = {"EventSourceMappings": [describe(call, mapping) for mapping in found], **following(marker)}
     return answer(document, 200, call.request_id)
 
 
@@ -173,23 +173,28 @@ async def delete_cfc(call: Call, uuid: str) -> Response:
 
 
 async def list_cfc(call: Call) -> Response:
-    page, marker = await _list(call)
-    mappings = [describe_cfc(call, mapping) for mapping in page]
+    found, marker = await _list(call)
+    mappings = [describe_cfc(call, mapping) for mapping in found]
     return _answer_cfc(call, {"EventSourceMappings": mappings, "NextMarker": marker or ""})
 
 
 _AWS = "/2015-03-31/event-source-mappings"
 _CFC = "/v1/event-source-mappings"
-_LISTED = Detail(query=("Marker", "MaxItems", "FunctionName", "EventSourceArn"))
+_LISTED = ("Marker", "MaxItems", "FunctionName", "EventSourceArn")
+_AWS_LIST = Detail(query=_LISTED, answer=page("EventSourceMappings", aws_shapes.MAPPING))
+_CFC_LIST = Detail(query=_LISTED, answer=bce_shapes.page_of("EventSourceMappings", bce_shapes.MAPPING))
+_AWS_ONE = Detail(answer=aws_shapes.MAPPING)
+_CFC_ONE = Detail(answer=bce_shapes.MAPPING)
+
 ROUTES = (
-    Route("POST", _AWS, create_mapping, AWS, detail=MADE),
-    Route("GET", _AWS, list_mappings, AWS, detail=_LISTED),
-    Route("GET", _AWS + "/{uuid}", get_mapping, AWS),
-    Route("PUT", _AWS + "/{uuid}", update_mapping, AWS, detail=CHANGED),
-    Route("DELETE", _AWS + "/{uuid}", delete_mapping, AWS, detail=Detail(status=202)),
-    Route("POST", _CFC, create_cfc, BCE, detail=replace(MADE, status=200)),
-    Route("GET", _CFC, list_cfc, BCE, detail=_LISTED),
-    Route("GET", _CFC + "/{uuid}", get_cfc, BCE),
-    Route("PUT", _CFC + "/{uuid}", update_cfc, BCE, detail=replace(CHANGED, status=200)),
-    Route("DELETE", _CFC + "/{uuid}", delete_cfc, BCE),
+    Route("POST", _AWS, create_mapping, AWS, detail=replace(_AWS_ONE, body=MADE, status=202)),
+    Route("GET", _AWS, list_mappings, AWS, detail=_AWS_LIST),
+    Route("GET", _AWS + "/{uuid}", get_mapping, AWS, detail=_AWS_ONE),
+    Route("PUT", _AWS + "/{uuid}", update_mapping, AWS, detail=replace(_AWS_ONE, body=CHANGED, status=202)),
+    Route("DELETE", _AWS + "/{uuid}", delete_mapping, AWS, detail=replace(_AWS_ONE, status=202)),
+    Route("POST", _CFC, create_cfc, BCE, detail=replace(_CFC_ONE, body=MADE)),
+    Route("GET", _CFC, list_cfc, BCE, detail=_CFC_LIST),
+    Route("GET", _CFC + "/{uuid}", get_cfc, BCE, detail=_CFC_ONE),
+    Route("PUT", _CFC + "/{uuid}", update_cfc, BCE, detail=replace(_CFC_ONE, body=CHANGED)),
+    Route("DELETE", _CFC + "/{uuid}", delete_cfc, BCE, detail=_CFC_ONE),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from alcove.api.context import Call, require_operator
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import TEXT, Detail
 from alcove.gateway.message import Request, Response
 from alcove.telemetry.metrics import CONTENT_TYPE, Metrics
 
@@ -28,4 +29,5 @@ class MetricsApp:
         return Response(200, {"Content-Type": CONTENT_TYPE}, await self._metrics.render())
 
 
-ROUTES = (Route("GET", "/metrics", metrics, AWS),)
+_TEXT = Detail(answer=TEXT, media="text/plain")
+ROUTES = (Route("GET", "/metrics", metrics, AWS, detail=_TEXT),)

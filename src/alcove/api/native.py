@@ -8,8 +8,9 @@ from alcove.api.body import number
 from alcove.api.context import Call, answer, require_operator
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
-from alcove.api.schema import Detail
+from alcove.api.schema import DECIMAL, MAP, NUMBER, TEXT, Detail, list_of, object_of, one_of, record
 from alcove.gateway.message import Response
+from alcove.sandbox.protocol import Isolation
 
 # Lines of one answer: what a client can take, and what it costs to read.
 TAIL_LIMIT = 10_000
@@ -63,9 +64,30 @@ async def logs(call: Call, name: str) -> Response:
     return answer({"lines": [msgspec.structs.asdict(line) for line in lines], "cursor": cursor}, 200, call.request_id)
 
 
+_POOL = record(isolation=one_of(*Isolation), runtime=TEXT, ready=NUMBER, target=NUMBER)
+# What a daemon says of itself.
+_HEALTH = object_of("status", "pools", status=TEXT, pools=list_of(_POOL), events=NUMBER, uptime_s=DECIMAL)
+_INSTANCE = record(
+    sandbox=TEXT,
+    function=TEXT,
+    version=TEXT,
+    tenant=TEXT,
+    isolation=one_of(*Isolation),
+    runtime=TEXT,
+    start=TEXT,
+    state=one_of("busy", "idle"),
+    requests=NUMBER,
+    served=NUMBER,
+    idle_s=DECIMAL,
+)
+_QUEUE = record(function=TEXT, version=TEXT, tenant=TEXT, waiting=NUMBER, starting=NUMBER)
+_INSTANCES = record(instances=list_of(_INSTANCE), queues=list_of(_QUEUE))
+_LINE = record(number=NUMBER, time=DECIMAL, request_id=TEXT, text=TEXT)
+_LOGS = Detail(query=("after", "tail", "request"), answer=record(lines=list_of(_LINE), cursor=NUMBER))
+
 ROUTES = (
-    Route("GET", "/alcove/v1/health", health, AWS),
-    Route("GET", "/alcove/v1/instances", instances, AWS),
-    Route("GET", "/alcove/v1/env", environment, AWS),
-    Route("GET", "/alcove/v1/functions/{name}/logs", logs, AWS, detail=Detail(query=("after", "tail"))),
+    Route("GET", "/alcove/v1/health", health, AWS, detail=Detail(answer=_HEALTH)),
+    Route("GET", "/alcove/v1/instances", instances, AWS, detail=Detail(answer=_INSTANCES)),
+    Route("GET", "/alcove/v1/env", environment, AWS, detail=Detail(answer=MAP)),
+    Route("GET", "/alcove/v1/functions/{name}/logs", logs, AWS, detail=_LOGS),
 )

@@ -10,6 +10,7 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import MAP, NUMBER, TEXT, Detail, list_of, object_of, one_of, or_null, record
 from alcove.errors import AccessDenied, InvalidRequest
 from alcove.gateway.message import Response
 from alcove.policy.decide import CheckState
@@ -72,10 +73,28 @@ async def put_floor(call: Call) -> Response:
     return await floor(call)
 
 
+_TIER = one_of(*Isolation)
+_POLICY = record(rules={"type": "object"}, floor=_TIER, tiers=list_of(_TIER), unavailable=MAP)
+_DEMAND = record(isolation=_TIER, case=TEXT, number=or_null(NUMBER), reason=TEXT)
+_WHY = record(function=TEXT, version=TEXT, isolation=_TIER, case=TEXT, reason=TEXT, demands=list_of(_DEMAND))
+_FINDING = record(layer=TEXT, scanner=TEXT, rule=TEXT, severity=TEXT, file=TEXT, line=NUMBER, text=TEXT)
+_FINDINGS = record(
+    {"failed": TEXT},
+    function=TEXT,
+    version=TEXT,
+    state=one_of("off", *CheckState),
+    findings=list_of(_FINDING),
+)
+_FLOOR = record(floor=_TIER)
+
+_PUT_FLOOR = Detail(object_of("floor", floor=_TIER), answer=_FLOOR)
+_EXPLAIN = Detail(query=("Qualifier",), answer=_WHY)
+_CHECKED = Detail(query=("Qualifier",), answer=_FINDINGS)
+
 ROUTES = (
-    Route("GET", "/alcove/v1/policy", show, AWS),
-    Route("GET", "/alcove/v1/policy/floor", floor, AWS),
-    Route("PUT", "/alcove/v1/policy/floor", put_floor, AWS),
-    Route("GET", "/alcove/v1/functions/{name}/policy", explain, AWS),
-    Route("GET", "/alcove/v1/functions/{name}/findings", findings, AWS),
+    Route("GET", "/alcove/v1/policy", show, AWS, detail=Detail(answer=_POLICY)),
+    Route("GET", "/alcove/v1/policy/floor", floor, AWS, detail=Detail(answer=_FLOOR)),
+    Route("PUT", "/alcove/v1/policy/floor", put_floor, AWS, detail=_PUT_FLOOR),
+    Route("GET", "/alcove/v1/functions/{name}/policy", explain, AWS, detail=_EXPLAIN),
+    Route("GET", "/alcove/v1/functions/{name}/findings", findings, AWS, detail=_CHECKED),
 )

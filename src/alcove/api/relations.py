@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from alcove.api import bce_shapes
 from alcove.api.bce import REQUEST_ID
 from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
-from alcove.api.schema import TEXT, Detail, object_of, one_of
+from alcove.api.schema import TEXT, Detail, list_of, object_of, one_of, record
 from alcove.api.web import cfc_url_of
 from alcove.errors import InvalidRequest
 from alcove.functions import names
@@ -106,13 +107,19 @@ async def delete_relation(call: Call) -> Response:
 _SOURCES = (http_source.NAME, cron_source.NAME, "bos/bucket", "dueros", "duedge", "cdn")
 _RELATION = {"Target": TEXT, "Source": one_of(*_SOURCES), "Data": object_of()}
 
+_ONE = record(Relation=bce_shapes.RELATION)
+_CREATE = Detail(object_of("Target", "Source", **_RELATION), status=201, answer=_ONE)
+_LIST = Detail(needs=("FunctionBrn",), answer=record(Relation=list_of(bce_shapes.RELATION)))
+_UPDATE = Detail(object_of("Target", "RelationId", **_RELATION, RelationId=TEXT), answer=_ONE)
+_DELETE = Detail(query=("Target", "Source"), needs=("RelationId",), status=204)
+
 ROUTES = tuple(
     Route(method, path, act, BCE, detail=detail)
     for path in ("/v1/relation", "/v1/console/relation")
     for method, act, detail in (
-        ("POST", create_relation, Detail(object_of("Target", "Source", **_RELATION), status=201)),
-        ("GET", list_relations, Detail(query=("FunctionBrn",))),
-        ("PUT", update_relation, Detail(object_of("Target", "RelationId", **_RELATION, RelationId=TEXT))),
-        ("DELETE", delete_relation, Detail(query=("Target", "Source", "RelationId"), status=204)),
+        ("POST", create_relation, _CREATE),
+        ("GET", list_relations, _LIST),
+        ("PUT", update_relation, _UPDATE),
+        ("DELETE", delete_relation, _DELETE),
     )
 )

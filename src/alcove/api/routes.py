@@ -9,7 +9,7 @@ from alcove.api.context import Call, answer
 from alcove.api.cors_rules import CORS, describe_cors, read_cors
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
-from alcove.api.schema import TEXT, Detail, object_of, one_of
+from alcove.api.schema import EMPTY, FLAG, TEXT, TEXTS, Detail, list_of, object_of, one_of, or_null, record
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
 from alcove.store.routes import RouteRow
@@ -73,14 +73,17 @@ async def release_host(call: Call, host: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
-_PUT = Detail(object_of("function", function=TEXT, qualifier=TEXT, auth=one_of(*Auth), mode=one_of(*Mode), cors=CORS))
+_FIELDS = {"function": TEXT, "qualifier": TEXT, "auth": one_of(*Auth), "mode": one_of(*Mode)}
+_ROUTE = record(host=TEXT, path=TEXT, **_FIELDS, cors=or_null(CORS))
+_PUT = Detail(object_of("function", **_FIELDS, cors=CORS), answer=_ROUTE)
+_LIST = Detail(query=("after_host", "after_path"), answer=record(routes=list_of(_ROUTE), more=FLAG))
 
 ROUTES = (
-    Route("GET", "/alcove/v1/routes", list_routes, AWS, detail=Detail(query=("after_host", "after_path"))),
+    Route("GET", "/alcove/v1/routes", list_routes, AWS, detail=_LIST),
     Route("PUT", "/alcove/v1/routes/{host}", put_route, AWS, detail=_PUT),
     Route("PUT", "/alcove/v1/routes/{host}/{path*}", put_route, AWS, detail=_PUT),
-    Route("DELETE", "/alcove/v1/routes/{host}", delete_route, AWS, detail=Detail(status=204)),
-    Route("DELETE", "/alcove/v1/routes/{host}/{path*}", delete_route, AWS, detail=Detail(status=204)),
-    Route("GET", "/alcove/v1/hosts", list_hosts, AWS),
-    Route("DELETE", "/alcove/v1/hosts/{host}", release_host, AWS, detail=Detail(status=204)),
+    Route("DELETE", "/alcove/v1/routes/{host}", delete_route, AWS, detail=EMPTY),
+    Route("DELETE", "/alcove/v1/routes/{host}/{path*}", delete_route, AWS, detail=EMPTY),
+    Route("GET", "/alcove/v1/hosts", list_hosts, AWS, detail=Detail(answer=record(hosts=TEXTS))),
+    Route("DELETE", "/alcove/v1/hosts/{host}", release_host, AWS, detail=EMPTY),
 )

@@ -98,6 +98,10 @@ ROUTES = (
             ANYTHING,
             query=("Qualifier",),
             headers=("X-Amz-Invocation-Type", "X-Amz-Log-Type", "X-Amz-Client-Context"),
+            answer=ANYTHING,
+            media=CONTENT_TYPE,
+            also={204: None},
+            tells=("X-Amz-Executed-Version",),
         ),
     ),
 )

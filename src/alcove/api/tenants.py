@@ -9,9 +9,24 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer, require_operator
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import (
+    EMPTY,
+    FLAG,
+    NUMBER,
+    TEXT,
+    Detail,
+    Named,
+    Schema,
+    list_of,
+    object_of,
+    one_of,
+    or_null,
+    record,
+)
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.gateway.message import Response
 from alcove.tenants.model import AccessKey, Tenant
+from alcove.tenants.quotas import QUOTA_NAMES
 
 
 async def list_tenants(call: Call) -> Response:
@@ -105,12 +120,31 @@ def _secret(key: AccessKey) -> dict[str, str]:
     return {"access_key": key.access_key, "secret": key.secret}
 
 
+_KEY = record(access_key=TEXT, secret=TEXT)
+_QUOTAS: dict[str, Schema] = dict.fromkeys(QUOTA_NAMES, NUMBER)
+_ACTIVE: dict[str, Schema] = {
+    "id": TEXT,
+    "name": TEXT,
+    "state": one_of("active"),
+    "created_ms": NUMBER,
+    "keys": list_of(record(access_key=TEXT, created_ms=NUMBER)),
+    "quotas": record(**_QUOTAS),
+    "own_quotas": record(_QUOTAS),
+    "used": record(functions=NUMBER, code_bytes=NUMBER, timers=NUMBER, events=NUMBER),
+}
+_TENANT = Named("Tenant", record(**_ACTIVE))
+_REMOVED = record(id=TEXT, name=TEXT, state=one_of("removing"))
+_TENANTS = record(tenants=list_of({"anyOf": [_TENANT, _REMOVED]}))
+_WISHES = object_of(**dict.fromkeys(QUOTA_NAMES, or_null(NUMBER)))
+_CREATE = Detail(object_of("name", name=TEXT, quotas=_WISHES), status=201, answer=record(**_ACTIVE, key=_KEY))
+_ROTATE = Detail(object_of(keep=FLAG), status=201, answer=record(key=_KEY))
+
 ROUTES = (
-    Route("GET", "/alcove/v1/tenants", list_tenants, AWS),
-    Route("POST", "/alcove/v1/tenants", create_tenant, AWS),
-    Route("GET", "/alcove/v1/tenants/{tenant}", show_tenant, AWS),
-    Route("DELETE", "/alcove/v1/tenants/{tenant}", remove_tenant, AWS),
-    Route("PUT", "/alcove/v1/tenants/{tenant}/quotas", put_quotas, AWS),
-    Route("POST", "/alcove/v1/tenants/{tenant}/keys", create_key, AWS),
-    Route("DELETE", "/alcove/v1/tenants/{tenant}/keys/{key}", delete_key, AWS),
+    Route("GET", "/alcove/v1/tenants", list_tenants, AWS, detail=Detail(answer=_TENANTS)),
+    Route("POST", "/alcove/v1/tenants", create_tenant, AWS, detail=_CREATE),
+    Route("GET", "/alcove/v1/tenants/{tenant}", show_tenant, AWS, detail=Detail(answer=_TENANT)),
+    Route("DELETE", "/alcove/v1/tenants/{tenant}", remove_tenant, AWS, detail=Detail(query=("force",), status=204)),
+    Route("PUT", "/alcove/v1/tenants/{tenant}/quotas", put_quotas, AWS, detail=Detail(_WISHES, answer=_TENANT)),
+    Route("POST", "/alcove/v1/tenants/{tenant}/keys", create_key, AWS, detail=_ROTATE),
+    Route("DELETE", "/alcove/v1/tenants/{tenant}/keys/{key}", delete_key, AWS, detail=EMPTY),
 )

@@ -9,7 +9,7 @@ from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
-from alcove.api.schema import ANYTHING, FLAG, TEXT, Detail, object_of
+from alcove.api.schema import ANYTHING, EMPTY, FLAG, TEXT, Detail, Named, list_of, object_of, or_null, record
 from alcove.errors import InvalidRequest, NotFound
 from alcove.gateway.message import Response
 from alcove.triggers.timer import Timer
@@ -63,14 +63,21 @@ async def delete_timer(call: Call, name: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_ONE = Named(
+    "Timer",
+    record(name=TEXT, function=TEXT, qualifier=TEXT, schedule=TEXT, zone=TEXT, enabled=FLAG, last_error=TEXT),
+)
 _TIMER = Detail(
     object_of(
         "function", "schedule", function=TEXT, schedule=TEXT, qualifier=TEXT, zone=TEXT, input=ANYTHING, enabled=FLAG
-    )
+    ),
+    answer=_ONE,
+    also={201: _ONE},
 )
+_LIST = Detail(query=("after",), answer=record(timers=list_of(_ONE), after=or_null(TEXT)))
 
 ROUTES = (
-    Route("GET", "/alcove/v1/timers", list_timers, AWS, detail=Detail(query=("after",))),
+    Route("GET", "/alcove/v1/timers", list_timers, AWS, detail=_LIST),
     Route("PUT", "/alcove/v1/timers/{name}", put_timer, AWS, detail=_TIMER),
-    Route("DELETE", "/alcove/v1/timers/{name}", delete_timer, AWS, detail=Detail(status=204)),
+    Route("DELETE", "/alcove/v1/timers/{name}", delete_timer, AWS, detail=EMPTY),
 )

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from alcove.api.body import field, number, read_object
+from alcove.api import aws_shapes, shapes
+from alcove.api.aws_pages import following, marker_and_limit
+from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.cors_rules import CORS, describe_cors, read_cors
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
-from alcove.api.schema import Detail, object_of, one_of
+from alcove.api.schema import Detail, object_of, one_of, page
 from alcove.api.web import url_of
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
@@ -80,23 +82,21 @@ async def delete_url(call: Call, name: str) -> Response:
 
 
 async def list_urls(call: Call, name: str) -> Response:
-    query = call.request.query
-    found, more = await call.faces.services.urls.list(
-        call.tenant, call.reference(name).name, query.get("Marker", ""), number(query, "MaxItems", 50)
-    )
-    document: dict[str, Any] = {"FunctionUrlConfigs": [_describe(call, url) for url in found]}
-    if more is not None:
-        document["NextMarker"] = more
-    return answer(document, 200, call.request_id)
+    found, more = await call.faces.services.urls.list(call.tenant, call.reference(name).name, *marker_and_limit(call))
+    items = [_describe(call, url) for url in found]
+    return answer({"FunctionUrlConfigs": items, **following(more)}, 200, call.request_id)
 
 
 _URL = {"AuthType": one_of(*Auth), "InvokeMode": one_of(*Mode), "Cors": CORS}
-_QUALIFIER = ("Qualifier",)
+_CREATE = Detail(object_of("AuthType", **_URL), shapes.QUALIFIER, status=201, answer=aws_shapes.URL)
+_GET = Detail(query=shapes.QUALIFIER, answer=aws_shapes.URL)
+_UPDATE = Detail(object_of(**_URL), shapes.QUALIFIER, answer=aws_shapes.URL)
+_LIST = Detail(query=shapes.PAGE, answer=page("FunctionUrlConfigs", aws_shapes.URL))
 
 ROUTES = (
-    Route("POST", _PATH, create_url, AWS, detail=Detail(object_of("AuthType", **_URL), _QUALIFIER, status=201)),
-    Route("GET", _PATH, get_url, AWS, detail=Detail(query=_QUALIFIER)),
-    Route("PUT", _PATH, update_url, AWS, detail=Detail(object_of(**_URL), _QUALIFIER)),
-    Route("DELETE", _PATH, delete_url, AWS, detail=Detail(query=_QUALIFIER, status=204)),
-    Route("GET", "/2021-10-31/functions/{name}/urls", list_urls, AWS, detail=Detail(query=("Marker", "MaxItems"))),
+    Route("POST", _PATH, create_url, AWS, detail=_CREATE),
+    Route("GET", _PATH, get_url, AWS, detail=_GET),
+    Route("PUT", _PATH, update_url, AWS, detail=_UPDATE),
+    Route("DELETE", _PATH, delete_url, AWS, detail=Detail(query=shapes.QUALIFIER, status=204)),
+    Route("GET", "/2021-10-31/functions/{name}/urls", list_urls, AWS, detail=_LIST),
 )

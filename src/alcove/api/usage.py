@@ -10,6 +10,7 @@ from alcove.api.body import number
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
+from alcove.api.schema import DECIMAL, NUMBER, TEXT, Detail, Schema, list_of, or_null, record
 from alcove.errors import InvalidRequest, NotFound
 from alcove.functions.names import check_name
 from alcove.gateway.message import Response
@@ -92,4 +93,29 @@ def _named(call: Call, row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "tenant_name": ""}
 
 
-ROUTES = (Route("GET", "/alcove/v1/usage", usage, AWS),)
+_SUMS: dict[str, Schema] = {
+    "month": TEXT,
+    "tenant": TEXT,
+    "tenant_name": TEXT,
+    "calls": NUMBER,
+    "errors": NUMBER,
+    "billed_ms": NUMBER,
+    "mib_ms": NUMBER,
+    "gb_s": DECIMAL,
+    "streamed_bytes": NUMBER,
+}
+_BILL = record(
+    {"cost": DECIMAL},
+    **_SUMS,
+    free_calls=NUMBER,
+    billable_calls=NUMBER,
+    free_gb_s=DECIMAL,
+    billable_mib_ms=NUMBER,
+    billable_gb_s=DECIMAL,
+)
+_USAGE = Detail(
+    query=("month", "tenant", "function", "after", "limit"),
+    answer=record({"bills": list_of(_BILL)}, usage=list_of(record(**_SUMS, function=TEXT)), after=or_null(TEXT)),
+)
+
+ROUTES = (Route("GET", "/alcove/v1/usage", usage, AWS, detail=_USAGE),)

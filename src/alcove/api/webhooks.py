@@ -6,13 +6,14 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from alcove.api.bce import REQUEST_ID
 from alcove.api.context import SYNCHRONOUS_LIMIT, OpenCall, answer, check_event
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
-from alcove.api.schema import ANYTHING, Detail
+from alcove.api.schema import ANYTHING, NUMBER, Detail, record
 from alcove.functions.model import LATEST, FunctionVersion
 from alcove.gateway.message import Response
 from alcove.triggers.relation import Relation
@@ -73,10 +74,11 @@ async def cdn(call: OpenCall, endpoint: str) -> Response:
     return answer({"accepted": count}, 202, call.request_id, REQUEST_ID)
 
 
-_EVENT = Detail(ANYTHING, headers=("X-Alcove-Signature",))
+_EVENT = Detail(ANYTHING, headers=("X-Alcove-Signature",), answer=ANYTHING)
+_QUEUED = replace(_EVENT, status=202, answer=record(accepted=NUMBER))
 
 ROUTES = (
     Route("POST", "/v1/dueros/{endpoint}", dueros, BCE, SYNCHRONOUS_LIMIT, signed=False, detail=_EVENT),
     Route("POST", "/v1/duedge/{endpoint}", duedge, BCE, SYNCHRONOUS_LIMIT, signed=False, detail=_EVENT),
-    Route("POST", "/v1/cdn/{endpoint}", cdn, BCE, signed=False, detail=_EVENT),
+    Route("POST", "/v1/cdn/{endpoint}", cdn, BCE, signed=False, detail=_QUEUED),
 )

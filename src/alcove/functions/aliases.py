@@ -16,9 +16,10 @@ from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.functions.limits import check_description
 from alcove.functions.model import LATEST
 from alcove.functions.moves import Moved, reconsider
+from alcove.functions.pages import PAGE_LIMIT, Page, page_limit
 from alcove.functions.records import check_revision, find_function
 from alcove.functions.routing import is_version
-from alcove.functions.service import PAGE_LIMIT, FunctionService, page_limit
+from alcove.functions.service import FunctionService
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import aliases as rows
@@ -51,12 +52,6 @@ class AliasChange:
     version: str | None = None
     description: str | None = None
     weights: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AliasPage:
-    items: list[Alias]
-    marker: str | None = None
 
 
 class AliasService:
@@ -110,7 +105,7 @@ class AliasService:
 
     async def list(
         self, tenant: TenantId, function: str, *, version: str = "", marker: str = "", limit: int = PAGE_LIMIT
-    ) -> AliasPage:
+    ) -> Page[Alias]:
         """Return aliases by name; with a ``version``, those that lead to it."""
         limit = page_limit(limit)
 
@@ -120,7 +115,7 @@ class AliasService:
             return [self._alias(owner, row) for row in found]
 
         items = await self._database.read(query)
-        return AliasPage(items[:limit], items[limit - 1].row.name if len(items) > limit else None)
+        return Page(items[:limit], items[limit - 1].row.name if len(items) > limit else None)
 
     async def delete(self, tenant: TenantId, function: str, name: str) -> bool:
         """Return whether there was one; ``NotFound`` says that there is no such function."""

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.functions.layering import USE, LayerName, find_usable, layer_arn, statements_of
 from alcove.functions.limits import check_description
+from alcove.functions.pages import PAGE_LIMIT, Page, marker_number, page_limit
 from alcove.functions.records import check_policy_revision
-from alcove.functions.service import PAGE_LIMIT, FunctionService, page_limit
+from alcove.functions.service import FunctionService
 from alcove.functions.statements import Statement, check_statement, policy
 from alcove.host.clock import now_ms
 from alcove.images.code import CodeUse
@@ -53,12 +54,6 @@ class LayerFacts:
     license: str = ""
     runtimes: Sequence[str] = field(default=())
     architectures: Sequence[str] = field(default=())
-
-
-@dataclass(frozen=True, slots=True)
-class LayerPage:
-    items: list[LayerVersion]
-    marker: str | None = None
 
 
 class LayerService:
@@ -105,13 +100,13 @@ class LayerService:
         *,
         runtime: str = "",
         architecture: str = "",
-    ) -> LayerPage:
+    ) -> Page[LayerVersion]:
         """The newest version of each of the tenant's layers that says it fits, by name."""
         limit = page_limit(limit)
         fits = rows.Fits(runtime, architecture)
         found = await self._database.read(lambda c: rows.list_layers(c, tenant, marker, limit + 1, fits))
         items = [self._version(row) for row in found]
-        return LayerPage(items[:limit], items[limit - 1].row.layer.name if len(items) > limit else None)
+        return Page(items[:limit], items[limit - 1].row.layer.name if len(items) > limit else None)
 
     async def list_versions(
         self,
@@ -122,17 +117,15 @@ class LayerService:
         *,
         runtime: str = "",
         architecture: str = "",
-    ) -> LayerPage:
+    ) -> Page[LayerVersion]:
         """The newest first. A layer that does not exist, or is another's, has none, as on AWS."""
-        limit = page_limit(limit)
-        if marker and not (marker.isascii() and marker.isdigit() and len(marker) < 10):
-            raise InvalidRequest("The marker is not one that was given out.")
+        limit, number = page_limit(limit), marker_number(marker)
         if name.account != tenant:
-            return LayerPage([])
-        before, fits = int(marker or 0) or MAX_VERSION, rows.Fits(runtime, architecture)
+            return Page([])
+        before, fits = number or MAX_VERSION, rows.Fits(runtime, architecture)
         found = await self._database.read(lambda c: rows.list_versions(c, tenant, name.name, before, limit + 1, fits))
         items = [self._version(row) for row in found]
-        return LayerPage(items[:limit], str(items[limit - 1].row.version) if len(items) > limit else None)
+        return Page(items[:limit], str(items[limit - 1].row.version) if len(items) > limit else None)
 
     async def delete(self, tenant: TenantId, name: LayerName) -> bool:
         """Return whether there was such a version of the tenant's."""

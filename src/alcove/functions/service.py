@@ -15,7 +15,7 @@ import random
 import sqlite3
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
@@ -24,6 +24,7 @@ from alcove.functions.isolation import POLICY_TAGS
 from alcove.functions.layering import use_layers
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
 from alcove.functions.moves import Moved, Moves, reconsider
+from alcove.functions.pages import PAGE_LIMIT, Page, marker_number, page_limit
 from alcove.functions.preparing import Preparer
 from alcove.functions.publishing import publish_latest
 from alcove.functions.records import (
@@ -46,17 +47,8 @@ from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
-PAGE_LIMIT = 50
 # Functions whose versions are kept in memory, some 4 KiB each.
 RESOLVED_LIMIT = 32_768
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Part of a list; ``marker`` asks for the next part, None where there is none."""
-
-    items: list[FunctionVersion]
-    marker: str | None = None
 
 
 class FunctionService:
@@ -116,7 +108,7 @@ class FunctionService:
                 del self._resolved[next(iter(self._resolved))]
         return found
 
-    async def list(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
+    async def list(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page[FunctionVersion]:
         """``$LATEST`` of each function, by name."""
         limit = page_limit(limit)
 
@@ -127,9 +119,11 @@ class FunctionService:
         items = await self._database.read(query)
         return Page(items[:limit], items[limit - 1].name if len(items) > limit else None)
 
-    async def list_versions(self, tenant: TenantId, name: str, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
+    async def list_versions(
+        self, tenant: TenantId, name: str, marker: str = "", limit: int = PAGE_LIMIT
+    ) -> Page[FunctionVersion]:
         """``$LATEST``, then the published versions, oldest first. A marker is the number that comes next."""
-        limit, start = page_limit(limit), _number(marker)
+        limit, start = page_limit(limit), marker_number(marker)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
             function = find_function(connection, tenant, name)
@@ -139,11 +133,11 @@ class FunctionService:
         items = await self._database.read(query)
         return Page(items[:limit], items[limit].version if len(items) > limit else None)
 
-    async def list_all(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page:
+    async def list_all(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page[FunctionVersion]:
         """All versions of all functions, by name, then as ``list_versions``."""
         limit = page_limit(limit)
         name, _, number = marker.partition(":")
-        start = _number(number)
+        start = marker_number(number)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
             found = rows.page_all_versions(connection, tenant, name, start, limit + 1)
@@ -394,16 +388,3 @@ def check_built_for(latest: FunctionVersion, built_for: FunctionVersion) -> None
     """Raises ``Conflict`` where code was built for another runtime or other layers than ``latest`` has."""
     if (latest.runtime, latest.layers) != (built_for.runtime, built_for.layers):
         raise Conflict("The configuration was changed at the same time.", hint="try again")
-
-
-def _number(marker: str) -> int:
-    """Return the number in a marker, 0 in none. Raises ``InvalidRequest``."""
-    if marker and not (marker.isascii() and marker.isdigit() and len(marker) < 10):
-        raise InvalidRequest("The marker is not one that was given out.")
-    return int(marker or 0)
-
-
-def page_limit(limit: int) -> int:
-    if limit < 1:
-        raise InvalidRequest("MaxItems must be at least 1.")
-    return min(limit, PAGE_LIMIT)

@@ -11,6 +11,8 @@ from botocore.exceptions import ClientError
 from tests.parity.conftest import Platform
 from tests.parity.test_sqs import client_of
 
+from alcove.queues import pace, room
+
 
 @pytest.fixture(scope="module")
 def sqs(platform: Platform) -> Any:
@@ -119,3 +121,14 @@ def test_refused_queues(sqs: Any, queue: str, attributes: dict[str, str], code: 
     with pytest.raises(ClientError) as error:
         sqs.create_queue(QueueName=queue, Attributes=attributes)
     assert error.value.response["Error"]["Code"] == code
+
+
+def test_what_is_too_much_is_refused_as_such(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = {"QueueUrl": url, "MessageBody": "x", "MessageGroupId": "g", "MessageDeduplicationId": "d"}
+    for place, limit, code in ((room, "MESSAGES_LIMIT", "OverLimit"), (pace, "MESSAGES_A_SECOND", "RequestThrottled")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, limit, 0)
+            with pytest.raises(ClientError) as error:
+                sqs.send_message(**message)
+        assert error.value.response["Error"]["Code"] == code
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403

@@ -18,11 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcove.errors import InvalidRequest
+from alcove.queues import pace as pace_module
 from alcove.queues import sending, service, taking
 from alcove.queues.destination import QueueSink
 from alcove.queues.directory import Queue
-from alcove.queues.faults import BadAttributeName, BadAttributeValue, MissingParameter
+from alcove.queues.faults import BadAttributeName, BadAttributeValue, MissingParameter, QueueThrottled
 from alcove.queues.message import Draft
+from alcove.queues.pace import Pace
 from alcove.queues.service import QueueService, handle_of
 from alcove.sandbox.protocol import TenantId
 from alcove.store.queues import MessageRow
@@ -62,12 +64,13 @@ async def test_a_group_waits_for_what_is_in_flight(queues: QueueService, queue: 
     assert await bodies(queues, queue) == ["3"]
 
 
-async def test_what_comes_again_comes_first(queues: QueueService, queue: Queue) -> None:
+@pytest.mark.parametrize("first", [0, 1])
+async def test_what_comes_again_comes_first(queues: QueueService, queue: Queue, first: int) -> None:
     await queues.send(queue, [draft("a", "1"), draft("a", "2"), draft("a", "3")])
-    (one, two) = await queues.receive(queue, 2)
-    await queues.set_visibility(queue, [(handle_of(two), 0, True)])
+    taken = await queues.receive(queue, 2)
+    await queues.set_visibility(queue, [(handle_of(taken[first]), 0, True)])
     assert await bodies(queues, queue) == []
-    await queues.set_visibility(queue, [(handle_of(one), 0, True)])
+    await queues.set_visibility(queue, [(handle_of(taken[1 - first]), 0, True)])
     assert await bodies(queues, queue) == ["1", "2", "3"]
 
 
@@ -167,6 +170,31 @@ async def test_a_delay_holds_its_group(queues: QueueService, monkeypatch: pytest
     await queues.delete(queue, [handle_of(one)])
     moment += 4000
     assert await bodies(queues, queue) == ["2"]
+
+
+def test_a_tenant_sends_so_many_a_second() -> None:
+    now_s = 0.0
+    pace = Pace(lambda: now_s)
+    pace.take(TENANT, 2990)
+    with pytest.raises(QueueThrottled):
+        pace.take(TENANT, 11)
+    pace.take(TENANT, 10)
+    pace.take(TenantId("other"), 3000)
+    now_s = 0.5
+    pace.take(TENANT, 1500)
+    with pytest.raises(QueueThrottled):
+        pace.take(TENANT, 1)
+    now_s = 3600
+    pace.take(TENANT, 3000)
+    with pytest.raises(QueueThrottled):
+        pace.take(TENANT, 1)
+
+
+async def test_only_fifo_queues_are_paced(queues: QueueService, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_module, "MESSAGES_A_SECOND", 0.5)
+    with pytest.raises(QueueThrottled):
+        await queues.send(queue, [draft("a", "1")])
+    await queues.send(await queues.directory.create(TENANT, "plain", {}), [Draft("x"), Draft("y")])
 
 
 @pytest.mark.parametrize(
@@ -302,6 +330,7 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from alcove.queues.message import Draft
+from alcove.queues.pace import Pace
 from alcove.queues.service import QueueService, handle_of
 
 async def send(queues, queue, group):

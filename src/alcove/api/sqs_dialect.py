@@ -76,6 +76,8 @@ SQS = Dialect(
         (TooLarge, "", 400, "InvalidParameterValueException"),
         (InvalidRequest, "", 400, "InvalidParameterValueException"),
         (RequestError, "", 400, "InvalidParameterValueException"),
+        (faults.QueueFull, "", 403, "OverLimit"),
+        (faults.QueueThrottled, "", 403, "RequestThrottled"),
         (CapacityError, "", 503, "ServiceUnavailable"),
         (HostError, "", 500, "InternalFailure"),
     ),

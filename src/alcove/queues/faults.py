@@ -15,7 +15,8 @@ RequestError
     └── EmptyBatch, LargeBatch, LongBatch, SameIds, BadEntryId
 
 ThrottledError
-└── QueueFull                  the tenant's limit of messages or bytes
+├── QueueFull                  the tenant's limit of messages or bytes
+└── QueueThrottled             more than so many messages a second in FIFO queues
 """
 
 from __future__ import annotations
@@ -85,4 +86,8 @@ class BadEntryId(InvalidRequest):
 
 
 class QueueFull(ThrottledError):
+    pass
+
+
+class QueueThrottled(ThrottledError):
     pass

@@ -20,6 +20,7 @@ from alcove.host.clock import now_ms
 from alcove.queues.directory import Queue, QueueDirectory
 from alcove.queues.faults import NoSuchQueue, QueueFull
 from alcove.queues.message import Draft, make_handle, read_handle, sequence_number
+from alcove.queues.pace import Pace
 from alcove.queues.room import Room
 from alcove.queues.sending import Accepted, accept, check
 from alcove.queues.taking import Look, take
@@ -45,6 +46,7 @@ class QueueService:
         self._writer = GroupWriter(database)
         self.directory = directory
         self.room = Room(held)
+        self._pace = Pace()
         self._polls: Counter[str] = Counter()
         self._arrivals: dict[int, asyncio.Event] = {}
         self._closing = False
@@ -86,6 +88,8 @@ class QueueService:
     async def accept(self, queue: Queue, drafts: Sequence[Draft], *, max_bytes: int | None = None) -> list[Accepted]:
         """As ``send``; return what is known of each message."""
         check(queue, drafts, queue.attributes.max_bytes if max_bytes is None else max_bytes)
+        if queue.attributes.fifo:
+            self._pace.take(queue.tenant, len(drafts))
         sizes = [draft.size for draft in drafts]
         self.room.check(queue.tenant, sizes)
         moment = now_ms()

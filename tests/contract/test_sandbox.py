@@ -23,6 +23,8 @@ from .conftest import IMAGES, Bench, invocation, until
 
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 Load = Callable[..., Awaitable[Sandbox]]
+# A machine has every start, and what a killed daemon left of it may be adopted: tests/machine, tests/crash.
+CONTAINERS = pytest.mark.parametrize("bench", [Isolation.GVISOR, Isolation.PROCESS], indirect=True, ids=str)
 
 
 @pytest.mark.parametrize("delivery", Delivery, ids=str)
@@ -215,9 +217,8 @@ async def test_many_at_once(bench: Bench, load: Load) -> None:
     assert len({sandbox.id for sandbox in sandboxes}) == 3
 
 
+@CONTAINERS
 async def test_a_start_that_a_tier_does_not_have_is_refused(bench: Bench) -> None:
-    if bench.tier.isolation is Isolation.VM:
-        pytest.skip("a machine has every start")
     for how in (Start.RESTORED, Start.SNAPSHOT):
         with pytest.raises(HostError):
             await bench.tier.start(bench.workload().runtime, how)
@@ -263,13 +264,12 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@CONTAINERS
 @pytest.mark.parametrize("step", ["starting", "loaded"])
 async def test_recover_reaps_what_a_killed_daemon_left(
     bench: Bench, tmp_path_factory: pytest.TempPathFactory, step: str
 ) -> None:
     isolation = bench.tier.isolation
-    if isolation is Isolation.VM:
-        pytest.skip("machines are adopted; their own tests say how")
     state = tmp_path_factory.mktemp("crash")
     (state / "images").symlink_to(IMAGES)
     killed = await asyncio.create_subprocess_exec(

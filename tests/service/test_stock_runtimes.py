@@ -1,15 +1,19 @@
 """Stock runtimes under ``provided``, unmodified, in real machines: AWS's clients for Python, Node.js and Java, its
-library for Go.
+libraries for Go and Rust.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
+import re
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +71,68 @@ def test_a_stock_runtime_serves(aws: Any, deploy: Callable[..., str], name: str,
     assert again["echo"] == {}
 
 
+def streamed(aws: Any, function: str, **event: Any) -> tuple[bytes, dict[str, Any]]:
+    answer = aws.invoke_with_response_stream(FunctionName=function, Payload=json.dumps(event))
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"].startswith("Root=1-")
+    *parts, last = answer["EventStream"]
+    return b"".join(part["PayloadChunk"]["Payload"] for part in parts), last["InvokeComplete"]
+
+
 def test_the_stock_node_client_streams(aws: Any, deploy: Callable[..., str]) -> None:
     code = {"ZipFile": zipped(build("node"))}
     function = deploy("", Runtime="provided.al2023", Handler="app.stream", Code=code, MemorySize=512, Timeout=60)
 
-    def stream(**event: Any) -> tuple[bytes, dict[str, Any]]:
-        answer = aws.invoke_with_response_stream(FunctionName=function, Payload=json.dumps(event))
-        *parts, last = answer["EventStream"]
-        return b"".join(part["PayloadChunk"]["Payload"] for part in parts), last["InvokeComplete"]
-
+    stream = partial(streamed, aws, function)
     assert stream(parts=120) == (b"r" * (120 * 65536) + b"end", {})
     data, complete = stream(parts=2, fail=True)
     assert data == b"r" * (2 * 65536)
     assert json.loads(complete["ErrorDetails"])["errorMessage"] == "in the midst"
     assert stream(parts=0) == (b"end", {})
+
+
+def together(aws: Any, function: str, event: Any, count: int) -> tuple[list[Any], set[str]]:
+    """Invoke so often at once; return the answers and the machines that gave them."""
+
+    def one(_: int) -> tuple[Any, str]:
+        answer = aws.invoke(FunctionName=function, Payload=json.dumps(event))
+        found = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, found
+        return found, answer["ResponseMetadata"]["HTTPHeaders"]["x-alcove-sandbox"]
+
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(one, range(count)))
+    return [found for found, _ in answers], {machine for _, machine in answers}
+
+
+def provided(deploy: Callable[..., str], name: str) -> str:
+    code, tags = {"ZipFile": zipped(build(name))}, {"alcove:concurrency": "4"}
+    return deploy("", Runtime="provided.al2023", Handler="x", Code=code, MemorySize=512, Timeout=60, Tags=tags)
+
+
+def test_go_takes_several_requests_in_one_machine_and_streams(aws: Any, deploy: Callable[..., str]) -> None:
+    function = provided(deploy, "go")
+    answers, machines = together(aws, function, {"meet": True}, 4)
+    assert len({answer["requestId"] for answer in answers}) == 4
+    assert len(machines) == 1
+    # The library sends a reader's bytes as they come, and its failure after them.
+    assert streamed(aws, function, parts=120) == (b"g" * (120 * 65536), {})
+    data, complete = streamed(aws, function, parts=2, fail=True)
+    assert data == b"g" * (2 * 65536)
+    assert json.loads(complete["ErrorDetails"])["errorMessage"] == "in the midst"
+    # What is put together for who does not read a stream is bounded as an answer is.
+    whole = aws.invoke(FunctionName=function, Payload=b'{"parts": 3}')
+    assert whole["Payload"].read() == b"g" * (3 * 65536)
+
+
+def test_the_example_in_rust(aws: Any, deploy: Callable[..., str]) -> None:
+    function = provided(deploy, "rust")
+    answers, machines = together(aws, function, {"text": "as swift as the wind"}, 4)
+    assert {(answer["words"], answer["longest"]) for answer in answers} == {(5, "swift")}
+    assert len({answer["request_id"] for answer in answers}) == 4
+    assert len(machines) == 1
+    failed = aws.invoke(FunctionName=function, Payload=b"{}", LogType="Tail")
+    assert json.loads(failed["Payload"].read())["errorMessage"] == "the event has no text"
+    report = base64.b64decode(failed["LogResult"]).decode().splitlines()[-1]
+    used = re.search("\tMax Memory Used: ([0-9]+) MB", report)
+    assert used is not None, report
+    assert 1 <= int(used[1]) < 512

@@ -1,4 +1,4 @@
-"""Packages of stock runtimes, unmodified: AWS's runtime interface clients and its library for Go.
+"""Packages of stock runtimes, unmodified: AWS's runtime interface clients and its libraries for Go and Rust.
 
 Each is a function package for the runtime ``provided``, built once into ``build/stock-runtimes`` and again where its
 inputs change. They come from their registries, with releases and hashes pinned (requirements.txt, package-lock.json,
@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.runtime_process import compile_java
 
 HERE = Path(__file__).parent
+RUST = HERE.parents[1] / "examples/functions/provided-rust"
 TARGET = HERE.parents[1] / "build/stock-runtimes"
 PYTHON_BOOTSTRAP = "#!/bin/sh\nexec /usr/bin/python3 -m awslambdaric app.handler\n"
 JAVA_HOME = Path("/usr/lib/jvm/java-17-openjdk-amd64")
@@ -107,18 +108,25 @@ def java(folder: Path) -> None:
     _bootstrap(folder, JAVA_BOOTSTRAP)
 
 
+def rust(folder: Path) -> None:
+    """The example, as its users build it."""
+    target = ("--target-dir", TARGET.parent / "cargo")
+    run("cargo", "build", "--quiet", "--release", "--locked", *target, cwd=RUST)
+    shutil.copy(TARGET.parent / "cargo/release/bootstrap", folder)
+
+
 def _bootstrap(folder: Path, text: str) -> None:
     (folder / "bootstrap").write_text(text)
     (folder / "bootstrap").chmod(0o755)
 
 
-BUILDERS: dict[str, Callable[[Path], None]] = {"python": python, "node": node, "go": go, "java": java}
+BUILDERS: dict[str, Callable[[Path], None]] = {"python": python, "node": node, "go": go, "java": java, "rust": rust}
 
 
 def build(name: str) -> Path:
     """Return the folder of the package of that name."""
     digest = hashlib.sha256()
-    for path in sorted(HERE.rglob("*")):
+    for path in sorted((*HERE.rglob("*"), *RUST.rglob("*"))):
         if path.is_file() and path.suffix != ".pyc":
             digest.update(path.read_bytes())
     target = TARGET / f"{name}-{digest.hexdigest()[:12]}"

@@ -451,3 +451,24 @@ def test_without_a_snapshot_a_call_lets_the_restored_go_on(client: Client) -> No
     assert client.answer() == (200, None)
     client.begin_next()
     assert client.connection.getresponse().read() == b"event"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "trailer", "streamed"),
+    [
+        ("application/octet-stream", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body", True),
+        ("application/json", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body", False),
+        ("application/octet-stream", "X-Other", False),
+    ],
+)
+def test_chunks_that_announce_an_error_are_streamed_unless_they_are_json(
+    client: Client, content_type: str, trailer: str, streamed: bool
+) -> None:
+    """As aws-lambda-go sends what a reader holds, and every answer that is an object."""
+    client.loaded().invoked().read()
+    headers = {"Transfer-Encoding": "chunked", "Content-Type": content_type, "Trailer": trailer}
+    assert client.call("POST", "/invocation/r-1/response", iter([b"some"]), headers, encode_chunked=True)[0] == 202
+    frames = [client.runtime.receive() for _ in range(3 if streamed else 1)]
+    kinds = [Kind.STREAM, Kind.CHUNK, Kind.END] if streamed else [Kind.RESULT]
+    assert [frame.kind for frame in frames] == kinds
+    assert b"some" in [frame.payload for frame in frames]

@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from alcove.errors import HostError
@@ -158,12 +158,22 @@ class Cgroup:
         return int(self._file("memory", name).read_text())
 
     def memory_peak(self) -> int | None:
-        """Return the most bytes that the group has held; None where the kernel does not say, or it is gone."""
-        name = "memory.peak" if self._hierarchy.unified is not None else "memory.max_usage_in_bytes"
+        """Return the most bytes that the group has held; None where the kernel does not say, or it is gone. Cheap: each
+        call of a container asks.
+        """
         try:
-            return int(self._file("memory", name).read_text())
+            fd = os.open(self._peak_file, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return int(os.read(fd, 32))
+            finally:
+                os.close(fd)
         except OSError:
             return None
+
+    @cached_property
+    def _peak_file(self) -> str:
+        name = "memory.peak" if self._hierarchy.unified is not None else "memory.max_usage_in_bytes"
+        return str(self._file("memory", name))
 
     def oom_kills(self) -> int:
         """Return how many processes the kernel killed here for want of memory."""

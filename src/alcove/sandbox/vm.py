@@ -370,8 +370,9 @@ class VmSandbox:
             self._note_peak(await self.agent.request("memory", timeout_s=MEASURE_S))
 
     def _note_peak(self, said: dict[str, Any]) -> None:
+        """Take what the agent says, if it can be: a number of any size would break who adds them up."""
         peak = said.get("peak_mib")
-        if isinstance(peak, int) and peak > 0:
+        if isinstance(peak, int) and 0 < peak <= GUEST_FREE_MIB:
             self._peak_mib = peak
 
     # Ends

@@ -77,8 +77,7 @@ class RuntimeApi:
 
     def choose(self, connection: Connection, request: Request) -> Sink | None:
         """Return who takes the body of a response that is streamed; the host is told that it begins."""
-        mode = request.headers.get("lambda-runtime-function-response-mode", "").lower()
-        if mode != "streaming" or request.method != "POST":
+        if request.method != "POST" or not _says_that_it_streams(request.headers):
             return None
         _, _, rest = request.path.partition(f"{PATH}invocation/")
         request_id, _, what = rest.partition("/")
@@ -129,6 +128,15 @@ class RuntimeApi:
         self._calls.settle(call, kind, payload)
         self.hand_out()
         return response
+
+
+def _says_that_it_streams(headers: dict[str, str]) -> bool:
+    """By the mode, as the guide has it; AWS's library for Go says none, but announces that an error may follow."""
+    mode = headers.get("lambda-runtime-function-response-mode", "").lower()
+    if mode or headers.get("content-type", "").startswith("application/json"):
+        return mode == "streaming"
+    chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+    return chunked and ERROR_TYPE in headers.get("trailer", "").lower()
 
 
 def _outcome(call: Call, request: Request, what: str) -> tuple[Response, Kind, bytes]:

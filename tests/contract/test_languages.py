@@ -7,11 +7,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import replace as with_fields
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from tests.runtime_process import compile_java
 
 from alcove.errors import SandboxGone
@@ -93,7 +94,7 @@ async def sandbox(bench: Bench, runtime: Runtime, tmp_path: Path) -> AsyncIterat
     try:
         await sandbox.rehearse()
         code = CodeImage(built.digest, built.path)
-        await sandbox.load(replace(bench.workload(HANDLERS[runtime], code=code), runtime=runtime))
+        await sandbox.load(with_fields(bench.workload(HANDLERS[runtime], code=code), runtime=runtime))
         print(sandbox.phases_ms)
         yield sandbox
     finally:

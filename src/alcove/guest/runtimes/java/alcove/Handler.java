@@ -6,6 +6,7 @@ import java.io.InputStream;
 import java.io.OutputStream;
 import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
+import java.lang.reflect.Type;
 import java.net.URL;
 import java.net.URLClassLoader;
 import java.nio.charset.StandardCharsets;
@@ -16,7 +17,7 @@ import java.util.Map;
 
 /**
  * A loaded handler: "package.Class::method", or "package.Class" for one that implements RequestHandler or
- * RequestStreamHandler. Its parameters are an event (a Map, List, String, number or Object, or an InputStream with an
+ * RequestStreamHandler. Its parameters are an event (whatever ``Binder`` makes of one, or an InputStream with an
  * OutputStream) and, where it wants one, a Context.
  */
 final class Handler {
@@ -25,10 +26,14 @@ final class Handler {
 
     private final Object target;
     private final Method method;
+    private final Type[] types;
 
-    private Handler(Object target, Method method) {
+    private Handler(Class<?> type, Object target, Method method) {
         this.target = target;
         this.method = method;
+        types = method.getGenericParameterTypes();
+        Generics generics = new Generics(type);
+        Arrays.setAll(types, index -> generics.resolve(types[index]));
     }
 
     /** The package's own classes and jars, then those of layers; of ours the tenant sees nothing. */
@@ -58,7 +63,7 @@ final class Handler {
         Method method = choose(type, wanted);
         Object target = Modifier.isStatic(method.getModifiers()) ? null : instance(type);
         method.setAccessible(true);
-        return new Handler(target, method);
+        return new Handler(type, target, method);
     }
 
     private static Object instance(Class<?> type) throws ReflectiveOperationException, Failure {
@@ -98,8 +103,8 @@ final class Handler {
     byte[] call(Call call, Map<String, Object> load) throws Throwable {
         boolean streams = false;
         List<Object> arguments = new ArrayList<>();
-        for (Class<?> type : method.getParameterTypes()) {
-            if (isContext(type)) arguments.add(Context.of(type, load, call.metadata));
+        for (Type type : types) {
+            if (type instanceof Class<?> plain && isContext(plain)) arguments.add(Context.of(plain, load, call.metadata));
             else if (type == InputStream.class) arguments.add(new ByteArrayInputStream(call.event));
             else if (type == OutputStream.class) streams = arguments.add(call.stream);
             else arguments.add(convert(call.event, type));
@@ -109,29 +114,16 @@ final class Handler {
         return call.stream.end() ? new byte[0] : limited(call.stream.whole());
     }
 
-    private static Object convert(byte[] event, Class<?> type) throws Failure {
-        Object value;
+    private static Object convert(byte[] event, Type type) throws ReflectiveOperationException, Failure {
+        String text = new String(event, StandardCharsets.UTF_8);
         try {
-            value = event.length == 0 ? null : Json.parse(new String(event, StandardCharsets.UTF_8));
-        } catch (Json.Malformed error) {
+            Object value = event.length == 0 ? null : Json.parse(text);
+            // Who takes a String of what is none gets the event as it came.
+            if (type == String.class && value != null && !(value instanceof String)) return text;
+            return Binder.bind(value, type);
+        } catch (Json.Malformed | Binder.Mismatch error) {
             throw new Failure("Runtime.UnmarshalError", "Unable to unmarshal input: " + error.getMessage());
         }
-        if (value instanceof Number number) value = narrowed(number, type);
-        if (value == null ? !type.isPrimitive() : type.isInstance(value) || boxed(type, value)) return value;
-        if (type == String.class) return new String(event, StandardCharsets.UTF_8);
-        throw new Failure("Runtime.UnmarshalError", "Unable to unmarshal input: the handler's " + type.getName()
-                + " is made of no such event; take a Map, a List, a String, a number or an Object");
-    }
-
-    private static boolean boxed(Class<?> type, Object value) {
-        return type == int.class && value instanceof Integer || type == long.class && value instanceof Long
-                || type == double.class && value instanceof Double || type == boolean.class && value instanceof Boolean;
-    }
-
-    private static Object narrowed(Number value, Class<?> type) {
-        if (type == long.class || type == Long.class) return value.longValue();
-        if (type == double.class || type == Double.class) return value.doubleValue();
-        return value;
     }
 
     private static byte[] serialise(Object result) throws Failure {

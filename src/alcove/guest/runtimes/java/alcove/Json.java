@@ -3,14 +3,19 @@ package alcove;
 import java.lang.reflect.Array;
 import java.math.BigDecimal;
 import java.math.BigInteger;
+import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.time.temporal.TemporalAccessor;
+import java.time.temporal.TemporalAmount;
 import java.util.ArrayList;
 import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.UUID;
 
-/** JSON to and from maps, lists, strings, numbers, booleans and null: what handlers without classes of their own see. */
+/** JSON to and from maps, lists, strings, numbers, booleans and null; and from records and beans. */
 final class Json {
     private static final int MAX_DEPTH = 512;
 
@@ -164,12 +169,31 @@ final class Json {
         else if (value instanceof CharSequence || value instanceof Character || value instanceof Enum) {
             quote(out, value.toString());
         } else if (value instanceof Number number) number(out, number);
-        else if (value instanceof Map || value instanceof Iterable || value.getClass().isArray()) {
+        else if (isText(value)) quote(out, value.toString());
+        else if (value instanceof Optional<?> optional) write(out, optional.orElse(null), inside);
+        else {
             if (inside.put(value, value) != null || inside.size() > MAX_DEPTH) throw new Malformed("it holds itself");
             if (value instanceof Map<?, ?> map) object(out, map, inside);
-            else array(out, value, inside);
+            else if (value instanceof Iterable || value.getClass().isArray()) array(out, value, inside);
+            else object(out, properties(value), inside);
             inside.remove(value);
-        } else throw new Malformed(value.getClass().getName() + " has no JSON; return a Map, a List or a String");
+        }
+    }
+
+    private static boolean isText(Object value) {
+        return value instanceof TemporalAccessor || value instanceof TemporalAmount || value instanceof UUID || value instanceof URI;
+    }
+
+    private static Map<String, Object> properties(Object value) {
+        String name = value.getClass().getName();
+        try {
+            // Java's own classes are no beans.
+            Map<String, Object> found = name.startsWith("java.") ? Map.of() : Beans.of(value.getClass()).get(value);
+            if (!found.isEmpty() || value instanceof Record) return found;
+        } catch (ReflectiveOperationException error) {
+            throw new Malformed(name + ": " + (error.getCause() == null ? error : error.getCause()));
+        }
+        throw new Malformed(name + " has no JSON; return a Map, a List, a String or an object that has properties");
     }
 
     private static void number(StringBuilder out, Number value) {

@@ -25,6 +25,8 @@ FUNCTION = Named(
             "DeadLetterConfig": record(TargetArn=TEXT),
             "StateReason": TEXT,
             "StateReasonCode": one_of("Creating", "InternalError"),
+            "LastUpdateStatusReason": TEXT,
+            "LastUpdateStatusReasonCode": one_of("InternalError"),
         },
         FunctionName=TEXT,
         FunctionArn=TEXT,

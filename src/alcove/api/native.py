@@ -8,7 +8,7 @@ from alcove.api.body import number
 from alcove.api.context import Call, answer, require_operator
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
-from alcove.api.schema import DECIMAL, MAP, NUMBER, TEXT, Detail, list_of, object_of, one_of, record
+from alcove.api.schema import DECIMAL, MAP, NUMBER, TEXT, Detail, list_of, object_of, one_of, or_null, record
 from alcove.gateway.message import Response
 from alcove.sandbox.protocol import Isolation
 
@@ -79,6 +79,8 @@ _INSTANCE = record(
     requests=NUMBER,
     served=NUMBER,
     idle_s=DECIMAL,
+    memory_mib=NUMBER,
+    memory_peak_mib=or_null(NUMBER),
 )
 _QUEUE = record(function=TEXT, version=TEXT, tenant=TEXT, waiting=NUMBER, starting=NUMBER)
 _INSTANCES = record(instances=list_of(_INSTANCE), queues=list_of(_QUEUE))

@@ -176,5 +176,6 @@ MAPPING_ALWAYS: dict[str, Schema] = {
     "State": TEXT,
     "StateTransitionReason": TEXT,
 }
-MAPPING_SOMETIMES = {**_QUEUES, **_OUTSIDE}
+_FILTERS: dict[str, Schema] = {"FilterCriteria": record(Filters=list_of(record(Pattern=TEXT)))}
+MAPPING_SOMETIMES = {**_QUEUES, **_OUTSIDE, **_FILTERS}
 MAPPING = Named("AwsEventSourceMapping", record(MAPPING_SOMETIMES, **MAPPING_ALWAYS))

@@ -188,6 +188,40 @@ class FakeTier:
             await sandbox.close()
 
 
+class FakeKernelTier(FakeTier):
+    """Runs other kernels too: ``kernels`` are those that it has templates of; a new one takes ``boot_s``, or fails
+    for the reason of ``refused``.
+    """
+
+    def __init__(self, boot_s: float = 0.0) -> None:
+        super().__init__()
+        self.boot_s = boot_s
+        self.kernels: set[tuple[Runtime, str]] = set()
+        self.refused: dict[str, str] = {}
+        self.boots = self.most_boots = 0  # at this moment, and at most
+
+    async def prepare_kernel(
+        self, runtime: Runtime, kernel: str, progress: Callable[[str], None] | None = None
+    ) -> None:
+        self.boots += 1
+        self.most_boots = max(self.boots, self.most_boots)
+        try:
+            await asyncio.sleep(self.boot_s)
+            if kernel in self.refused:
+                raise SandboxError(self.refused[kernel])
+            self.kernels.add((runtime, kernel))
+        finally:
+            self.boots -= 1
+
+    def has_kernel(self, runtime: Runtime, kernel: str) -> bool:
+        return (runtime, kernel) in self.kernels
+
+    async def start_kernel(self, runtime: Runtime, kernel: str) -> FakeSandbox:
+        if not self.has_kernel(runtime, kernel):
+            await self.prepare_kernel(runtime, kernel)
+        return await self.start(runtime)
+
+
 class FakeSnapshotTier(FakeTier):
     """Saves versions too: ``saved`` are their revisions; ``unfit`` makes restores fail."""
 

@@ -90,6 +90,6 @@ class ConformingApp(App):
         response = await super().handle(request)
         if self._web.place(request) is None and "x-amz-target" not in request.headers:
             fault = self._contract.fault(request, response)
-            if fault:
+            if fault and fault not in self.faults:
                 self.faults.append(fault)
         return response

@@ -26,7 +26,7 @@ from baidubce.bce_client_configuration import BceClientConfiguration
 from baidubce.retry.retry_policy import NoRetryPolicy
 from baidubce.services.cfc.cfc_client import CfcClient
 from botocore.config import Config
-from tests.fakes import FakeTier
+from tests.fakes import FakeKernelTier
 from tests.parity.conforming import ConformingApp
 
 from alcove.api.router import Route
@@ -115,7 +115,9 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
         settings = Settings(
             state=folder, max_sandboxes=8, memory_reserve_mib=0, source_networks=(ip_network("127.0.0.0/8"),)
         )
-        services = await open_services(stack, settings, {Isolation.VM: FakeTier()}, region="eu-central-1")
+        services = await open_services(
+            stack, settings, {Isolation.VM: FakeKernelTier(boot_s=1.0)}, region="eu-central-1"
+        )
         tenants = services.tenants
         other = await tenants.create("other")
         await services.functions.recover()

@@ -39,6 +39,10 @@ def test_a_function_runs_on_its_own_kernel(server: Server, aws: Any, deploy: Cal
         result = aws.invoke(FunctionName=name, Payload=b"null", **options)
         return json.loads(result["Payload"].read()), result["ResponseMetadata"]["HTTPHeaders"]["x-alcove-start"]
 
+    # Its machine is made beside the deployment, as clients wait for it.
+    state = aws.get_function_configuration(FunctionName=own)
+    assert state["State"] == "Pending" or state["LastUpdateStatus"] == "Successful"
+    aws.get_waiter("function_active_v2").wait(FunctionName=own, WaiterConfig={"Delay": 1, "MaxAttempts": 200})
     found, start = answer(own)
     assert found == [release, release, True], found
     assert "it runs its own kernel, rt" in start

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import lzma
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes import FakeKernelTier
 from tests.kernels import bzimage, modules
 from tests.parity.conftest import HELLO
 from tests.unit.test_isolation import NODE, serving
 
+from alcove.composition import open_services
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.functions.model import LATEST
 from alcove.images.guest import GuestImage
 from alcove.images.guest_initrd import build_initrd, pack, read_entry
 from alcove.images.kernels import NEEDED, KernelStore, collect_modules, release_of
 from alcove.sandbox.protocol import Isolation
+from alcove.settings import Settings
 
 
 @pytest.fixture
@@ -153,3 +158,24 @@ def test_an_interrupted_registration_leaves_nothing(store: KernelStore, tmp_path
     with pytest.raises(KeyboardInterrupt):
         store.add("k", file(tmp_path, bzimage()))
     assert list((tmp_path / "kernels").iterdir()) == []
+
+
+async def test_a_daemon_that_starts_makes_what_its_functions_lack(tmp_path: Path) -> None:
+    """The template of a kernel is gone where the guest image is another now: it is made before the first call."""
+    for started in (1, 2):
+        tier = FakeKernelTier(boot_s=0.2)
+        async with AsyncExitStack() as stack:
+            services = await open_services(stack, Settings(state=tmp_path / "state"), {Isolation.VM: tier})
+            tenant, functions = services.tenants.default.id, services.functions
+            kernel = services.kernels.add("one", file(tmp_path, bzimage("6.1.0-one")))
+            await functions.recover()
+            if started == 1:
+                await functions.create(tenant, "f", HELLO, NODE, tags={"alcove:kernel": "one"})
+                await functions.create(tenant, "plain", HELLO, NODE)
+            found = await functions.get(tenant, "f")
+            assert functions.preparer.state(found).name == "Pending"
+            async with asyncio.timeout(10):
+                while functions.preparer.state(found).name == "Pending":
+                    await asyncio.sleep(0.01)
+            assert functions.preparer.state(found).name == "Active"
+            assert tier.kernels == {(found.runtime, kernel.digest)}

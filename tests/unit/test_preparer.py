@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from tests.fakes import FakeTier
+from tests.fakes import FakeKernelTier, FakeTier
 
 from alcove.functions.preparing import ACTIVE, Preparer
 from alcove.sandbox.protocol import Isolation, Runtime
@@ -14,6 +14,7 @@ from alcove.sandbox.protocol import Isolation, Runtime
 class Function:
     isolation = Isolation.VM
     runtime = Runtime.JAVA
+    kernel = ""
 
 
 async def settle() -> None:
@@ -68,3 +69,49 @@ async def test_a_stop_ends_what_waits() -> None:
     await settle()
     await preparer.close()
     assert preparer.state(function) == ACTIVE
+
+
+class OwnKernel:
+    isolation = Isolation.VM
+    runtime = Runtime.PYTHON
+
+    def __init__(self, kernel: str = "a" * 64) -> None:
+        self.kernel = kernel
+
+
+async def test_a_kernels_first_machine_is_made_before_the_first_call() -> None:
+    tier, function = FakeKernelTier(), OwnKernel()
+    preparer = Preparer({Isolation.VM: tier})
+    preparer.expect(function)
+    assert preparer.state(function).name == "Pending"
+    assert "its own kernel" in preparer.state(function).reason
+    await settle()
+    assert preparer.state(function) == ACTIVE
+    assert tier.has_kernel(Runtime.PYTHON, function.kernel)
+
+
+async def test_a_kernel_that_does_not_boot_says_so_until_one_does() -> None:
+    tier, function = FakeKernelTier(), OwnKernel()
+    preparer = Preparer({Isolation.VM: tier})
+    tier.refused[function.kernel] = "the machine did not boot"
+    preparer.expect(function)
+    await settle()
+    state = preparer.state(function)
+    assert (state.name, "the machine did not boot" in state.reason) == ("Failed", True)
+    # A call has made it meanwhile.
+    tier.kernels.add((Runtime.PYTHON, function.kernel))
+    assert preparer.state(function) == ACTIVE
+
+
+async def test_kernels_boot_one_at_a_time() -> None:
+    tier = FakeKernelTier()
+    preparer = Preparer({Isolation.VM: tier})
+    plain = Function()
+    plain.runtime = Runtime.PYTHON
+    functions = [OwnKernel(digit * 64) for digit in "abc"]
+    preparer.expect_kernels([*functions, plain])
+    for _ in range(10):
+        await settle()
+    assert len(tier.kernels) == 3
+    assert tier.most_boots == 1
+    assert [preparer.state(one) for one in functions] == [ACTIVE] * 3

@@ -25,6 +25,7 @@ from alcove.api.schema import ANYTHING, MAP, Detail, object_of
 from alcove.errors import InvalidRequest
 from alcove.functions import limits, names
 from alcove.functions.model import FunctionVersion
+from alcove.functions.preparing import State
 from alcove.gateway.message import Response
 
 
@@ -81,9 +82,21 @@ def _described(call: Call, function: FunctionVersion, *, qualified: bool = False
     document = configuration(function, qualified=qualified, snapshot=call.faces.dispatcher.snapshots.has(function))
     state = call.faces.service.preparer.state(function)
     if state.reason:
-        code = "Creating" if state.name == "Pending" else "InternalError"
-        document |= {"State": state.name, "StateReason": state.reason, "StateReasonCode": code}
+        document |= _unready(state)
     return document
+
+
+def _unready(state: State) -> dict[str, str]:
+    """What is said of a function that cannot start yet, or not at all, to those who wait for it."""
+    pending = state.name == "Pending"
+    document = {
+        "State": state.name,
+        "StateReason": state.reason,
+        "StateReasonCode": "Creating" if pending else "InternalError",
+        "LastUpdateStatus": "InProgress" if pending else "Failed",
+        "LastUpdateStatusReason": state.reason,
+    }
+    return document if pending else {**document, "LastUpdateStatusReasonCode": "InternalError"}
 
 
 async def create_function(call: Call) -> Response:

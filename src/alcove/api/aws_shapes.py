@@ -25,6 +25,8 @@ FUNCTION = Named(
             "DeadLetterConfig": record(TargetArn=TEXT),
             "StateReason": TEXT,
             "StateReasonCode": one_of("Creating", "InternalError"),
+            "LastUpdateStatusReason": TEXT,
+            "LastUpdateStatusReasonCode": one_of("InternalError"),
         },
         FunctionName=TEXT,
         FunctionArn=TEXT,
@@ -174,6 +176,6 @@ MAPPING_ALWAYS: dict[str, Schema] = {
     "State": TEXT,
     "StateTransitionReason": TEXT,
 }
-_FILTERED: dict[str, Schema] = {"FilterCriteria": record(Filters=list_of(record(Pattern=TEXT)))}
-MAPPING_SOMETIMES = {**_QUEUES, **_OUTSIDE, **_FILTERED}
+_FILTERS: dict[str, Schema] = {"FilterCriteria": record(Filters=list_of(record(Pattern=TEXT)))}
+MAPPING_SOMETIMES = {**_QUEUES, **_OUTSIDE, **_FILTERS}
 MAPPING = Named("AwsEventSourceMapping", record(MAPPING_SOMETIMES, **MAPPING_ALWAYS))

@@ -81,6 +81,8 @@ _INSTANCE = record(
     memory_mib=NUMBER,
     memory_peak_mib=or_null(NUMBER),
     idle_s=DECIMAL,
+    memory_mib=NUMBER,
+    memory_peak_mib=or_null(NUMBER),
 )
 _QUEUE = record(function=TEXT, version=TEXT, tenant=TEXT, waiting=NUMBER, starting=NUMBER)
 _INSTANCES = record(instances=list_of(_INSTANCE), queues=list_of(_QUEUE))

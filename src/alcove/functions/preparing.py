@@ -1,22 +1,25 @@
-"""What a runtime needs before its first function can start: its guest image, and a template of it.
+"""What a function needs before its first start: its runtime's guest image, and a template of it on its kernel.
 
-Most languages have theirs from the daemon's start. For another it is made when the first function of it is deployed,
-in the background; until then such functions are ``Pending``, as functions are on AWS while they are being made. A
-start in the meantime waits.
+Most languages have theirs from the daemon's start. For another, and for a kernel of its own, it is made when the first
+function that asks for it is deployed, in the background; until then such functions are ``Pending``, as functions are
+on AWS while they are being made. A start in the meantime waits. Templates of kernels that versions use are made at the
+daemon's start too, where they are gone (the guest image or QEMU is another one now).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
 
 from alcove.errors import AlcoveError
-from alcove.functions.model import FunctionVersion
-from alcove.sandbox.protocol import Isolation, Runtime, Tier
+from alcove.sandbox.protocol import Isolation, KernelTier, Runtime, Tier
 
 log = logging.getLogger(__name__)
+
+# Kernels' templates that are made at once: each is a machine that boots.
+BOOTS = 1
 
 
 class State(NamedTuple):
@@ -29,30 +32,60 @@ class State(NamedTuple):
 ACTIVE = State("Active")
 
 
+class Wanted(NamedTuple):
+    """What is prepared; ``kernel`` is the digest of a kernel of its own, "" for the image's."""
+
+    isolation: Isolation
+    runtime: Runtime
+    kernel: str = ""
+
+    def __str__(self) -> str:
+        """What it is, in words."""
+        return f"machine of {self.runtime} on its own kernel" if self.kernel else f"guest image of {self.runtime}"
+
+
+class Prepared(Protocol):
+    """What is asked of a version."""
+
+    @property
+    def isolation(self) -> Isolation: ...
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    @property
+    def kernel(self) -> str: ...
+
+
 class Preparer:
-    """One preparation at a time for each tier and runtime."""
+    """One preparation at a time for each tier, runtime and kernel."""
 
     def __init__(self, tiers: Mapping[Isolation, Tier]) -> None:
         self._tiers = tiers
-        self._tasks: dict[tuple[Isolation, Runtime], asyncio.Task[None]] = {}
-        self._failed: dict[tuple[Isolation, Runtime], str] = {}
+        self._tasks: dict[Wanted, asyncio.Task[None]] = {}
+        self._failed: dict[Wanted, str] = {}
+        self._boots = asyncio.Semaphore(BOOTS)
 
-    def expect(self, function: FunctionVersion) -> None:
-        """Begin what the function's runtime lacks here; return at once."""
-        key = (function.isolation, function.runtime)
-        tier = self._tiers.get(function.isolation)
-        if tier is None or key in self._tasks or tier.has_image(function.runtime):
+    def expect(self, function: Prepared) -> None:
+        """Begin what the function's runtime and kernel lack here; return at once."""
+        wanted = _wanted(function)
+        if wanted in self._tasks or not self._lacks(wanted):
             return
-        self._failed.pop(key, None)
-        self._tasks[key] = asyncio.create_task(self._prepare(key, tier))
+        self._failed.pop(wanted, None)
+        self._tasks[wanted] = asyncio.create_task(self._prepare(wanted))
 
-    def state(self, function: FunctionVersion) -> State:
-        key = (function.isolation, function.runtime)
-        if key in self._tasks:
-            return State("Pending", f"The guest image of {function.runtime} is being built.")
-        tier = self._tiers.get(function.isolation)
-        if key in self._failed and tier is not None and not tier.has_image(function.runtime):
-            return State("Failed", self._failed[key])
+    def expect_kernels(self, functions: Iterable[Prepared]) -> None:
+        """At start: begin what those functions lack that have kernels of their own."""
+        for function in functions:
+            if function.kernel:
+                self.expect(function)
+
+    def state(self, function: Prepared) -> State:
+        wanted = _wanted(function)
+        if wanted in self._tasks:
+            return State("Pending", f"The {wanted} is being built.")
+        if wanted in self._failed and self._lacks(wanted):
+            return State("Failed", self._failed[wanted])
         return ACTIVE
 
     async def close(self) -> None:
@@ -60,11 +93,30 @@ class Preparer:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _prepare(self, key: tuple[Isolation, Runtime], tier: Tier) -> None:
+    def _lacks(self, wanted: Wanted) -> bool:
+        tier = self._tiers.get(wanted.isolation)
+        if tier is None:
+            return False
+        if wanted.kernel:
+            return isinstance(tier, KernelTier) and not tier.has_kernel(wanted.runtime, wanted.kernel)
+        return not tier.has_image(wanted.runtime)
+
+    async def _prepare(self, wanted: Wanted) -> None:
         try:
-            await tier.prepare(key[1], log.info)
+            await self._make(self._tiers[wanted.isolation], wanted)
         except (AlcoveError, OSError, TimeoutError) as error:
-            log.error("runtime %s cannot be prepared: %s", key[1], error)
-            self._failed[key] = f"The guest image of {key[1]} could not be built: {error}"
+            log.error("the %s cannot be prepared: %s", wanted, error)
+            self._failed[wanted] = f"The {wanted} could not be built: {error}"
         finally:
-            self._tasks.pop(key, None)
+            self._tasks.pop(wanted, None)
+
+    async def _make(self, tier: Tier, wanted: Wanted) -> None:
+        if not wanted.kernel:
+            await tier.prepare(wanted.runtime, log.info)
+        elif isinstance(tier, KernelTier):
+            async with self._boots:
+                await tier.prepare_kernel(wanted.runtime, wanted.kernel, log.info)
+
+
+def _wanted(function: Prepared) -> Wanted:
+    return Wanted(function.isolation, function.runtime, function.kernel)

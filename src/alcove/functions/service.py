@@ -86,6 +86,10 @@ class FunctionService:
         """At start: remove unfinished builds and code that no version refers to; decide anew where versions run."""
         await self.code.recover()
         await self.moves.reconsider()
+        self.preparer.expect_kernels(await self._database.read(self._with_kernels))
+
+    def _with_kernels(self, connection: sqlite3.Connection) -> list[FunctionVersion]:
+        return [self.records.from_row(*row) for row in rows.list_kernel_users(connection)]
 
     async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
         """Return what one invocation of this name and version, or alias, runs; from memory where possible."""
@@ -334,6 +338,7 @@ class FunctionService:
         self.drop(tenant, name)
         await self.moves.move(moved)
         for latest in old_kernel:
+            self.preparer.expect(await self.get(tenant, name))
             await self._dispatcher.forget(latest.function_arn, LATEST)
 
     def _check_new(self, connection: sqlite3.Connection, draft: FunctionVersion) -> None:

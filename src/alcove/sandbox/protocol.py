@@ -268,6 +268,16 @@ class SnapshotTier(Tier, Protocol):
 class KernelTier(Tier, Protocol):
     """A tier whose sandboxes can run another kernel than the guest image's."""
 
+    async def prepare_kernel(
+        self, runtime: Runtime, kernel: str, progress: Callable[[str], None] | None = None
+    ) -> None:
+        """As ``prepare``, for the kernel of that digest. Raises ``NotFound`` where it is not registered."""
+        ...
+
+    def has_kernel(self, runtime: Runtime, kernel: str) -> bool:
+        """Whether what ``prepare_kernel`` would make, which takes a boot, is there."""
+        ...
+
     async def start_kernel(self, runtime: Runtime, kernel: str) -> Sandbox:
         """As ``start``, on the kernel of that digest. Raises ``NotFound`` where it is not registered."""
         ...

@@ -55,6 +55,14 @@ class VmTier:
     def has_image(self, runtime: Runtime) -> bool:
         return self.launcher.images.find(runtime) is not None
 
+    async def prepare_kernel(
+        self, runtime: Runtime, kernel: str, progress: Callable[[str], None] | None = None
+    ) -> None:
+        await self.templates.get(runtime, progress or log.info, kernel=kernel)
+
+    def has_kernel(self, runtime: Runtime, kernel: str) -> bool:
+        return self.has_image(runtime) and self.templates.key(runtime, kernel) in self.templates.shelf
+
     async def keep_waiting(self, runtime: Runtime, count: int) -> None:
         """Keep ``count`` QEMUs of this runtime's template waiting from now on."""
         await self.waiting.keep(runtime, await self.templates.get(runtime), count)

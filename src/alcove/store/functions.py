@@ -166,6 +166,15 @@ def kernel_in_use(connection: Connection, digest: str) -> bool:
     return connection.execute("SELECT 1 FROM versions WHERE kernel = ? LIMIT 1", (digest,)).fetchone() is not None
 
 
+def list_kernel_users(connection: Connection) -> list[tuple[FunctionRow, VersionRow]]:
+    """One version for each tier, runtime and kernel of its own that is in use."""
+    found = connection.execute(
+        f"SELECT {_FUNCTION_COLUMNS}, {_VERSION_COLUMNS} FROM functions f "  # noqa: S608
+        "JOIN versions v ON v.function_id = f.id WHERE v.kernel <> '' GROUP BY v.isolation, v.runtime_name, v.kernel"
+    )
+    return [split_row(row) for row in found]
+
+
 def function_ids(connection: Connection) -> set[str]:
     """Return the ids of all functions of all tenants."""
     return {str(row[0]) for row in connection.execute("SELECT id FROM functions")}

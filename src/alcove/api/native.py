@@ -79,8 +79,6 @@ _INSTANCE = record(
     requests=NUMBER,
     served=NUMBER,
     memory_mib=NUMBER,
-    memory_peak_mib=or_null(NUMBER),
-    idle_s=DECIMAL,
     memory_mib=NUMBER,
     memory_peak_mib=or_null(NUMBER),
 )

@@ -79,7 +79,7 @@ _INSTANCE = record(
     requests=NUMBER,
     served=NUMBER,
     memory_mib=NUMBER,
-    memory_mib=NUMBER,
+    idle_s=DECIMAL,
     memory_peak_mib=or_null(NUMBER),
 )
 _QUEUE = record(function=TEXT, version=TEXT, tenant=TEXT, waiting=NUMBER, starting=NUMBER)

@@ -8,14 +8,17 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from tests.service.conftest import package
 from tests.service.server import Server
 
 Deploy = Callable[..., str]
+CLIENT = Path("examples/shared/alcove_client.py").resolve()
 ECHO = """
 def handler(event, context):
     print('seen', event)
@@ -83,6 +86,24 @@ def test_a_version_with_a_layer_is_restored_by_its_alias(aws: Any, deploy: Deplo
     assert "snapshot" in answer["ResponseMetadata"]["HTTPHeaders"]["x-alcove-start"]
 
 
+def test_a_function_sends_to_a_queue_by_its_own_key(server: Server, aws: Any, deploy: Deploy) -> None:
+    env = server.environment()
+    sqs = boto3.client(
+        "sqs",
+        endpoint_url=env["AWS_ENDPOINT_URL_SQS"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name=env["AWS_REGION"],
+    )
+    url = sqs.create_queue(QueueName="from-inside")["QueueUrl"]
+    source = "import alcove_client\n\ndef handler(event, context):\n    alcove_client.send('from-inside', event)\n"
+    name = deploy("", Code={"ZipFile": package({"app.py": source, "alcove_client.py": CLIENT.read_text()})})
+    assert call(aws, name, "quack")[0] is None
+    (message,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
+    assert message["Body"] == "quack"
+    sqs.delete_queue(QueueUrl=url)
+
+
 # The SDK leaves its sockets to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_the_baidu_sdk(server: Server) -> None:
@@ -111,7 +132,6 @@ def test_the_baidu_sdk(server: Server) -> None:
 
 
 def test_signatures_are_verified(server: Server) -> None:
-    import boto3
     from botocore.config import Config
 
     env = server.environment()

@@ -219,20 +219,15 @@ async def test_what_was_put_off_meanwhile_is_not_delivered(
 ) -> None:
     """It was due when delivery looked, and is not when it is read."""
     await queue.submit(TENANT, "f", b"1")
-    due = module.rows.due_events
-
-    def stale(connection: Any, moment: int, **options: Any) -> Any:
-        found = due(connection, moment, **options)
-        later = module.now_ms() + 3_600_000
-        asyncio.run_coroutine_threadsafe(
-            queue.database.write(lambda c: module.rows.postpone_event(c, found[0][0], later, 1, 0)), loop
-        ).result()
-        return found
-
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(module.rows, "due_events", stale)
+    (seen,) = await queue.database.read(
+        lambda c: module.rows.due_events(c, module.now_ms(), of_one=1, limit=1),
+    )
+    await queue.database.write(
+        lambda c: module.rows.postpone_event(c, seen[0], module.now_ms() + 3_600_000, failures=1, refusals=0)
+    )
+    monkeypatch.setattr(module.rows, "due_events", lambda *arguments, **options: [seen])
     delivery = Delivery(queue, functions, functions, FAST)  # type: ignore[arg-type]
-    assert await delivery._take_due(module.now_ms())
+    assert not await delivery._take_due(module.now_ms())
     assert delivery._running == {}
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from alcove.errors import AlcoveError, HostError, RequestError, RetryLater
+from alcove.events.look import PLACES, Look
 from alcove.events.outcome import LOOP_LIMIT, Condition, Outcome, follow_ups
 from alcove.events.policy import RetryPolicy
 from alcove.events.queue import EventQueue
@@ -30,8 +31,6 @@ from alcove.store.invoke_configs import InvokeConfigRow
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-PLACES = 64
-PLACES_OF_ONE = 16
 # Events that are in delivery, or whose end is being written: a crash has as many delivered again at most.
 UNSETTLED = 256
 # How long the end of the daemon waits for what is being delivered.
@@ -119,29 +118,13 @@ class Delivery:
         free = min(PLACES - self._places.total(), UNSETTLED - len(self._running))
         if free <= 0:
             return False
-        # What is not settled is still among the first.
-        of_one = PLACES_OF_ONE + max(self._unsettled.values(), default=0)
-        limit = PLACES + len(self._running)
-        due = await self._queue.database.read(
-            lambda connection: rows.due_events(connection, moment, of_one=of_one, limit=limit)
-        )
-        chosen: list[int] = []
-        places = self._places.copy()
-        for sequence, tenant, function in due:
-            key = (tenant, function)
-            if len(chosen) < free and sequence not in self._running and places[key] < PLACES_OF_ONE:
-                places[key] += 1
-                chosen.append(sequence)
-        if not chosen:
-            return False
-        found = await self._queue.database.read(lambda connection: rows.find_events(connection, chosen))
-        # What was put off since the look is not due any more.
-        due_rows = [row for row in found if row.due_ms <= moment]
-        for row in sorted(due_rows, key=lambda row: chosen.index(row.sequence)):
+        look = Look(moment, free, frozenset(self._running), self._places.copy(), self._unsettled.copy())
+        found = await self._queue.database.read(look.take)
+        for row in found:
             self._places[row.tenant_id, row.function] += 1
             self._unsettled[row.tenant_id, row.function] += 1
             self._running[row.sequence] = asyncio.create_task(self._deliver(row))
-        return True
+        return bool(found)
 
     async def _until_next(self, moment: int) -> float:
         """Return the time until something is due that was not yet at ``moment``, in seconds."""

@@ -42,16 +42,16 @@ async def change(store: BucketService, key: str, chance: random.Random) -> None:
         print(key, "-", flush=True)
     elif kind < 0.35:
         parts = [chance.randbytes(8) * (PART_LEAST // 8), chance.randbytes(1000)]
-        upload = await store.begin_upload(TENANT, "bucket", key, Attributes())
+        upload = await store.uploads.begin(TENANT, "bucket", key, Attributes())
         where = ("bucket", key, upload)
         known = [
-            NamedPart(n, (await store.put_part(TENANT, where, n, arrival(data)))[0].etag, {})
+            NamedPart(n, (await store.uploads.put_part(TENANT, where, n, arrival(data)))[0].etag, {})
             for n, data in enumerate(parts, 1)
         ]
         if chance.random() < 0.5:
-            await store.abort_upload(TENANT, where)
+            await store.uploads.abort(TENANT, where)
         else:
-            await store.complete_upload(TENANT, where, Completion(tuple(known)), Cause())
+            await store.uploads.complete(TENANT, where, Completion(tuple(known)), Cause())
             print(key, hashlib.sha256(b"".join(parts)).hexdigest(), flush=True)
     else:
         data = chance.randbytes(chance.randint(0, 200_000))

@@ -125,7 +125,7 @@ async def test_an_upload_that_is_cancelled_leaves_nothing_or_all(store: BucketSe
             await asyncio.sleep(0.0002)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.gather(*store._committing)
+        await asyncio.gather(*store._landing._committing)
         kept = (await store.page(ME, "bucket", Listing())).objects
         assert len(files(tmp_path)) == len(kept)
         if kept:
@@ -143,9 +143,9 @@ async def test_quotas_count_what_is_on_its_way(store: BucketService, tmp_path: P
     other = TenantId("222222222222")
     await store.create_bucket(other, "bucket")
     await store.put(other, "bucket", "k", arrival(half), Attributes(), Cause())
-    upload = await store.begin_upload(ME, "bucket", "parts", Attributes())
+    upload = await store.uploads.begin(ME, "bucket", "parts", Attributes())
     with pytest.raises(QuotaExceeded):
-        await store.put_part(ME, ("bucket", "parts", upload), 1, arrival(half))
+        await store.uploads.put_part(ME, ("bucket", "parts", upload), 1, arrival(half))
     for number in range(LIMITS.objects - 1):
         await put(store, f"small{number}", b"")
     with pytest.raises(QuotaExceeded):
@@ -157,8 +157,8 @@ async def test_nothing_is_left_of_a_tenant(store: BucketService, tmp_path: Path)
     await store.set_rules(ME, "bucket", [Rule("r", ("s3:ObjectCreated:*",), "f", "$LATEST")])
     for number in range(3):
         await put(store, f"k{number}", b"x")
-    upload = await store.begin_upload(ME, "bucket", "parts", Attributes())
-    await store.put_part(ME, ("bucket", "parts", upload), 1, arrival(b"x"))
+    upload = await store.uploads.begin(ME, "bucket", "parts", Attributes())
+    await store.uploads.put_part(ME, ("bucket", "parts", upload), 1, arrival(b"x"))
     await store.delete_every(ME)
     await store.delete_every(ME)
     assert files(tmp_path) == []

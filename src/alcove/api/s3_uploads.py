@@ -19,6 +19,7 @@ from alcove.gateway.message import Response
 from alcove.host.clock import now_ms
 
 _PAGE = 1000
+_CHECKSUMS = {name: f"Checksum{name.upper()}" for name in checksums.ALGORITHMS}
 
 
 def _where(call: S3Call) -> tuple[str, str, str]:
@@ -28,7 +29,7 @@ def _where(call: S3Call) -> tuple[str, str, str]:
 async def create(call: S3Call) -> Response:
     plan = checksums.plan(call.header("x-amz-checksum-algorithm"), call.header("x-amz-checksum-type"))
     kept = attributes(call.request.headers)
-    upload = await call.service.begin_upload(call.tenant, call.bucket, call.key, kept, plan)
+    upload = await call.service.uploads.begin(call.tenant, call.bucket, call.key, kept, plan)
     fields = [("Bucket", call.bucket), ("Key", call.key), ("UploadId", upload)]
     response = s3_xml.document("InitiateMultipartUploadResult", fields)
     response.headers["x-amz-checksum-algorithm"] = plan.algorithm.upper()
@@ -39,7 +40,7 @@ async def create(call: S3Call) -> Response:
 
 async def put_part(call: S3Call) -> Response:
     number = call.number("partNumber", 0, PART_COUNT + 1)
-    part, written = await call.service.put_part(call.tenant, _where(call), number, call.arrival())
+    part, written = await call.service.uploads.put_part(call.tenant, _where(call), number, call.arrival())
     computed = {f"x-amz-checksum-{name}": value for name, value in written.checksums.items()}
     return Response(200, {"ETag": f'"{part.etag}"', **computed})
 
@@ -54,7 +55,7 @@ async def copy_part(call: S3Call) -> Response:
             if found is None:
                 raise BadArgument("The x-amz-copy-source-range value must be of the form bytes=first-last")
             span = found
-        part, written = await call.service.put_part(call.tenant, _where(call), number, again(source, *span))
+        part, written = await call.service.uploads.put_part(call.tenant, _where(call), number, again(source, *span))
     fields = [("LastModified", s3_xml.stamp(part.modified_ms)), ("ETag", f'"{part.etag}"')]
     fields += [(f"Checksum{name.upper()}", value) for name, value in written.checksums.items()]
     return s3_xml.document("CopyPartResult", fields)
@@ -73,7 +74,7 @@ async def complete(call: S3Call) -> Response:
         int(size) if size else None,
         **conditions(call),
     )
-    made = await call.service.complete_upload(call.tenant, _where(call), wanted, call.cause)
+    made = await call.service.uploads.complete(call.tenant, _where(call), wanted, call.cause)
     location = f"http://{call.header('host')}/{call.bucket}/{call.key}"
     fields = [("Location", location), ("Bucket", call.bucket), ("Key", call.key), ("ETag", f'"{made.etag}"')]
     return s3_xml.document("CompleteMultipartUploadResult", [*fields, *checksum_fields(made)])
@@ -81,21 +82,23 @@ async def complete(call: S3Call) -> Response:
 
 def _named(part: Element) -> NamedPart:
     """Raises ``MalformedXML``."""
-    number = s3_xml.text(part, "PartNumber")
+    # Once through: there are ten thousand of them.
+    fields = {s3_xml.local_name(child): child.text or "" for child in part}
+    number = fields.get("PartNumber", "")
     if not (number.isascii() and number.isdigit() and len(number) < 6):
         raise MalformedXML("PartNumber must be a number.")
-    given = {name: s3_xml.text(part, f"Checksum{name.upper()}") for name in checksums.ALGORITHMS}
-    return NamedPart(int(number), s3_xml.text(part, "ETag"), {name: one for name, one in given.items() if one})
+    given = {name: fields[element] for name, element in _CHECKSUMS.items() if fields.get(element)}
+    return NamedPart(int(number), fields.get("ETag", ""), given)
 
 
 async def abort(call: S3Call) -> Response:
-    await call.service.abort_upload(call.tenant, _where(call))
+    await call.service.uploads.abort(call.tenant, _where(call))
     return Response(204)
 
 
 async def list_parts(call: S3Call) -> Response:
     after, limit = call.number("part-number-marker", 0, PART_COUNT), call.number("max-parts", _PAGE, _PAGE)
-    upload, found = await call.service.parts(call.tenant, _where(call), after, limit + 1)
+    upload, found = await call.service.uploads.parts(call.tenant, _where(call), after, limit + 1)
     shown = found[:limit]
     fields: list[tuple[str, Any]] = [
         ("Bucket", call.bucket),
@@ -120,7 +123,7 @@ async def list_uploads(call: S3Call) -> Response:
     limit = call.number("max-uploads", _PAGE, _PAGE)
     if call.query("encoding-type") not in ("", "url"):
         raise BadArgument("Invalid Encoding Method specified in Request")
-    uploads = await call.service.uploads(call.tenant, call.bucket)
+    uploads = await call.service.uploads.list(call.tenant, call.bucket)
     listing = UploadListing(
         call.query("prefix"), call.query("delimiter"), call.query("key-marker"), call.query("upload-id-marker"), limit
     )
@@ -152,5 +155,5 @@ def _owners(call: S3Call, upload: Upload) -> list[tuple[str, Any]]:
 
 def _end(call: S3Call, began_ms: int) -> dict[str, str]:
     """When the upload is aborted if it is not completed, as S3 tells it of a bucket with such a rule."""
-    moment = formatdate((began_ms + call.service.uploads_kept_ms) // 1000, usegmt=True)
+    moment = formatdate((began_ms + call.service.uploads.kept_ms) // 1000, usegmt=True)
     return {"x-amz-abort-date": moment, "x-amz-abort-rule-id": "uploads-expire"}

@@ -43,7 +43,7 @@ class UploadExpiry:
 
     async def sweep(self, at_ms: int) -> int:
         """Abort what is too old at that moment; return how many uploads that were."""
-        count = await self._buckets.expire_uploads(at_ms - self._buckets.uploads_kept_ms)
+        count = await self._buckets.uploads.expire(at_ms - self._buckets.uploads.kept_ms)
         if count:
             log.info("aborted %d uploads that nobody completed", count)
         return count

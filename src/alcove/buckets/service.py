@@ -7,53 +7,44 @@ whole: files that no row names are removed at the next start.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from alcove.buckets import assembly, names, records
+from alcove.buckets import names, records
 from alcove.buckets import rules as notification
-from alcove.buckets.assembly import Completion
 from alcove.buckets.blobs import BlobStore
 from alcove.buckets.change import Cause
-from alcove.buckets.checksums import Plan
-from alcove.buckets.contents import Arrival, receive
+from alcove.buckets.contents import Arrival
 from alcove.buckets.errors import (
-    BadArgument,
     BucketExists,
     BucketNotEmpty,
-    EntityTooLarge,
     NoSuchKey,
     NoSuchUpload,
     SlowDown,
     TooManyBuckets,
 )
+from alcove.buckets.landing import Landing
 from alcove.buckets.listing import Listing
 from alcove.buckets.model import (
     BUCKETS_LIMIT,
-    OBJECT_LIMIT,
-    PART_COUNT,
-    UPLOADS_LIMIT,
     Attributes,
     Bucket,
     Limits,
     Page,
-    Part,
     Segment,
     StoredObject,
-    Upload,
-    Written,
 )
 from alcove.buckets.quota import Quota
 from alcove.buckets.records import NewObject, Records
 from alcove.buckets.rules import ExtraRules, Rule
+from alcove.buckets.uploads import Uploads
 from alcove.host.clock import now_ms
 from alcove.sandbox.protocol import TenantId
 from alcove.store import buckets as rows
@@ -80,12 +71,12 @@ class BucketService:
         self.database = database
         self.region = region
         self.changed: Callable[[], None] = lambda: None
-        self._blobs = blobs
-        self.uploads_kept_ms = limits.uploads_kept_ms
-        self._quota = Quota(limits)
         self.relations = ExtraRules()
-        self._records = Records(self._quota, region, self.relations)
-        self._committing: set[asyncio.Future[Any]] = set()
+        self._blobs = blobs
+        quota = Quota(limits)
+        self._records = Records(quota, region, self.relations)
+        self._landing = Landing(database, blobs, self._records, lambda: self.changed())
+        self.uploads = Uploads(database, self._landing, self._records, limits.uploads_kept_ms)
 
     @classmethod
     async def open(cls, state: Path, limits: Limits, region: str) -> BucketService:
@@ -96,7 +87,7 @@ class BucketService:
         return cls(database, blobs, limits, region)
 
     async def close(self) -> None:
-        await asyncio.gather(*self._committing, return_exceptions=True)
+        await self._landing.close()
         await self.database.close()
         self._blobs.close()
 
@@ -144,9 +135,9 @@ class BucketService:
 
         await self.database.read(check)
         # Each in a transaction of its own: all at once they could keep others from writing for long.
-        for upload in await self.uploads(tenant, name):
+        for upload in await self.uploads.list(tenant, name):
             with contextlib.suppress(NoSuchUpload):
-                await self.abort_upload(tenant, (name, upload.key, upload.id))
+                await self.uploads.abort(tenant, (name, upload.key, upload.id))
         await self._blobs.remove(await self.database.write(change))
 
     async def set_rules(self, tenant: TenantId, name: str, new: Sequence[Rule]) -> None:
@@ -184,12 +175,12 @@ class BucketService:
     ) -> StoredObject:
         """Store an object; it is on the disk when this returns."""
         names.check_key(key)
-        with await self._promised(tenant, bucket, arrival):
-            written = await receive(self._blobs, arrival, frozenset({arrival.default} if not arrival.named else ()))
+        with await self._landing.promise(tenant, bucket, arrival):
+            written = await self._landing.receive(arrival, "" if arrival.named else arrival.default)
             kept = Attributes(attributes.headers, attributes.metadata, written.checksums)
             new = NewObject(key, (written.segment,), written.md5, kept, event, if_none_match, if_match)
-            return await self._commit(
-                written, lambda connection: self._records.put(connection, tenant, bucket, new, cause)
+            return await self._landing.commit(
+                lambda connection: self._records.put(connection, tenant, bucket, new, cause), written
             )
 
     @asynccontextmanager
@@ -231,156 +222,15 @@ class BucketService:
             for key in keys:
                 if key not in others:
                     freed += self._records.delete(connection, tenant, bucket, key, cause)
-            return freed, others
+            return others, freed
 
-        freed, others = await self.database.write(change)
-        await self._changed(freed)
-        return others
+        return await self._landing.commit(change)
 
     async def page(self, tenant: TenantId, bucket: str, listing: Listing) -> Page:
         def query(connection: sqlite3.Connection) -> Page:
             return listing.page(connection, self._records.bucket(connection, tenant, bucket).id)
 
         return await self.database.read(query)
-
-    # Uploads in parts
-
-    async def begin_upload(
-        self, tenant: TenantId, bucket: str, key: str, attributes: Attributes, plan: Plan | None = None
-    ) -> str:
-        names.check_key(key)
-        upload = secrets.token_hex(24)
-        chosen = records.dump_plan(plan or Plan())
-
-        def change(connection: sqlite3.Connection) -> None:
-            home = self._records.bucket(connection, tenant, bucket)
-            if len(rows.list_uploads(connection, home.id)) >= UPLOADS_LIMIT:
-                raise SlowDown("Too many uploads are under way in this bucket.", hint="complete or abort some")
-            text = records.dump_attributes(attributes)
-            rows.insert_upload(connection, rows.UploadRow(upload, home.id, key, text, now_ms(), chosen))
-
-        await self.database.write(change)
-        return upload
-
-    async def put_part(
-        self, tenant: TenantId, where: tuple[str, str, str], number: int, arrival: Arrival
-    ) -> tuple[Part, Written]:
-        """``where``: bucket, key, upload. A part that is there is replaced."""
-        if not 1 <= number <= PART_COUNT:
-            raise BadArgument(f"Part number must be an integer between 1 and {PART_COUNT}, inclusive")
-        _, upload = await self.database.read(lambda connection: self._records.upload(connection, tenant, *where))
-        assembly.check_part(upload.plan, arrival.named)
-        with await self._promised(tenant, where[0], arrival):
-            written = await receive(self._blobs, arrival, frozenset({upload.plan.algorithm}))
-            segment = replace(written.segment, checksum=written.checksums[upload.plan.algorithm])
-            part = Part(number, segment, written.md5, now_ms())
-            await self._commit(
-                written, lambda connection: (part, self._records.put_part(connection, tenant, where, part))
-            )
-        return part, written
-
-    async def complete_upload(
-        self, tenant: TenantId, where: tuple[str, str, str], wanted: Completion, cause: Cause
-    ) -> StoredObject:
-        """Make one object of the parts, without copying any."""
-        bucket, key, _ = where
-
-        def change(connection: sqlite3.Connection) -> tuple[StoredObject, list[str]]:
-            _, upload = self._records.upload(connection, tenant, *where)
-            there = {row.number: records.to_part(row) for row in rows.list_parts(connection, upload.id)}
-            parts = assembly.choose(there, wanted, upload.plan)
-            new = NewObject(
-                key,
-                tuple(part.segment for part in parts),
-                assembly.etag(parts),
-                assembly.attributes(upload, parts, wanted),
-                "s3:ObjectCreated:CompleteMultipartUpload",
-                wanted.if_none_match,
-                wanted.if_match,
-            )
-            freed = self._records.end_upload(connection, tenant, upload, parts)
-            made, replaced = self._records.put(connection, tenant, bucket, new, cause)
-            return made, freed + replaced
-
-        made, freed = await self.database.write(change)
-        await self._changed(freed)
-        return made
-
-    async def abort_upload(self, tenant: TenantId, where: tuple[str, str, str]) -> None:
-        def change(connection: sqlite3.Connection) -> list[str]:
-            _, upload = self._records.upload(connection, tenant, *where)
-            return self._records.end_upload(connection, tenant, upload)
-
-        await self._blobs.remove(await self.database.write(change))
-
-    async def expire_uploads(self, before_ms: int) -> int:
-        """Abort the uploads that began before that moment, each in a transaction of its own; return how many."""
-
-        def change(connection: sqlite3.Connection, tenant: str, id: str) -> list[str]:
-            row = rows.find_upload_by_id(connection, id)
-            return [] if row is None else self._records.end_upload(connection, TenantId(tenant), records.to_upload(row))
-
-        count = 0
-        while found := await self.database.read(partial(rows.old_uploads, before_ms=before_ms)):
-            for tenant, id in found:
-                await self._blobs.remove(await self.database.write(partial(change, tenant=tenant, id=id)))
-            count += len(found)
-        return count
-
-    async def parts(
-        self, tenant: TenantId, where: tuple[str, str, str], after: int, limit: int
-    ) -> tuple[Upload, list[Part]]:
-        def query(connection: sqlite3.Connection) -> tuple[Upload, list[Part]]:
-            _, upload = self._records.upload(connection, tenant, *where)
-            return upload, [records.to_part(row) for row in rows.list_parts(connection, upload.id, after, limit)]
-
-        return await self.database.read(query)
-
-    async def uploads(self, tenant: TenantId, bucket: str) -> list[Upload]:
-        def query(connection: sqlite3.Connection) -> list[Upload]:
-            home = self._records.bucket(connection, tenant, bucket)
-            return [records.to_upload(row) for row in rows.list_uploads(connection, home.id)]
-
-        return await self.database.read(query)
-
-    # Content
-
-    async def _promised(
-        self, tenant: TenantId, bucket: str, arrival: Arrival
-    ) -> contextlib.AbstractContextManager[None]:
-        """Keep room for what arrives while the block runs. Raises ``NoSuchBucket``, ``QuotaExceeded``."""
-        size = arrival.expected.size
-        if size > OBJECT_LIMIT:
-            raise EntityTooLarge("Your proposed upload exceeds the maximum allowed size", hint="upload it in parts")
-
-        def query(connection: sqlite3.Connection) -> tuple[int, int]:
-            self._records.bucket(connection, tenant, bucket)
-            return rows.stored(connection, tenant)
-
-        return self._quota.promise(tenant, await self.database.read(query), size)
-
-    async def _commit(self, written: Written, change: Callable[[sqlite3.Connection], tuple[T, list[str]]]) -> T:
-        """Make what was written part of the store, or remove it again; not cut short by a caller that is cancelled:
-        it could not know which of the two.
-        """
-
-        async def commit() -> T:
-            try:
-                made, freed = await self.database.write(change)
-            except BaseException:
-                await self._blobs.remove([written.segment.blob])
-                raise
-            await self._changed(freed)
-            return made
-
-        task = asyncio.ensure_future(commit())
-        self._committing.add(task)
-        task.add_done_callback(self._committing.discard)
-        return await asyncio.shield(task)
-
-    async def _changed(self, freed: list[str]) -> None:
-        self.changed()
-        await self._blobs.remove(freed)
 
 
 def _is(connection: sqlite3.Connection, bucket: Bucket, key: str, etag: str) -> bool:

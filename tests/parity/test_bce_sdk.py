@@ -196,12 +196,7 @@ SURFACE = {
     "update_function_configuration": lambda cfc, f: (
         cfc.update_function_configuration(f.another(cfc), timeout=9, environment={"AA": "b"}).Timeout == 9
     ),
-    "update_trigger": lambda cfc, f: (
-        cfc.update_trigger(
-            f.brn, f.trigger(cfc).Relation.RelationId, f.cron("rate(2 hours)")
-        ).Relation.Data.ScheduleExpression
-        == "rate(2 hours)"
-    ),
+    "update_trigger": lambda cfc, f: f.changed_trigger(cfc).Data.ScheduleExpression == "rate(2 hours)",
 }
 
 
@@ -223,6 +218,10 @@ class Deployed:
 
     def cron(self, schedule: str) -> dict[str, Any]:
         return {"ScheduleExpression": schedule, "Enabled": "Disabled", "Name": f"t{len(self.names)}", "Input": "{}"}
+
+    def changed_trigger(self, cfc: Any) -> Any:
+        made = self.trigger(cfc).Relation.RelationId
+        return cfc.update_trigger(self.brn, made, self.cron("rate(2 hours)")).Relation
 
     def trigger(self, cfc: Any) -> Any:
         return cfc.create_trigger(self.brn, "cfc-crontab-trigger/v1/", self.cron("rate(1 hour)"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,14 @@ def test_functions_versions_and_aliases(names: list[str]) -> None:
     assert complete("alias", "create", "completed", "other", "") == ["1"]
     assert complete("fn", "events", "completed", "--on-failure", "function:complete-a") == ["function:complete-a"]
     assert complete("fn", "invoke", "complete-none:") == []
+
+
+def test_a_shell_asks_a_process(names: list[str]) -> None:
+    """As the script of ``alcove completion bash`` does."""
+    asked = {"_ALCOVE_COMPLETE": "bash_complete", "COMP_WORDS": "alcove fn invoke complete-b", "COMP_CWORD": "3"}
+    command = [sys.executable, "-c", "from alcove.cli import main; main()"]
+    done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.split(), done.stderr) == (["plain,complete-b", "plain,complete-b-2"], "")
 
 
 def test_queues_tenants_and_buckets(here: Platform) -> None:

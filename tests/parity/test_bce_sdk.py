@@ -219,6 +219,11 @@ class Deployed:
     def cron(self, schedule: str) -> dict[str, Any]:
         return {"ScheduleExpression": schedule, "Enabled": "Disabled", "Name": f"t{len(self.names)}", "Input": "{}"}
 
+    def remove_triggers(self, cfc: Any) -> None:
+        """They stay when their function goes."""
+        for one in cfc.list_triggers(self.brn).Relation:
+            cfc.delete_trigger(self.brn, one.Source, one.RelationId)
+
     def changed_trigger(self, cfc: Any) -> Any:
         made = self.trigger(cfc).Relation.RelationId
         return cfc.update_trigger(self.brn, made, self.cron("rate(2 hours)")).Relation
@@ -238,6 +243,7 @@ def test_every_call_of_the_client(cfc: Any, call: str) -> None:
     try:
         assert SURFACE[call](cfc, function)
     finally:
+        function.remove_triggers(cfc)
         for name in function.names:
             with contextlib.suppress(BceHttpClientError):
                 cfc.delete_function(name)

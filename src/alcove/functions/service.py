@@ -251,7 +251,8 @@ class FunctionService:
 
         Nothing new is made where nothing changed since the last version: that one is returned, as
         on AWS, with a snapshot where it had lost its own. A snapshot that fails is logged; the version
-        then starts without one.
+        then starts without one. Where what the function needs is still being made (it is Pending), the snapshot is
+        taken after that, and nobody waits for it.
         """
         published = await self.guard.write(
             tenant,
@@ -259,11 +260,17 @@ class FunctionService:
                 connection, self.records, tenant, name, description, code_sha256, revision_id
             ),
         )
+        if not self.preparer.after(published, lambda: self._snapshot(published)):
+            await self._snapshot(published)
+        return published
+
+    async def _snapshot(self, published: FunctionVersion) -> None:
+        """Have a snapshot taken of a version, if it is still there."""
         try:
-            await self._dispatcher.snapshot(published)
+            found = await self.get(published.tenant, published.name, published.version)
+            await self._dispatcher.snapshot(found)
         except (AlcoveError, InitError) as error:
             log.warning("no snapshot of %s: %s", published.arn, error)
-        return published
 
     async def delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
         """Delete the function, or one published version; its instances are drained."""

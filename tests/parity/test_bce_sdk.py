@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import socket
@@ -13,6 +14,7 @@ import pytest
 from baidubce import utils
 from baidubce.auth import bce_v1_signer
 from baidubce.exception import BceHttpClientError
+from baidubce.services.cfc.cfc_client import CfcClient
 from tests.parity.conftest import HELLO, Platform, zipped
 
 # The SDK leaves its connections to the garbage collector.
@@ -165,3 +167,83 @@ def test_the_quirks_of_the_go_client(platform: Platform, cfc: Any) -> None:
     assert connection.getresponse().status == 404
     connection.close()
     cfc.delete_function("bce-go")
+
+
+# Every call of the client: what is asked, and what of the answer is looked at.
+SURFACE = {
+    "create_alias": lambda cfc, f: cfc.create_alias(f.name, "1", "second", "d").Name == "second",
+    "create_function": lambda cfc, f: f.brn.startswith("brn:bce:cfc:"),
+    "create_trigger": lambda cfc, f: f.trigger(cfc).Relation.Source == "cfc-crontab-trigger/v1/",
+    "delete_alias": lambda cfc, f: (
+        cfc.create_alias(f.name, "1", "gone", "") and cfc.delete_alias(f.name, "gone") is not None
+    ),
+    "delete_function": lambda cfc, f: cfc.delete_function(f.another(cfc)) is not None,
+    "delete_trigger": lambda cfc, f: (
+        cfc.delete_trigger(f.brn, "cfc-crontab-trigger/v1/", f.trigger(cfc).Relation.RelationId) is not None
+    ),
+    "get_alias": lambda cfc, f: cfc.get_alias(f.name, "live").FunctionVersion == "1",
+    "get_function": lambda cfc, f: cfc.get_function(f.name, qualifier="1").Configuration.Version == "1",
+    "get_function_configuration": lambda cfc, f: cfc.get_function_configuration(f.name).Handler == "echo",
+    "invocations": lambda cfc, f: json.loads(cfc.invocations(f.name, body={"a": 1}).read()) == {"a": 1},
+    "invoke": lambda cfc, f: json.loads(cfc.invoke(f.name, body={"a": 1}, qualifier="live").read()) == {"a": 1},
+    "list_aliases": lambda cfc, f: "live" in [one.Name for one in cfc.list_aliases(f.name, max_items=10).Aliases],
+    "list_functions": lambda cfc, f: f.name in [one.FunctionName for one in cfc.list_functions().Functions],
+    "list_triggers": lambda cfc, f: f.trigger(cfc) and len(cfc.list_triggers(f.brn).Relation) > 0,
+    "list_versions_by_function": lambda cfc, f: len(cfc.list_versions_by_function(f.name).Versions) == 2,
+    "publish_version": lambda cfc, f: cfc.publish_version(f.another(cfc), description="d").Version == "1",
+    "update_alias": lambda cfc, f: cfc.update_alias(f.name, "live", "1", "changed").Description == "changed",
+    "update_function_code": lambda cfc, f: cfc.update_function_code(f.another(cfc), zip_file=CODE).CodeSize > 0,
+    "update_function_configuration": lambda cfc, f: (
+        cfc.update_function_configuration(f.another(cfc), timeout=9, environment={"AA": "b"}).Timeout == 9
+    ),
+    "update_trigger": lambda cfc, f: f.changed_trigger(cfc).Data.ScheduleExpression == "rate(2 hours)",
+}
+
+
+class Deployed:
+    """A function with version 1 and the alias ``live``."""
+
+    def __init__(self, cfc: Any, name: str) -> None:
+        self.name, self.names = name, [name]
+        made = cfc.create_function(name, handler="echo", zip_file=CODE, run_time="python3.11")
+        self.brn = made.FunctionBrn
+        cfc.publish_version(name)
+        cfc.create_alias(name, "1", "live", "")
+
+    def another(self, cfc: Any) -> str:
+        name = f"{self.name}-{len(self.names)}"
+        cfc.create_function(name, handler="echo", zip_file=CODE, run_time="python3.11")
+        self.names.append(name)
+        return name
+
+    def cron(self, schedule: str) -> dict[str, Any]:
+        return {"ScheduleExpression": schedule, "Enabled": "Disabled", "Name": f"t{len(self.names)}", "Input": "{}"}
+
+    def remove_triggers(self, cfc: Any) -> None:
+        """They stay when their function goes."""
+        for one in cfc.list_triggers(self.brn).Relation:
+            cfc.delete_trigger(self.brn, one.Source, one.RelationId)
+
+    def changed_trigger(self, cfc: Any) -> Any:
+        made = self.trigger(cfc).Relation.RelationId
+        return cfc.update_trigger(self.brn, made, self.cron("rate(2 hours)")).Relation
+
+    def trigger(self, cfc: Any) -> Any:
+        return cfc.create_trigger(self.brn, "cfc-crontab-trigger/v1/", self.cron("rate(1 hour)"))
+
+
+def test_every_call_of_the_client_is_tried() -> None:
+    calls = {name for name in vars(CfcClient) if not name.startswith("_")}
+    assert calls - {"send_request", "prefix"} == set(SURFACE)
+
+
+@pytest.mark.parametrize("call", SURFACE)
+def test_every_call_of_the_client(cfc: Any, call: str) -> None:
+    function = Deployed(cfc, f"bce-{call.replace('_', '-')}")
+    try:
+        assert SURFACE[call](cfc, function)
+    finally:
+        function.remove_triggers(cfc)
+        for name in function.names:
+            with contextlib.suppress(BceHttpClientError):
+                cfc.delete_function(name)

@@ -139,10 +139,13 @@ def test_a_change_of_the_configuration_holds_for_the_next_event(aws: Any, platfo
         assert len(s3.list_objects_v2(Bucket="outcomes-after-changes").get("Contents", [])) == wanted
 
     def waiting() -> int:
+        """Return how many events there are of the function and of its outcomes."""
         with closing(sqlite3.connect(platform.socket.parent.parent / "events.db")) as connection:
-            return int(connection.execute("SELECT COUNT(*) FROM events").fetchone()[0])
+            count = "SELECT COUNT(*) FROM events WHERE function IN (?, ?)"
+            return int(connection.execute(count, (function, bucket)).fetchone()[0])
 
-    target = {"OnSuccess": {"Destination": "arn:aws:s3:::outcomes-after-changes"}}
+    bucket = "arn:aws:s3:::outcomes-after-changes"
+    target = {"OnSuccess": {"Destination": bucket}}
     aws.publish_version(FunctionName=function)
     aws.create_alias(FunctionName=function, Name="live", FunctionVersion="1")
     outcomes("live", 0)

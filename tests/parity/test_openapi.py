@@ -96,8 +96,10 @@ def name_the_function(case: Any) -> None:
             fields[key] = FUNCTION
 
 
-def check(case: Any, answer: requests.Response) -> None:
+def check(case: Any, platform: Platform, answer: requests.Response) -> None:
+    """What the answer lacks, the server has noted before it answered."""
     assert answer.status_code < 500, (case.method, answer.request.url, answer.request.body, answer.text)
+    assert not platform.faults, platform.faults
 
 
 api = schemathesis.openapi.from_dict(DOCUMENT)
@@ -107,14 +109,16 @@ api = schemathesis.openapi.from_dict(DOCUMENT)
 @BOUNDED
 def test_no_operation_breaks(case: Any, platform: Platform, tenant: Signed) -> None:
     name_the_function(case)
-    check(case, case.call(base_url=platform.url, auth=tenant, timeout=30))
+    check(case, platform, case.call(base_url=platform.url, auth=tenant, timeout=30))
 
 
 @api.include(path_regex="^/(alcove|metrics)").parametrize()
 @BOUNDED
-def test_nothing_that_the_operator_asks_breaks(case: Any, tenant: Signed, operator: requests.Session) -> None:
+def test_nothing_that_the_operator_asks_breaks(
+    case: Any, platform: Platform, tenant: Signed, operator: requests.Session
+) -> None:
     name_the_function(case)
-    check(case, case.call(base_url="http://alcove", session=operator, timeout=30))
+    check(case, platform, case.call(base_url="http://alcove", session=operator, timeout=30))
 
 
 def missing(route: Route) -> list[str]:

@@ -18,7 +18,7 @@ from tests.unit.test_isolation import NODE, serving
 
 from alcove.composition import open_services
 from alcove.errors import Conflict, InvalidRequest, NotFound
-from alcove.functions.model import LATEST
+from alcove.functions.model import LATEST, FunctionVersion
 from alcove.images.guest import GuestImage
 from alcove.images.guest_initrd import build_initrd, pack, read_entry
 from alcove.images.kernels import NEEDED, KernelStore, collect_modules, release_of
@@ -179,3 +179,27 @@ async def test_a_daemon_that_starts_makes_what_its_functions_lack(tmp_path: Path
                     await asyncio.sleep(0.01)
             assert functions.preparer.state(found).name == "Active"
             assert tier.kernels == {(found.runtime, kernel.digest)}
+
+
+async def test_publishing_waits_for_no_kernel(tmp_path: Path) -> None:
+    """A version whose machine is still to boot is there at once; its snapshot is taken when that is done."""
+    tier = FakeKernelTier(boot_s=0.2)
+    async with AsyncExitStack() as stack:
+        services = await open_services(stack, Settings(state=tmp_path / "state"), {Isolation.VM: tier})
+        tenant, functions = services.tenants.default.id, services.functions
+        services.kernels.add("one", file(tmp_path, bzimage("6.1.0-one")))
+        taken: list[str] = []
+
+        async def take(function: FunctionVersion) -> None:
+            assert tier.kernels
+            taken.append(function.version)
+
+        services.dispatcher.snapshots.take = take  # type: ignore[method-assign]
+        made = await functions.create(tenant, "f", HELLO, NODE, tags={"alcove:kernel": "one"}, publish=True)
+        assert (made.version, taken, functions.preparer.state(made).name) == ("1", [], "Pending")
+        async with asyncio.timeout(10):
+            while not taken:
+                await asyncio.sleep(0.01)
+        assert taken == ["1"]
+        await functions.publish(tenant, "f")
+        assert taken == ["1", "1"]

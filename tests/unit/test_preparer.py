@@ -71,6 +71,55 @@ async def test_a_stop_ends_what_waits() -> None:
     assert preparer.state(function) == ACTIVE
 
 
+async def test_what_waits_for_it_is_done_after_it() -> None:
+    preparer, tier, function = lacking()
+    done: list[str] = []
+
+    async def work() -> None:
+        done.append("snapshot")
+
+    assert not preparer.after(function, work)
+    preparer.expect(function)
+    assert preparer.after(function, work)
+    await settle()
+    assert done == []
+    tier.building.set()
+    await settle()
+    await settle()
+    assert done == ["snapshot"]
+    assert not preparer.after(function, work)
+
+
+async def test_what_waits_for_what_cannot_be_made_is_not_done() -> None:
+    preparer, tier, function = lacking()
+    tier.fail = True
+    preparer.expect(function)
+
+    async def work() -> None:
+        raise AssertionError("it was done")
+
+    assert preparer.after(function, work)
+    tier.building.set()
+    await settle()
+    await settle()
+    assert preparer.state(function).name == "Failed"
+
+
+async def test_a_stop_ends_what_waits_for_it_too() -> None:
+    preparer, _, function = lacking()
+    done: list[str] = []
+
+    async def work() -> None:
+        done.append("snapshot")
+
+    preparer.expect(function)
+    assert preparer.after(function, work)
+    await settle()
+    await preparer.close()
+    await settle()
+    assert done == []
+
+
 class OwnKernel:
     isolation = Isolation.VM
     runtime = Runtime.PYTHON

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 from urllib.parse import parse_qs
 
-from alcove.api import aws_shapes, functions, shapes
+from alcove.api import aws_shapes, functions, invoking, shapes
 from alcove.api.aws_pages import following, marker_and_limit
 from alcove.api.body import read_object, text_map
 from alcove.api.context import (
@@ -14,12 +13,9 @@ from alcove.api.context import (
     PACKAGE_BODY,
     Call,
     answer,
-    check_event,
-    decode_context,
-    incoming_trace,
-    start_headers,
 )
 from alcove.api.dialect import AWS
+from alcove.api.invoking import Headers
 from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, MAP, Detail, object_of
 from alcove.errors import InvalidRequest
@@ -156,41 +152,20 @@ async def delete_function(call: Call, name: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_HEADERS = Headers("x-amzn-RequestId", "X-Amz-Executed-Version", "X-Amz-Function-Error", "X-Amz-Log-Result")
+
+
 async def invoke(call: Call, name: str) -> Response:
     headers = call.request.headers
-    kind = headers.get("x-amz-invocation-type", "RequestResponse")
-    if kind not in ("RequestResponse", "Event", "DryRun"):
-        raise InvalidRequest(f"Invocation type {kind[:40]!r} is not one of RequestResponse, Event, DryRun.")
-    function = await call.invoked(name, call.request.query.get("Qualifier"))
-    event = check_event(call.request.body, asynchronous=kind == "Event")
-    context = decode_context(headers.get("x-amz-client-context"))
-    if kind == "DryRun":
-        return Response(204, {"x-amzn-RequestId": call.request_id})
-    trace_id = incoming_trace(call.request)
-    if kind == "Event":
-        qualifier = names.parse(name, call.request.query.get("Qualifier")).version
-        await call.accept(function, event, qualifier, trace_id=trace_id, client_context=context)
-        return Response(202, {"x-amzn-RequestId": call.request_id})
-    want_log = headers.get("x-amz-log-type") == "Tail"
-    result = await call.faces.dispatcher.invoke(
-        function,
-        event,
-        trace_id=trace_id,
-        client_context=context,
-        want_log=want_log,
-        request_id=call.request_id,
+    return await invoking.invoke(
+        call,
+        name,
+        _HEADERS,
+        kind=headers.get("x-amz-invocation-type", "RequestResponse"),
+        qualifier=call.request.query.get("Qualifier"),
+        context=headers.get("x-amz-client-context"),
+        want_log=headers.get("x-amz-log-type") == "Tail",
     )
-    out = {
-        "Content-Type": "application/json",
-        "x-amzn-RequestId": result.request_id,
-        "X-Amz-Executed-Version": result.executed_version,
-        **start_headers(result),
-    }
-    if result.error is not None:
-        out["X-Amz-Function-Error"] = result.error
-    if want_log:
-        out["X-Amz-Log-Result"] = base64.b64encode(result.log_tail).decode()
-    return Response(200, out, result.payload)
 
 
 async def account_settings(call: Call) -> Response:

@@ -4,27 +4,21 @@ docs/decisions/0006-two-dialects.md.
 
 from __future__ import annotations
 
-import base64
 from datetime import UTC, datetime
 from typing import Any
 
-from alcove.api import bce_shapes, functions, shapes
+from alcove.api import bce_shapes, functions, invoking, shapes
 from alcove.api.body import number
 from alcove.api.context import (
     INVOKE_BODY,
     PACKAGE_BODY,
     Call,
     answer,
-    check_event,
-    decode_context,
-    incoming_trace,
-    start_headers,
 )
 from alcove.api.dialect import BCE
+from alcove.api.invoking import Headers
 from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, Detail
-from alcove.errors import InvalidRequest
-from alcove.functions import names
 from alcove.functions.model import FunctionVersion, Layer
 from alcove.gateway.message import Response
 
@@ -142,37 +136,20 @@ async def delete_function(call: Call, name: str) -> Response:
     return Response(204, {REQUEST_ID: call.request_id})
 
 
+_HEADERS = Headers(REQUEST_ID, "x-bce-executed-version", "x-bce-function-error", "x-bce-log-result")
+
+
 async def invoke(call: Call, name: str) -> Response:
     query = call.request.query
-    kind = query.get("invocationType") or "RequestResponse"
-    if kind not in ("RequestResponse", "Event", "DryRun"):
-        raise InvalidRequest(f"invocationType {kind[:40]!r} is not one of RequestResponse, Event, DryRun.")
-    function = await call.invoked(name, qualifier(call))
-    event = check_event(call.request.body, asynchronous=kind == "Event")
-    context = decode_context(call.request.headers.get("x-bce-client-context"))
-    if kind == "DryRun":
-        return Response(204, {REQUEST_ID: call.request_id})
-    trace_id = incoming_trace(call.request)
-    if kind == "Event":
-        await call.accept(
-            function, event, names.parse(name, qualifier(call)).version, trace_id=trace_id, client_context=context
-        )
-        return Response(202, {REQUEST_ID: call.request_id})
-    want_log = (query.get("logType") or "None") == "Tail"
-    result = await call.faces.dispatcher.invoke(
-        function, event, trace_id=trace_id, client_context=context, want_log=want_log, request_id=call.request_id
+    return await invoking.invoke(
+        call,
+        name,
+        _HEADERS,
+        kind=query.get("invocationType") or "RequestResponse",
+        qualifier=qualifier(call),
+        context=call.request.headers.get("x-bce-client-context"),
+        want_log=query.get("logType") == "Tail",
     )
-    out = {
-        "Content-Type": "application/json",
-        REQUEST_ID: result.request_id,
-        "x-bce-executed-version": result.executed_version,
-        **start_headers(result),
-    }
-    if result.error is not None:
-        out["x-bce-function-error"] = result.error
-    if want_log:
-        out["x-bce-log-result"] = base64.b64encode(result.log_tail).decode()
-    return Response(200, out, result.payload)
 
 
 def _answer(call: Call, document: Any, status: int = 200) -> Response:

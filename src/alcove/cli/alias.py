@@ -10,6 +10,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import FUNCTIONS, Client
+from alcove.cli.naming import alias_names, function_names, version_numbers
 from alcove.cli.options import json_option, run_option
 from alcove.errors import InvalidRequest
 
@@ -58,9 +59,9 @@ def all_aliases(client: Client, function: str) -> list[dict[str, Any]]:
 
 
 @group.command()
-@click.argument("function")
-@click.argument("name")
-@click.argument("version")
+@click.argument("function", shell_complete=function_names)
+@click.argument("name", shell_complete=alias_names)
+@click.argument("version", shell_complete=version_numbers)
 @click.option("--weight", "pairs", multiple=True, metavar="VERSION=SHARE", help="A second version's share, 0 to 1.")
 @click.option("--description", default="", help="A line about it.")
 @run_option
@@ -80,8 +81,8 @@ def create(
 
 
 @group.command()
-@click.argument("function")
-@click.argument("name")
+@click.argument("function", shell_complete=function_names)
+@click.argument("name", shell_complete=alias_names)
 @click.option("--version", help="The version that it leads to from now on.")
 @click.option("--weight", "pairs", multiple=True, metavar="VERSION=SHARE", help="A second version's share, 0 to 1.")
 @click.option("--no-weight", is_flag=True, help="All calls go to one version again.")
@@ -118,7 +119,7 @@ def update(
 
 
 @group.command("list")
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @run_option
 @json_option
 def list_command(function: str, run: Path, as_json: bool) -> None:
@@ -137,8 +138,8 @@ def list_command(function: str, run: Path, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("function")
-@click.argument("name")
+@click.argument("function", shell_complete=function_names)
+@click.argument("name", shell_complete=alias_names)
 @run_option
 @json_option
 def delete(function: str, name: str, run: Path, as_json: bool) -> None:

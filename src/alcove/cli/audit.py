@@ -12,13 +12,19 @@ from urllib.parse import urlencode
 import click
 
 from alcove.cli.client import Client
+from alcove.cli.naming import tenant_names
 from alcove.cli.options import json_option, run_option
 
 _POLL_S = 0.5
 
 
 @click.command()
-@click.option("--tenant", default="", help="One tenant, by name or id, or 'operator'; without it, all.")
+@click.option(
+    "--tenant",
+    default="",
+    shell_complete=tenant_names,
+    help="One tenant, by name or id, or 'operator'; without it, all.",
+)
 @click.option("--tail", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @run_option

@@ -15,6 +15,7 @@ from alcove.cli import output
 from alcove.cli.bucket_client import BucketClient, elements, texts
 from alcove.cli.bucket_hook import hook
 from alcove.cli.bucket_notify import notify
+from alcove.cli.naming import bucket_names
 from alcove.cli.options import json_option, run_option
 from alcove.errors import InvalidRequest
 
@@ -39,7 +40,7 @@ def _split(place: str) -> tuple[str, str]:
 
 
 @group.command()
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=bucket_names)
 @run_option
 def create(bucket: str, run: Path) -> None:
     """Make a bucket.
@@ -74,7 +75,7 @@ def list_command(run: Path, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("place")
+@click.argument("place", shell_complete=bucket_names)
 @run_option
 @json_option
 def ls(place: str, run: Path, as_json: bool) -> None:
@@ -109,7 +110,7 @@ def _described(element: Any) -> dict[str, Any]:
 
 @group.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("place")
+@click.argument("place", shell_complete=bucket_names)
 @click.option("--type", "content_type", help="The content type; without it, guessed by the name.")
 @run_option
 def put(file: Path, place: str, content_type: str | None, run: Path) -> None:
@@ -128,7 +129,7 @@ def put(file: Path, place: str, content_type: str | None, run: Path) -> None:
 
 
 @group.command()
-@click.argument("place")
+@click.argument("place", shell_complete=bucket_names)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
 @run_option
 def get(place: str, file: Path | None, run: Path) -> None:
@@ -158,7 +159,7 @@ def get(place: str, file: Path | None, run: Path) -> None:
 
 
 @group.command()
-@click.argument("place")
+@click.argument("place", shell_complete=bucket_names)
 @run_option
 def rm(place: str, run: Path) -> None:
     """Remove the object BUCKET/KEY.
@@ -173,7 +174,7 @@ def rm(place: str, run: Path) -> None:
 
 
 @group.command()
-@click.argument("bucket")
+@click.argument("bucket", shell_complete=bucket_names)
 @run_option
 def delete(bucket: str, run: Path) -> None:
     """Delete a bucket, which must be empty.

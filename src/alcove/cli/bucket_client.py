@@ -21,8 +21,9 @@ _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 class BucketClient:
     """Talks to the object store whose ``s3.sock`` is in ``run``, for the tenant that ALCOVE_TENANT names."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self.socket = run / "s3.sock"
+        self._timeout_s = timeout_s
         tenant = os.environ.get("ALCOVE_TENANT")
         self._headers = {"X-Alcove-Tenant": tenant} if tenant else {}
 
@@ -63,7 +64,7 @@ class BucketClient:
     ) -> Iterator[http.client.HTTPResponse]:
         path = "/" + quote(bucket, safe="") + ("/" + quote(key, safe="/") if key else "")
         path += "?" + urlencode(query) if query else ""
-        connection = UnixConnection(self.socket, TIMEOUT_S)
+        connection = UnixConnection(self.socket, self._timeout_s)
         try:
             every = {"Content-Length": str(size), **self._headers, **(headers or {})}
             connection.request(method, path, body or None, every)

@@ -9,6 +9,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
+from alcove.cli.naming import function_names
 from alcove.cli.options import json_option, run_option
 
 HOOKS = "/alcove/v1/hooks"
@@ -21,7 +22,7 @@ def hook() -> None:
 
 @hook.command()
 @click.argument("name")
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @click.option("--qualifier", default="", help="A version; without it, $LATEST.")
 @run_option
 @json_option

@@ -11,6 +11,7 @@ import click
 from alcove.cli import output
 from alcove.cli.bucket_client import BucketClient, elements, texts
 from alcove.cli.client import FUNCTIONS, Client
+from alcove.cli.naming import bucket_names, function_names
 from alcove.cli.options import run_option
 from alcove.cli.permission import drop_statement, ensure_statement
 
@@ -19,8 +20,8 @@ _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 @click.command()
-@click.argument("bucket")
-@click.argument("function", required=False)
+@click.argument("bucket", shell_complete=bucket_names)
+@click.argument("function", required=False, shell_complete=function_names)
 @click.option("--on", "kinds", type=click.Choice(list(_KINDS)), multiple=True, help="Which changes (created).")
 @click.option("--prefix", default="", help="Only for keys that begin so.")
 @click.option("--suffix", default="", help="Only for keys that end so.")

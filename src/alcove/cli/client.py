@@ -87,8 +87,9 @@ class Client:
     The variable ALCOVE_TENANT names the tenant that it acts for.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self.socket = run / "api.sock"
+        self._timeout_s = timeout_s
         tenant = os.environ.get("ALCOVE_TENANT")
         self._tenant = {"X-Alcove-Tenant": tenant} if tenant else {}
 
@@ -105,7 +106,7 @@ class Client:
 
         ``received`` gets the body of an answer below 400 as it comes; ``Answer.body`` is then empty.
         """
-        connection = UnixConnection(self.socket, TIMEOUT_S)
+        connection = UnixConnection(self.socket, self._timeout_s)
         upload = _Upload(body)
         upload.sent = sent or (lambda _: None)
         every = {"Content-Length": str(len(body)), **self._tenant, **(headers or {})}

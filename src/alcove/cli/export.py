@@ -11,6 +11,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import FUNCTIONS, Client
+from alcove.cli.naming import function_names, qualifiers
 from alcove.cli.options import json_option, run_option
 from alcove.errors import InvalidRequest
 
@@ -19,8 +20,8 @@ _OPTIONS = {"Runtime": "--runtime", "Handler": "--handler", "MemorySize": "--mem
 
 
 @click.command()
-@click.argument("name")
-@click.option("--qualifier", help="A version or alias; without it, $LATEST.")
+@click.argument("name", shell_complete=function_names)
+@click.option("--qualifier", shell_complete=qualifiers, help="A version or alias; without it, $LATEST.")
 @click.option("--download", type=click.Path(dir_okay=False, path_type=Path), help="Write the package to this file.")
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 @run_option

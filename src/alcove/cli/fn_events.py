@@ -10,19 +10,30 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import FUNCTIONS, Client
+from alcove.cli.naming import function_names, qualifiers, target_names
 from alcove.cli.options import json_option, run_option
 from alcove.cli.targets import arn
 from alcove.errors import NotFound
 
 
 @click.command()
-@click.argument("name")
-@click.option("--qualifier", help="A version or alias; without it, $LATEST.")
+@click.argument("name", shell_complete=function_names)
+@click.option("--qualifier", shell_complete=qualifiers, help="A version or alias; without it, $LATEST.")
 @click.option("--retries", type=int, help="Tries again after an error of the function: 0 to 2.")
 @click.option("--max-age", type=int, metavar="S", help="Seconds after which a call is given up: 60 to 21600.")
-@click.option("--on-success", metavar="TO", help="Where results go: queue:NAME, function:NAME, bucket:NAME.")
-@click.option("--on-failure", metavar="TO", help="Where calls go that failed for good.")
-@click.option("--dead-letter", metavar="TO", help="The queue for events themselves that failed (of $LATEST).")
+@click.option(
+    "--on-success",
+    metavar="TO",
+    shell_complete=target_names,
+    help="Where results go: queue:NAME, function:NAME, bucket:NAME.",
+)
+@click.option("--on-failure", metavar="TO", shell_complete=target_names, help="Where calls go that failed for good.")
+@click.option(
+    "--dead-letter",
+    metavar="TO",
+    shell_complete=target_names,
+    help="The queue for events themselves that failed (of $LATEST).",
+)
 @click.option("--clear", is_flag=True, help="Back to the defaults: two more tries, six hours, no destination.")
 @run_option
 @json_option

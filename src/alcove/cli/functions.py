@@ -17,6 +17,7 @@ from alcove.cli.findings import show_findings
 from alcove.cli.fn_events import events
 from alcove.cli.invoke import invoke
 from alcove.cli.logs import logs
+from alcove.cli.naming import function_names
 from alcove.cli.options import json_option, run_option
 
 
@@ -65,7 +66,7 @@ def list_command(run: Path, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=function_names)
 @click.option("--qualifier", help="A version or alias; without it, $LATEST.")
 @click.option("--findings", is_flag=True, help="What the automatic checks found in its code.")
 @run_option
@@ -97,7 +98,7 @@ def show(name: str, qualifier: str | None, findings: bool, run: Path, as_json: b
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=function_names)
 @click.option("--qualifier", help="Delete this version only.")
 @run_option
 @json_option

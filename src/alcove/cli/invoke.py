@@ -11,14 +11,15 @@ import click
 from alcove.cli import exits, output
 from alcove.cli.client import Client
 from alcove.cli.invocation import accept, call, stream
+from alcove.cli.naming import function_names, qualifiers
 from alcove.cli.options import json_option, run_option
 from alcove.errors import InvalidRequest
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=function_names)
 @click.argument("payload", default="{}")
-@click.option("--qualifier", default="", help="A version; without it, $LATEST.")
+@click.option("--qualifier", default="", shell_complete=qualifiers, help="A version; without it, $LATEST.")
 @click.option("--logs", is_flag=True, help="Print the end of what the function printed, on stderr.")
 @click.option("--async", "later", is_flag=True, help="Have it called later; do not wait for the answer.")
 @click.option("--stream", "streamed", is_flag=True, help="Print the answer as the function makes it.")

@@ -12,13 +12,14 @@ from urllib.parse import quote, urlencode
 import click
 
 from alcove.cli.client import Client
+from alcove.cli.naming import function_names
 from alcove.cli.options import json_option, run_option
 
 _POLL_S = 0.5
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=function_names)
 @click.option("--tail", type=click.IntRange(1), default=100, show_default=True, help="Last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--request", default="", metavar="ID", help="The lines of one request, by its id or how that begins.")

@@ -10,6 +10,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
+from alcove.cli.naming import function_names, target_names
 from alcove.cli.options import json_option, run_option
 from alcove.cli.sources import name_of, source_of
 from alcove.cli.targets import arn
@@ -23,14 +24,19 @@ def group() -> None:
 
 
 @group.command()
-@click.argument("source")
-@click.argument("function")
+@click.argument("source", shell_complete=target_names)
+@click.argument("function", shell_complete=function_names)
 @click.option("--batch", type=int, help="Messages of a call at most.")
 @click.option("--window", type=int, metavar="S", help="Seconds to wait for a batch to fill.")
 @click.option("--concurrency", type=int, help="Batches in the function at once, at most.")
 @click.option("--partial/--whole", default=None, help="The function may say which messages failed (batchItemFailures).")
 @click.option("--retries", type=int, help="Tries again of what failed; without it, no end (Redis, RabbitMQ).")
-@click.option("--on-failure", metavar="TARGET", help="Where given-up batches go: queue:NAME, function:NAME, an ARN.")
+@click.option(
+    "--on-failure",
+    metavar="TARGET",
+    shell_complete=target_names,
+    help="Where given-up batches go: queue:NAME, function:NAME, an ARN.",
+)
 @click.option(
     "--filter", "filters", multiple=True, metavar="JSON", help="Only messages that match; several can be given."
 )
@@ -93,7 +99,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 @group.command("list")
-@click.option("--function", help="Those of this function only.")
+@click.option("--function", shell_complete=function_names, help="Those of this function only.")
 @run_option
 @json_option
 def list_command(function: str | None, run: Path, as_json: bool) -> None:

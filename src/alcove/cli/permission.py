@@ -11,6 +11,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import FUNCTIONS, Client
+from alcove.cli.naming import function_names
 from alcove.cli.options import json_option, run_option
 from alcove.errors import Conflict, NotFound
 
@@ -26,7 +27,7 @@ def _path(function: str, qualifier: str | None, statement: str = "") -> str:
 
 
 @group.command()
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @click.argument("statement")
 @click.argument("principal")
 @click.option("--action", default="lambda:InvokeFunction", show_default=True, help="What they may do.")
@@ -67,7 +68,7 @@ def add(
 
 
 @group.command("list")
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @click.option("--qualifier", help="Those of this version or alias.")
 @run_option
 @json_option
@@ -94,7 +95,7 @@ def list_command(function: str, qualifier: str | None, run: Path, as_json: bool)
 
 
 @group.command()
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @click.argument("statement")
 @click.option("--qualifier", help="Of this version or alias.")
 @run_option

@@ -9,6 +9,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
+from alcove.cli.naming import function_names, qualifiers, tenant_names
 from alcove.cli.options import json_option, run_option
 
 POLICY = "/alcove/v1/policy"
@@ -98,8 +99,8 @@ def scanners(install: bool, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("name")
-@click.option("--qualifier", help="A version; without it, $LATEST.")
+@click.argument("name", shell_complete=function_names)
+@click.option("--qualifier", shell_complete=qualifiers, help="A version; without it, $LATEST.")
 @run_option
 @json_option
 def explain(name: str, qualifier: str | None, run: Path, as_json: bool) -> None:
@@ -149,7 +150,7 @@ def show(run: Path, as_json: bool) -> None:
 
 @group.command()
 @click.argument("tier", required=False, type=click.Choice(["vm", "gvisor", "process"]))
-@click.option("--tenant", help="A tenant's name or id; without it, the default tenant.")
+@click.option("--tenant", shell_complete=tenant_names, help="A tenant's name or id; without it, the default tenant.")
 @run_option
 @json_option
 def floor(tier: str | None, tenant: str | None, run: Path, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
+from alcove.cli.naming import queue_names
 from alcove.cli.options import json_option, run_option
 from alcove.cli.targets import queue_arn, sqs
 
@@ -33,12 +34,14 @@ def _settings(given: dict[str, int | None]) -> dict[str, str]:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @click.option("--visibility", type=int, metavar="S", help="Seconds that a received message is hidden (30 without it).")
 @click.option("--delay", type=int, metavar="S", help="Seconds before a sent message can be received.")
 @click.option("--retention", type=int, metavar="S", help="Seconds that a message is kept (4 days without it).")
 @click.option("--wait", type=int, metavar="S", help="Seconds that receiving waits by default.")
-@click.option("--dead-letter", metavar="QUEUE", help="The queue for messages that nobody deletes.")
+@click.option(
+    "--dead-letter", metavar="QUEUE", shell_complete=queue_names, help="The queue for messages that nobody deletes."
+)
 @click.option("--content-dedup", is_flag=True, help="FIFO: equal bodies within five minutes are one message.")
 @click.option("--max-receives", type=int, default=5, show_default=True, help="Receives before a message goes there.")
 @run_option
@@ -103,7 +106,7 @@ def list_command(run: Path, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @run_option
 @json_option
 def show(name: str, run: Path, as_json: bool) -> None:
@@ -123,7 +126,7 @@ def show(name: str, run: Path, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @click.argument("body")
 @click.option("--delay", type=int, metavar="S", help="Seconds before it can be received.")
 @click.option("--group", help="FIFO: messages of a group come in order.")
@@ -155,7 +158,7 @@ def send(
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @click.option("--count", default=1, show_default=True, type=click.IntRange(1, 10), help="Messages at most.")
 @click.option("--wait", default=0, show_default=True, type=click.IntRange(0, 20), metavar="S", help="Seconds to wait.")
 @click.option("--keep", is_flag=True, help="Leave them in the queue: they come again.")
@@ -194,7 +197,7 @@ def receive(name: str, count: int, wait: int, keep: bool, run: Path, as_json: bo
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @run_option
 def purge(name: str, run: Path) -> None:
     """Delete every message of a queue.
@@ -208,7 +211,7 @@ def purge(name: str, run: Path) -> None:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=queue_names)
 @run_option
 def delete(name: str, run: Path) -> None:
     """Delete a queue with its messages.

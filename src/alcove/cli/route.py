@@ -11,6 +11,7 @@ import click
 from alcove.cli import output
 from alcove.cli.client import Client
 from alcove.cli.cors import cors_document, cors_options
+from alcove.cli.naming import function_names
 from alcove.cli.options import json_option, run_option
 
 ROUTES = "/alcove/v1/routes"
@@ -29,7 +30,7 @@ def _path(place: str) -> str:
 
 @group.command()
 @click.argument("place", metavar="HOST[/PATH]")
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @click.option("--qualifier", default="", help="A version or an alias; without it, $LATEST.")
 @click.option("--auth", type=click.Choice(["NONE", "AWS_IAM"]), default="NONE", help="Who may call.")
 @click.option("--stream", is_flag=True, help="Send the answer as it is made.")

@@ -12,6 +12,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
+from alcove.cli.naming import tenant_names
 from alcove.cli.options import json_option, run_option
 from alcove.tenants.quotas import QUOTA_NAMES
 
@@ -52,7 +53,7 @@ def group() -> None:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=tenant_names)
 @quota_options
 @run_option
 @json_option
@@ -102,7 +103,7 @@ def list_command(run: Path, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=tenant_names)
 @run_option
 @json_option
 def show(name: str, run: Path, as_json: bool) -> None:
@@ -127,7 +128,7 @@ def show(name: str, run: Path, as_json: bool) -> None:
 
 
 @group.command("quota")
-@click.argument("name")
+@click.argument("name", shell_complete=tenant_names)
 @quota_options
 @run_option
 @json_option
@@ -147,7 +148,7 @@ def quota_command(name: str, run: Path, as_json: bool, **quotas: int | None) -> 
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=tenant_names)
 @click.option("--keep", is_flag=True, help="Revoke no key: the tenant then has one more.")
 @run_option
 @json_option
@@ -170,7 +171,7 @@ def rotate(name: str, keep: bool, run: Path, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=tenant_names)
 @click.argument("key")
 @run_option
 def revoke(name: str, key: str, run: Path) -> None:
@@ -185,7 +186,7 @@ def revoke(name: str, key: str, run: Path) -> None:
 
 
 @group.command()
-@click.argument("name")
+@click.argument("name", shell_complete=tenant_names)
 @click.option("--force", is_flag=True, help="Even if it has functions: they go with everything else of it.")
 @run_option
 def remove(name: str, force: bool, run: Path) -> None:

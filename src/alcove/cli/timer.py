@@ -11,6 +11,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
+from alcove.cli.naming import function_names
 from alcove.cli.options import json_option, run_option
 from alcove.errors import InvalidRequest
 
@@ -24,7 +25,7 @@ def group() -> None:
 
 @group.command()
 @click.argument("name")
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @click.argument("schedule")
 @click.option("--zone", default="UTC", help="An IANA time zone, such as Europe/Berlin.")
 @click.option("--qualifier", default="", help="A version; without it, $LATEST.")

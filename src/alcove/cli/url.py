@@ -11,6 +11,7 @@ import click
 from alcove.cli import output
 from alcove.cli.client import Client
 from alcove.cli.cors import cors_document, cors_options
+from alcove.cli.naming import function_names, qualifiers
 from alcove.cli.options import json_option, run_option
 from alcove.cli.permission import drop_statement, ensure_statement
 
@@ -34,11 +35,13 @@ def _path(function: str, qualifier: str) -> str:
     return f"{FUNCTIONS}/{quote(function, safe='')}/url{query}"
 
 
-qualifier_option = click.option("--qualifier", default="", help="A version or an alias; without it, $LATEST.")
+qualifier_option = click.option(
+    "--qualifier", default="", shell_complete=qualifiers, help="A version or an alias; without it, $LATEST."
+)
 
 
 @group.command()
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @qualifier_option
 @click.option("--auth", type=click.Choice(["NONE", "AWS_IAM"]), default="NONE", help="Who may call.")
 @click.option("--stream", is_flag=True, help="Send the answer as it is made.")
@@ -70,7 +73,7 @@ def add(function: str, qualifier: str, auth: str, stream: bool, run: Path, as_js
 
 
 @group.command("list")
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @run_option
 @json_option
 def list_command(function: str, run: Path, as_json: bool) -> None:
@@ -94,7 +97,7 @@ def list_command(function: str, run: Path, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("function")
+@click.argument("function", shell_complete=function_names)
 @qualifier_option
 @run_option
 def remove(function: str, qualifier: str, run: Path) -> None:

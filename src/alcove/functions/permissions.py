@@ -42,7 +42,7 @@ class PermissionService:
         self._database = database
         self._functions = functions
         self._known: dict[tuple[str, str, str], list[Statement]] = {}
-        functions.changed.append(self._drop)
+        functions.resolver.changed.append(self._drop)
 
     async def add(
         self, tenant: TenantId, name: str, qualifier: str, statement: Statement, *, revision_id: str | None = None
@@ -114,7 +114,7 @@ class PermissionService:
 
     async def _read(self, key: tuple[str, str, str]) -> list[Statement]:
         tenant, name, qualifier = key
-        generation = self._functions.generation
+        generation = self._functions.resolver.generation
 
         def query(connection: sqlite3.Connection) -> list[Statement] | None:
             function = function_rows.find_function(connection, tenant, name)
@@ -122,7 +122,7 @@ class PermissionService:
 
         found = await self._database.read(query)
         # What does not exist is not remembered: names come from strangers.
-        if found and generation == self._functions.generation:
+        if found and generation == self._functions.resolver.generation:
             self._known[key] = found
         return found or []
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from alcove.errors import AlcoveError
@@ -64,6 +64,7 @@ class Preparer:
         self._tiers = tiers
         self._tasks: dict[Wanted, asyncio.Task[None]] = {}
         self._failed: dict[Wanted, str] = {}
+        self._later: set[asyncio.Task[None]] = set()
         self._boots = asyncio.Semaphore(BOOTS)
 
     def expect(self, function: Prepared) -> None:
@@ -88,10 +89,34 @@ class Preparer:
             return State("Failed", self._failed[wanted])
         return ACTIVE
 
+    def after(self, function: Prepared, work: Callable[[], Awaitable[None]]) -> bool:
+        """Have ``work`` done once what the function lacks is there, and not where that cannot be made. Return False
+        where nothing is being prepared: then it is not done at all.
+        """
+        wanted = _wanted(function)
+        preparation = self._tasks.get(wanted)
+        if preparation is None:
+            return False
+
+        async def later() -> None:
+            await asyncio.wait([preparation])
+            if self._lacks(wanted):
+                return
+            try:
+                await work()
+            except Exception:
+                log.exception("what waited for the %s failed", wanted)
+
+        task = asyncio.create_task(later())
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+        return True
+
     async def close(self) -> None:
-        for task in list(self._tasks.values()):
+        tasks = [*self._later, *self._tasks.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _lacks(self, wanted: Wanted) -> bool:
         tier = self._tiers.get(wanted.isolation)

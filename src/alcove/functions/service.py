@@ -2,8 +2,7 @@
 
 Each change is checked, then written to the store, and only then acted on (instances drained,
 snapshot taken), so a crash at any point leaves a state that the next start can carry on from.
-Invocations ask ``resolve``, which answers from memory; every change drops what it changed from
-there.
+Invocations ask ``resolve``, which answers from memory (``resolver``); every change drops what it changed from there.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from dataclasses import replace
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
 from alcove.functions.code_keeper import CodeKeeper, code_of
-from alcove.functions.isolation import POLICY_TAGS
 from alcove.functions.layering import use_layers
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
-from alcove.functions.moves import Moved, Moves, reconsider
+from alcove.functions.moves import Moves
 from alcove.functions.pages import PAGE_LIMIT, Page, marker_number, page_limit
 from alcove.functions.preparing import Preparer
 from alcove.functions.publishing import publish_latest
@@ -34,7 +32,9 @@ from alcove.functions.records import (
     find_function,
     to_row,
 )
-from alcove.functions.routing import Routing, check_unused, read_routing
+from alcove.functions.resolver import Resolver
+from alcove.functions.routing import check_unused
+from alcove.functions.tagging import Edit, retag
 from alcove.functions.usage import UsageGuard
 from alcove.host.clock import now_ms
 from alcove.images.code import CodeStore, CodeUse
@@ -46,9 +46,6 @@ from alcove.store.isolation import versions_of
 from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
-
-# Functions whose versions are kept in memory, some 4 KiB each.
-RESOLVED_LIMIT = 32_768
 
 
 class FunctionService:
@@ -67,7 +64,6 @@ class FunctionService:
     ) -> None:
         self.preparer = preparer or Preparer({})
         self.settings = settings or Settings()
-        self._chance = chance
         self.guard = UsageGuard(database, quotas)
         # Told the id of each function that is deleted.
         self.on_deleted: Callable[[str], None] = lambda function_id: None
@@ -75,10 +71,7 @@ class FunctionService:
         self._database = database
         self.code = CodeKeeper(database, code)
         self._dispatcher = dispatcher
-        self._resolved: dict[tuple[str, str], dict[str, Routing]] = {}
-        self.generation = 0
-        # Told whenever a function has changed in any way: ``drop``.
-        self.changed: list[Callable[[TenantId, str], None]] = []
+        self.resolver = Resolver(database, self.records, chance)
         self.code_changed: Callable[[], None] = lambda: None
         self.moves = Moves(database, self.records, dispatcher, self.drop)
 
@@ -93,24 +86,15 @@ class FunctionService:
 
     async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
         """Return what one invocation of this name and version, or alias, runs; from memory where possible."""
-        known = self._resolved.get((tenant, name))
-        routing = None if known is None else known.get(version)
-        return (routing or await self._route(tenant, name, version)).pick(self._chance)
+        return await self.resolver.resolve(tenant, name, version)
 
     async def get(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
         """Return this version; for an alias, the one that most of it is said of: its first."""
-        return (await self._route(tenant, name, version)).first
+        return await self.resolver.get(tenant, name, version)
 
-    async def _route(self, tenant: TenantId, name: str, version: str) -> Routing:
-        generation = self.generation
-        found = await self._database.read(
-            lambda connection: read_routing(connection, self.records, tenant, name, version)
-        )
-        if generation == self.generation:
-            self._resolved.setdefault((tenant, name), {})[version] = found
-            if len(self._resolved) > RESOLVED_LIMIT:
-                del self._resolved[next(iter(self._resolved))]
-        return found
+    def drop(self, tenant: TenantId, name: str) -> None:
+        """Forget what invocations of the function run: it has changed."""
+        self.resolver.drop(tenant, name)
 
     async def list(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page[FunctionVersion]:
         """``$LATEST`` of each function, by name."""
@@ -267,7 +251,8 @@ class FunctionService:
 
         Nothing new is made where nothing changed since the last version: that one is returned, as
         on AWS, with a snapshot where it had lost its own. A snapshot that fails is logged; the version
-        then starts without one.
+        then starts without one. Where what the function needs is still being made (it is Pending), the snapshot is
+        taken after that, and nobody waits for it.
         """
         published = await self.guard.write(
             tenant,
@@ -275,11 +260,17 @@ class FunctionService:
                 connection, self.records, tenant, name, description, code_sha256, revision_id
             ),
         )
+        if not self.preparer.after(published, lambda: self._snapshot(published)):
+            await self._snapshot(published)
+        return published
+
+    async def _snapshot(self, published: FunctionVersion) -> None:
+        """Have a snapshot taken of a version, if it is still there."""
         try:
-            await self._dispatcher.snapshot(published)
+            found = await self.get(published.tenant, published.name, published.version)
+            await self._dispatcher.snapshot(found)
         except (AlcoveError, InitError) as error:
             log.warning("no snapshot of %s: %s", published.arn, error)
-        return published
 
     async def delete(self, tenant: TenantId, name: str, version: str | None = None) -> None:
         """Delete the function, or one published version; its instances are drained."""
@@ -317,29 +308,14 @@ class FunctionService:
             self.on_deleted(deleted[0].function_id)
         return [code_of(one) for one in deleted]
 
-    async def set_tags(self, tenant: TenantId, name: str, change: Callable[[dict[str, str]], None]) -> None:
+    async def set_tags(self, tenant: TenantId, name: str, change: Edit) -> None:
         """Let ``change`` edit the function's tags."""
-        old_kernel: list[FunctionVersion] = []
-
-        def write(connection: sqlite3.Connection) -> list[Moved]:
-            function = find_function(connection, tenant, name)
-            tags = dict(function.tags)
-            change(tags)
-            rows.set_tags(connection, function.id, limits.check_tags(tags))
-            if any(tags.get(tag) != function.tags.get(tag) for tag in POLICY_TAGS):
-                latest = self.records.find(connection, find_function(connection, tenant, name), LATEST)
-                judged = self.settings.policy.judge(connection, latest, new_wish=True)
-                if judged.kernel != latest.kernel:
-                    rows.put_version(connection, to_row(replace(judged, revision_id=str(uuid.uuid4()))))
-                    old_kernel.append(latest)
-            return reconsider(connection, self.records, function_id=function.id)
-
-        moved = await self._database.write(write)
+        done = await self._database.write(lambda connection: retag(connection, self.records, tenant, name, change))
         self.drop(tenant, name)
-        await self.moves.move(moved)
-        for latest in old_kernel:
+        await self.moves.move(done.moved)
+        if done.rebuilt is not None:
             self.preparer.expect(await self.get(tenant, name))
-            await self._dispatcher.forget(latest.function_arn, LATEST)
+            await self._dispatcher.forget(done.rebuilt.function_arn, LATEST)
 
     def _check_new(self, connection: sqlite3.Connection, draft: FunctionVersion) -> None:
         if rows.find_function(connection, draft.tenant, draft.name):
@@ -380,13 +356,6 @@ class FunctionService:
         region, tenant, kept = self.settings.region, version.tenant, version.layers
         found = await self._database.read(lambda connection: use_layers(connection, region, tenant, arns, kept))
         return replace(version, layers=found)
-
-    def drop(self, tenant: TenantId, name: str) -> None:
-        """Forget what invocations of the function run: it has changed."""
-        self.generation += 1
-        self._resolved.pop((tenant, name), None)
-        for listener in self.changed:
-            listener(tenant, name)
 
 
 def check_built_for(latest: FunctionVersion, built_for: FunctionVersion) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import replace
 
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.host.clock import now_ms
@@ -19,6 +18,7 @@ from alcove.sandbox.protocol import TenantId
 from alcove.store import tenants as rows
 from alcove.store.database import Database
 from alcove.store.functions import usage
+from alcove.tenants.key_ring import KeyRing
 from alcove.tenants.model import (
     DEFAULT_TENANT_NAME,
     AccessKey,
@@ -26,7 +26,8 @@ from alcove.tenants.model import (
     generate_access_key,
     generate_tenant_id,
 )
-from alcove.tenants.quotas import NOTHING, Quotas, check_quota
+from alcove.tenants.quota_book import QuotaBook
+from alcove.tenants.quotas import Quotas, check_quota
 
 # More than anybody needs to change keys without a gap.
 KEY_LIMIT = 10
@@ -39,12 +40,10 @@ class TenantDirectory:
 
     def __init__(self, database: Database, defaults: Quotas | None = None) -> None:
         self._database = database
-        self._defaults = defaults or Quotas()
+        self._keys = KeyRing()
+        self._quotas = QuotaBook(defaults or Quotas())
         self._tenants: dict[TenantId, Tenant] = {}
         self._by_name: dict[str, Tenant] = {}
-        self._keys: dict[str, AccessKey] = {}
-        self._own_quotas: dict[TenantId, dict[str, int | None]] = {}
-        self._quotas: dict[TenantId, Quotas] = {}
         self._removing: dict[TenantId, Tenant] = {}
 
     @classmethod
@@ -57,11 +56,9 @@ class TenantDirectory:
                 directory._removing[tenant.id] = tenant
             else:
                 directory._remember(tenant, quotas.get(row.id, {}))
-        for key in await database.read(rows.all_access_keys):
-            if key.tenant_id in directory._tenants:
-                directory._keys[key.access_key] = AccessKey(
-                    key.access_key, key.secret, TenantId(key.tenant_id), key.created_ms
-                )
+        found = await database.read(rows.all_access_keys)
+        keys = [AccessKey(key.access_key, key.secret, TenantId(key.tenant_id), key.created_ms) for key in found]
+        directory._keys.add(key for key in keys if key.tenant_id in directory._tenants)
         if DEFAULT_TENANT_NAME not in directory._by_name:
             await directory.create(DEFAULT_TENANT_NAME)
         return directory
@@ -72,15 +69,11 @@ class TenantDirectory:
 
     def secret_of(self, access_key: str) -> str | None:
         """What ``wire.sigv4.verify`` and ``wire.bcev1.verify`` ask."""
-        key = self._keys.get(access_key)
-        return None if key is None else key.secret
+        return self._keys.secret_of(access_key)
 
     def owner_of(self, access_key: str) -> Tenant:
         """The tenant of a key that ``secret_of`` knew. Raises ``NotFound``."""
-        key = self._keys.get(access_key)
-        if key is None:
-            raise NotFound("no such access key")
-        return self._tenants[key.tenant_id]
+        return self._tenants[self._keys.owner_of(access_key)]
 
     def find(self, name_or_id: str) -> Tenant:
         """Return the tenant of that id or name. Raises ``NotFound``."""
@@ -94,32 +87,27 @@ class TenantDirectory:
 
     def keys_of(self, tenant_id: TenantId) -> list[AccessKey]:
         """The tenant's keys, oldest first."""
-        return [key for key in self._keys.values() if key.tenant_id == tenant_id]
+        return self._keys.of(tenant_id)
 
     # Quotas
 
     def quotas(self, tenant_id: TenantId) -> Quotas:
         """What the tenant may have; ``NOTHING`` where there is no such tenant, or no more."""
-        return self._quotas.get(tenant_id, NOTHING)
+        return self._quotas.of(tenant_id)
 
     def own_quotas(self, tenant_id: TenantId) -> Mapping[str, int | None]:
         """Those that the operator set for this tenant."""
-        return self._own_quotas.get(tenant_id, {})
+        return self._quotas.own(tenant_id)
 
     async def set_quotas(self, tenant_id: TenantId, changes: Mapping[str, object]) -> Quotas:
         """Change some; None goes back to the default. What a tenant has above a quota it keeps."""
         checked = {name: check_quota(name, value) for name, value in changes.items()}
         tenant = self.find(tenant_id)
-        own = {**self._own_quotas[tenant.id], **checked}
+        own = {**self._quotas.own(tenant.id), **checked}
         await self._database.write(lambda connection: rows.put_quotas(connection, tenant.id, own))
         self.find(tenant.id)
-        self._set_quotas(tenant.id, own)
+        self._quotas.put(tenant.id, own)
         return self.quotas(tenant.id)
-
-    def _set_quotas(self, tenant_id: TenantId, own: dict[str, int | None]) -> None:
-        self._own_quotas[tenant_id] = own
-        known = {name: value for name, value in own.items() if value is not None}
-        self._quotas[tenant_id] = replace(self._defaults, **known)
 
     # Changes
 
@@ -143,7 +131,7 @@ class TenantDirectory:
         except sqlite3.IntegrityError as error:
             raise Conflict(f"a tenant named {name!r} exists, or is being removed") from error
         self._remember(tenant, own)
-        self._keys[key.access_key] = key
+        self._keys.add([key])
         return tenant
 
     async def create_key(self, tenant_id: TenantId, *, keep: bool = True) -> AccessKey:
@@ -161,8 +149,8 @@ class TenantDirectory:
         await self._database.write(change)
         self.find(tenant.id)  # it may be gone meanwhile
         if not keep:
-            self._forget_keys(tenant.id)
-        self._keys[key.access_key] = key
+            self._keys.drop_all(tenant.id)
+        self._keys.add([key])
         return key
 
     async def delete_key(self, access_key: str) -> None:
@@ -170,7 +158,7 @@ class TenantDirectory:
         if access_key not in self._keys:
             raise NotFound("no such access key")
         await self._database.write(lambda connection: rows.delete_access_key(connection, access_key))
-        self._keys.pop(access_key, None)
+        self._keys.drop(access_key)
 
     # Removal, in two steps; ``alcove.removal`` does what is between
 
@@ -219,20 +207,15 @@ class TenantDirectory:
 
     def _shut_out(self, tenant: Tenant) -> None:
         self._removing[tenant.id] = tenant
-        self._forget_keys(tenant.id)
+        self._keys.drop_all(tenant.id)
         self._tenants.pop(tenant.id, None)
         self._by_name.pop(tenant.name, None)
-        self._quotas.pop(tenant.id, None)
-        self._own_quotas.pop(tenant.id, None)
-
-    def _forget_keys(self, tenant_id: TenantId) -> None:
-        for key in self.keys_of(tenant_id):
-            del self._keys[key.access_key]
+        self._quotas.drop(tenant.id)
 
     def _remember(self, tenant: Tenant, own: dict[str, int | None]) -> None:
         self._tenants[tenant.id] = tenant
         self._by_name[tenant.name] = tenant
-        self._set_quotas(tenant.id, own)
+        self._quotas.put(tenant.id, own)
 
 
 def _row(key: AccessKey) -> rows.AccessKeyRow:

@@ -22,6 +22,7 @@ from alcove.events.queue import EventQueue
 from alcove.events.target import Destinations
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
+from alcove.functions.groups import GroupService
 from alcove.functions.isolation import IsolationPolicy, trust_all
 from alcove.functions.keys import FunctionKeys
 from alcove.functions.layers import LayerService
@@ -165,6 +166,7 @@ class _Composition:
         self.aliases = AliasService(self.database, self.functions)
         self.permissions = PermissionService(self.database, self.functions)
         self.concurrency = self._concurrency()
+        self.groups = GroupService(self.database)
 
     def _open_scans(self, checker: Checker | None) -> Scans | None:
         checks = self.rules.checks
@@ -248,6 +250,7 @@ class _Composition:
             dispatcher=self.dispatcher,
             functions=self.functions,
             concurrency=self.concurrency,
+            groups=self.groups,
             aliases=self.aliases,
             permissions=self.permissions,
             layers=self.layers,
@@ -288,6 +291,7 @@ class _Composition:
                 self.routes.release_every,
                 self.functions.delete_every,
                 self.layers.delete_every,
+                self.groups.delete_every,
                 self.events.delete_every,
                 self.queues.delete_every,
                 self.buckets.delete_every,

@@ -22,6 +22,7 @@ from alcove.events.target import Destinations
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.groups import GroupService
 from alcove.functions.keys import FunctionKeys
 from alcove.functions.layers import LayerService
 from alcove.functions.logs import LogStore
@@ -62,6 +63,7 @@ class Services:
     dispatcher: Dispatcher
     functions: FunctionService
     concurrency: ConcurrencyService
+    groups: GroupService
     aliases: AliasService
     permissions: PermissionService
     layers: LayerService

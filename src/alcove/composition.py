@@ -20,6 +20,7 @@ from alcove.events.delivery import Delivery
 from alcove.events.invoke_configs import InvokeConfigs
 from alcove.events.queue import EventQueue
 from alcove.events.target import Destinations
+from alcove.flows.service import FlowService
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.groups import GroupService
@@ -87,6 +88,7 @@ async def open_services(
     await composition.open_functions(unavailable or {}, checker)
     await composition.open_queues()
     composition.open_delivery()
+    await composition.open_flows()
     await composition.open_triggers()
     return composition.services()
 
@@ -212,6 +214,12 @@ class _Composition:
         maker = source_maker(self.queues, Outside(self.database, rule, Trust.load(self.settings.source_ca)))
         self.mappings = MappingService(self.database, parts, self.queues, self.destinations, maker)
 
+    async def open_flows(self) -> None:
+        retention_s = self.settings.flow_retention_days * 86_400
+        path = self.settings.state / "flows.db"
+        self.flows = await FlowService.open(path, self.functions, self.dispatcher, retention_s=retention_s)
+        self.stack.push_async_callback(self.flows.close)
+
     async def open_triggers(self) -> None:
         self.runs = TimerRuns(
             self.database,
@@ -251,6 +259,7 @@ class _Composition:
             functions=self.functions,
             concurrency=self.concurrency,
             groups=self.groups,
+            flows=self.flows,
             aliases=self.aliases,
             permissions=self.permissions,
             layers=self.layers,
@@ -289,6 +298,7 @@ class _Composition:
                 self.relations.delete_every,
                 self.timers.delete_every,
                 self.routes.release_every,
+                self.flows.delete_every,
                 self.functions.delete_every,
                 self.layers.delete_every,
                 self.groups.delete_every,
@@ -307,6 +317,7 @@ class _Composition:
             gauges.queues(self.queues),
             gauges.mappings(self.mappings),
             gauges.timers(self.runs),
+            gauges.flows(self.flows),
             gauges.metering(self.meter),
         )
 

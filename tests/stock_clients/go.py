@@ -46,7 +46,6 @@ class GoClient:
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.methods = frozenset(json.loads(self._process.stdout.readline()))
-        self.called: set[str] = set()
 
     def __enter__(self) -> GoClient:
         return self
@@ -66,5 +65,4 @@ class GoClient:
         answer = json.loads(self._process.stdout.readline())
         if answer.get("error"):
             raise Refused(answer["error"])
-        self.called.add(method)
         return answer.get("result")

@@ -307,10 +307,11 @@ async def test_another_tenant_sees_nothing(flows: FlowService) -> None:
 async def test_what_an_execution_may_use(flows: FlowService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "EVENTS_LIMIT", 100)
     catch = [{"errors": ["XFlow.ALL"], "next": "c"}]
-    forever = {"start": "a", "states": [a(next="a")]}
-    status, output = await run(
-        flows, a("parallel", branches=[forever], next="c", catch=catch), {"type": "succeed", "name": "c"}
-    )
+    count = {**a(next="a", stateDataFilter={"output": "{n: (.n + 1)}"}), "name": "b"}
+    more = a("switch", conditions=[{"condition": ".n < 200", "next": "b"}], default={"next": "c"})
+    long = {"start": "a", "states": [more, count, {"type": "succeed", "name": "c"}]}
+    ways = (a("parallel", branches=[long], next="c", catch=catch), {"type": "succeed", "name": "c"})
+    status, output = await run(flows, *ways, data={"n": 0})
     assert (status, output["error"]) == ("Fail", "XFlow.EventLimitExceeded")
     await flows.update(TENANT, "f", flow(a("operation", resource="echo", stateDataFilter={"output": "[.,.]"})))
     await flows.begin(TENANT, "f", "large", json.dumps("x" * (200 << 10)))

@@ -20,8 +20,10 @@ from alcove.events.delivery import Delivery
 from alcove.events.invoke_configs import InvokeConfigs
 from alcove.events.queue import EventQueue
 from alcove.events.target import Destinations
+from alcove.flows.service import FlowService
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
+from alcove.functions.groups import GroupService
 from alcove.functions.isolation import IsolationPolicy, trust_all
 from alcove.functions.keys import FunctionKeys
 from alcove.functions.layers import LayerService
@@ -86,6 +88,7 @@ async def open_services(
     await composition.open_functions(unavailable or {}, checker)
     await composition.open_queues()
     composition.open_delivery()
+    await composition.open_flows()
     await composition.open_triggers()
     return composition.services()
 
@@ -165,6 +168,7 @@ class _Composition:
         self.aliases = AliasService(self.database, self.functions)
         self.permissions = PermissionService(self.database, self.functions)
         self.concurrency = self._concurrency()
+        self.groups = GroupService(self.database)
 
     def _open_scans(self, checker: Checker | None) -> Scans | None:
         checks = self.rules.checks
@@ -210,6 +214,12 @@ class _Composition:
         maker = source_maker(self.queues, Outside(self.database, rule, Trust.load(self.settings.source_ca)))
         self.mappings = MappingService(self.database, parts, self.queues, self.destinations, maker)
 
+    async def open_flows(self) -> None:
+        retention_s = self.settings.flow_retention_days * 86_400
+        path = self.settings.state / "flows.db"
+        self.flows = await FlowService.open(path, self.functions, self.dispatcher, retention_s=retention_s)
+        self.stack.push_async_callback(self.flows.close)
+
     async def open_triggers(self) -> None:
         self.runs = TimerRuns(
             self.database,
@@ -248,6 +258,8 @@ class _Composition:
             dispatcher=self.dispatcher,
             functions=self.functions,
             concurrency=self.concurrency,
+            groups=self.groups,
+            flows=self.flows,
             aliases=self.aliases,
             permissions=self.permissions,
             layers=self.layers,
@@ -286,8 +298,10 @@ class _Composition:
                 self.relations.delete_every,
                 self.timers.delete_every,
                 self.routes.release_every,
+                self.flows.delete_every,
                 self.functions.delete_every,
                 self.layers.delete_every,
+                self.groups.delete_every,
                 self.events.delete_every,
                 self.queues.delete_every,
                 self.buckets.delete_every,
@@ -303,6 +317,7 @@ class _Composition:
             gauges.queues(self.queues),
             gauges.mappings(self.mappings),
             gauges.timers(self.runs),
+            gauges.flows(self.flows),
             gauges.metering(self.meter),
         )
 

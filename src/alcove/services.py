@@ -19,9 +19,11 @@ from alcove.events.delivery import Delivery
 from alcove.events.invoke_configs import InvokeConfigs
 from alcove.events.queue import EventQueue
 from alcove.events.target import Destinations
+from alcove.flows.service import FlowService
 from alcove.functions.aliases import AliasService
 from alcove.functions.concurrency import ConcurrencyService
 from alcove.functions.dispatcher import Dispatcher
+from alcove.functions.groups import GroupService
 from alcove.functions.keys import FunctionKeys
 from alcove.functions.layers import LayerService
 from alcove.functions.logs import LogStore
@@ -62,6 +64,8 @@ class Services:
     dispatcher: Dispatcher
     functions: FunctionService
     concurrency: ConcurrencyService
+    groups: GroupService
+    flows: FlowService
     aliases: AliasService
     permissions: PermissionService
     layers: LayerService
@@ -107,6 +111,8 @@ class Services:
         self.delivery.start()
         stack.push_async_callback(self.mappings.close)
         await self.mappings.start()
+        stack.push_async_callback(self.flows.pause)
+        await self.flows.start()
         stack.push_async_callback(self.runs.close)
         await self.runs.start()
         await self.relations.start()

@@ -178,6 +178,9 @@ class Settings:
         low=0,
         high=86_400,
     )
+    flow_retention_days: float = _row(
+        7.0, "Days for which executions of flows are kept after their end.", low=0, high=3650
+    )
     route_domains: tuple[str, ...] = _row(
         ("apps.localhost",),
         "Domains under which tenants may take hosts for their routes; the operator may take any host.",

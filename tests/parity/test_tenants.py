@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 from tests.parity.conftest import HELLO, ROLE, Platform
 from tests.parity.test_sqs import client_of
+from tests.stock_clients.go import GoClient
 
 from alcove.cli import exits
 from alcove.cli.app import root
@@ -37,6 +38,14 @@ def create(aws: Any, name: str, **options: Any) -> Any:
     return aws.create_function(
         FunctionName=name, Runtime="python3.11", Role=ROLE, Handler="echo", Code={"ZipFile": HELLO}, **options
     )
+
+
+def executions(platform: Platform) -> int:
+    """Return how many executions of flows run, by the metrics."""
+    text = Client(platform.socket.parent).request("GET", "/metrics").body.decode()
+    found = re.search(r"^alcove_flow_executions ([0-9]+)", text, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 def code_of(call: Any, **options: Any) -> str:
@@ -116,6 +125,12 @@ def test_a_tenant_goes_with_all_that_it_has(platform: Platform, shop: dict[str, 
     sqs.send_message(QueueUrl=url, MessageBody="m")
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     aws.create_event_source_mapping(EventSourceArn=arn, FunctionName="one")
+    with GoClient(platform.url, shop["key"]["access_key"], shop["key"]["secret"]) as go:
+        waiting = "name: w\nstart: a\nstates: [{type: wait, name: a, seconds: 1000, end: true}]"
+        go("CreateFlow", {"name": "w", "definition": waiting})
+        go("StartExecution", {"flowName": "w", "input": "{}"})
+        go("CreateService", {"ServiceName": "s"})
+    running = executions(platform)
     route = ("route", "add", "one.shop.localhost", "one")
     assert alcove(platform, *route, ALCOVE_TENANT="shop").exit_code == 0
     refused = alcove(platform, "tenant", "remove", "shop")
@@ -123,6 +138,7 @@ def test_a_tenant_goes_with_all_that_it_has(platform: Platform, shop: dict[str, 
     assert "--force" in refused.exception.hint  # type: ignore[union-attr]
     assert aws.list_functions()["Functions"]
     assert alcove(platform, "tenant", "remove", "shop", "--force").exit_code == 0
+    assert executions(platform) == running - 1
     assert code_of(aws.list_functions) == "UnrecognizedClientException"
     assert alcove(platform, "tenant", "show", "shop").exit_code == exits.NOT_FOUND
     assert alcove(platform, "tenant", "remove", "shop", "--force").exit_code == exits.NOT_FOUND

@@ -136,3 +136,25 @@ def test_any_text_is_refused_and_nothing_else(text: str, query: str) -> None:
                 "body": b"",
             }
         )
+
+
+def test_a_path_is_signed_with_each_segment_encoded() -> None:
+    """The Go SDK sends ``:`` and ``$`` as they are, and signs them encoded."""
+    request = signed(path="/v1/functions/brn:bce:cfc:bj:1:function:f:$LATEST/invocations")
+    assert "%3A" in request["raw_path"]
+    sent = request | {"raw_path": request["raw_path"].replace("%3A", ":").replace("%24", "$")}
+    assert bcev1.verify(secret_of={KEY: SECRET}.get, now_s=time.time(), **sent) == KEY
+    assert bcev1.canonical_path("/a%2Fb/c") == "/a%2Fb/c"
+
+
+def test_a_request_id_may_be_left_out_of_the_signature() -> None:
+    """The Python SDK signs it, the Go SDK does not; where it is listed, it must be the one that was signed."""
+    request_id = {"x-bce-request-id": "one"}
+    own, without = signed(extra=request_id), signed()
+    listed = signed(extra=request_id, headers_to_sign=[*CFC_HEADERS, b"x-bce-request-id"])
+    without["headers"] |= request_id
+    for request in (own, without, listed):
+        assert bcev1.verify(secret_of={KEY: SECRET}.get, now_s=time.time(), **request) == KEY
+    listed["headers"]["x-bce-request-id"] = "two"
+    with pytest.raises(AccessDenied):
+        bcev1.verify(secret_of={KEY: SECRET}.get, now_s=time.time(), **listed)

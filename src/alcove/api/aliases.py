@@ -31,7 +31,7 @@ async def find(call: Call, name: str, alias: str) -> Alias:
     return await call.faces.services.aliases.get(call.tenant, call.reference(name).name, alias)
 
 
-async def page(call: Call, name: str, marker: str, limit: int) -> Page[Alias]:
+async def page(call: Call, name: str, marker: str, limit: int, skip: int = 0) -> Page[Alias]:
     query = call.request.query
     return await call.faces.services.aliases.list(
         call.tenant,
@@ -39,6 +39,7 @@ async def page(call: Call, name: str, marker: str, limit: int) -> Page[Alias]:
         version=query.get("FunctionVersion", ""),
         marker=marker,
         limit=limit,
+        skip=skip,
     )
 
 

@@ -26,8 +26,12 @@ from alcove.api import (
     aws_unoffered,
     bce,
     bce_aliases,
+    bce_blueprints,
     bce_concurrency,
+    bce_flows,
+    bce_groups,
     bce_layers,
+    bce_mappings,
     event_invoke,
     hooks,
     kernels,
@@ -91,8 +95,12 @@ FACES = (
     urls,
     bce,
     bce_aliases,
+    bce_blueprints,
     bce_concurrency,
+    bce_flows,
+    bce_groups,
     bce_layers,
+    bce_mappings,
     relations,
     webhooks,
     native,
@@ -242,4 +250,4 @@ class App:
 def _dialect(request: Request) -> Dialect:
     if request.headers.get("x-amz-target", "").startswith(TARGET):
         return SQS
-    return BCE if request.raw_path.startswith("/v1/") else AWS
+    return BCE if request.raw_path.startswith(("/v1/", "/v2/")) else AWS

@@ -26,6 +26,8 @@ TAIL_LIMIT = 10_000
 _INVOCATIONS = ("invocations", "invoke-async", "response-streaming-invocations")
 # Where an answer says what was made, for calls that name nothing themselves.
 _NAMED_BY = ("FunctionArn", "FunctionBrn", "AliasArn", "LayerVersionArn", "RelationId", "UUID", "id", "name")
+# Parameters of the query that name what a call is for, and how lines say that.
+_TOLD = {"Qualifier": "qualifier", "flowName": "flow", "serviceName": "service"}
 _LARGEST_READ = 64 << 10
 
 
@@ -39,10 +41,11 @@ def _changes(method: str, path: str) -> bool:
 
 
 def begun(call: Call, route: Route, names: Mapping[str, str]) -> AuditLine:
-    """Say what is about to be done. Of the request only its path and qualifier are told."""
+    """Say what is about to be done. Of the request only its path and what its query names are told."""
     peer = call.request.peer
-    qualifier = call.request.query.get("Qualifier", "")
-    parts = [*(f"{name}={value}" for name, value in names.items()), *([f"qualifier={qualifier}"] if qualifier else [])]
+    query = call.request.query
+    told = {shown: query.get(name, "") for name, shown in _TOLD.items()}
+    parts = [f"{name}={value}" for name, value in (*names.items(), *told.items()) if value or name in names]
     return AuditLine(
         time_ms=now_ms(),
         request_id=call.request_id,

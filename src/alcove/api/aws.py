@@ -96,7 +96,7 @@ def _unready(state: State) -> dict[str, str]:
 
 
 async def create_function(call: Call) -> Response:
-    return answer(_described(call, await functions.create(call)), 201, call.request_id)
+    return answer(_described(call, await functions.create(call, await functions.read(call))), 201, call.request_id)
 
 
 async def get_function(call: Call, name: str) -> Response:
@@ -133,7 +133,11 @@ async def update_code(call: Call, name: str) -> Response:
 
 
 async def update_configuration(call: Call, name: str) -> Response:
-    return answer(_described(call, await functions.update_configuration(call, name)), 200, call.request_id)
+    return answer(
+        _described(call, await functions.update_configuration(call, name, read_object(call.request))),
+        200,
+        call.request_id,
+    )
 
 
 async def publish_version(call: Call, name: str) -> Response:

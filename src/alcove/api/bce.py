@@ -4,11 +4,13 @@ docs/decisions/0006-two-dialects.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sized
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from alcove.api import bce_shapes, functions, invoking, shapes
-from alcove.api.body import number
+from alcove.api.bce_async import read_async_config, show_async_config
+from alcove.api.body import field, number, read_object
 from alcove.api.context import (
     INVOKE_BODY,
     PACKAGE_BODY,
@@ -19,7 +21,11 @@ from alcove.api.dialect import BCE
 from alcove.api.invoking import Headers
 from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, Detail
-from alcove.functions.model import FunctionVersion, Layer
+from alcove.errors import InvalidRequest
+from alcove.functions import names
+from alcove.functions.brn import function_brn, to_brn
+from alcove.functions.groups import DEFAULT_GROUP, GROUP_TAG
+from alcove.functions.model import CONCURRENCY_TAG, FunctionVersion, Layer
 from alcove.gateway.message import Response
 
 REQUEST_ID = "x-bce-request-id"
@@ -29,7 +35,9 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
     """Return FunctionConfiguration, as CFC names its fields."""
     return {
         "FunctionName": function.name,
-        "FunctionBrn": f"{to_brn(function.function_arn)}:{function.alias or function.version}",
+        "FunctionBrn": function_brn(
+            _region(function), function.tenant, function.name, function.alias or function.version
+        ),
         "FunctionArn": function.arn,
         "Runtime": function.runtime_name,
         "Handler": function.handler,
@@ -49,6 +57,9 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
         "Isolation": str(function.isolation),
         "FreshVm": function.fresh_vm,
         "InstanceConcurrency": function.instance_concurrency,
+        "PodConcurrentQuota": function.instance_concurrency,
+        "ServiceName": function.tags.get(GROUP_TAG, DEFAULT_GROUP),
+        "DeadLetterTopic": function.dead_letter,
         "Layers": [_layer(layer) for layer in function.layers],
         "IsolationCase": function.cause,
         "IsolationReason": function.reason,
@@ -58,11 +69,6 @@ def configuration(function: FunctionVersion) -> dict[str, Any]:
 def _layer(layer: Layer) -> dict[str, Any]:
     name, version = layer.arn.split(":")[6:]
     return {"Brn": to_brn(layer.arn), "CodeSize": layer.package_bytes, "LayerName": name, "Version": int(version)}
-
-
-def to_brn(arn: str) -> str:
-    """Return the BRN that says the same as an ARN of ours."""
-    return "brn:bce:cfc:" + arn.split(":", 3)[3]
 
 
 def _region(function: FunctionVersion) -> str:
@@ -86,31 +92,88 @@ def marker_and_limit(call: Call, most: int = 50) -> tuple[str, int]:
     return marker(call), number(call.request.query, "MaxItems", most) or most
 
 
+class Place(NamedTuple):
+    """Where a list that is sorted by name goes on: behind a name, or after a number of items."""
+
+    after: str
+    skip: int
+
+    def following(self, items: Sized, more: str | None) -> str:
+        """Return the next marker, a number as the Go client wants it where no name was given."""
+        if more is None or self.after:
+            return more or ""
+        return str(self.skip + len(items))
+
+
+def place_and_limit(call: Call) -> tuple[Place, int]:
+    """As ``marker_and_limit``, of lists by name."""
+    found, limit = marker_and_limit(call)
+    if found.isascii() and found.isdigit():
+        return Place("", number(call.request.query, "Marker", 0)), limit
+    return Place(found, 0), limit
+
+
 def qualifier(call: Call) -> str | None:
     """The Go client writes ``qualifier`` in lower case."""
     return call.request.query.get("Qualifier") or call.request.query.get("qualifier")
 
 
+# What the Go client cannot leave out: it sends these empty where nothing is meant.
+_EMPTY = ("AsyncInvokeConfig", "DeadLetterTopic", "Handler", "MemorySize", "PodConcurrentQuota", "Runtime", "Timeout")
+
+
+def given(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that say something. Raises ``InvalidRequest`` for what would be missed where it was dropped."""
+    found = {name: value for name, value in document.items() if value not in ("", 0, None) or name not in _EMPTY}
+    for name in ("CFSConfig", "VpcConfig"):
+        if any((field(found, name, dict) or {}).values()):
+            raise InvalidRequest(f"'{name}' is not offered.", hint="every tenant has a network of its own, and buckets")
+    topic = field(found, "DeadLetterTopic", str)
+    return found if topic is None else {**found, "DeadLetterConfig": {"TargetArn": topic}}
+
+
+async def own_tags(call: Call, document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the new function's tags that stand for fields of CFC's."""
+    calls, group = field(document, "PodConcurrentQuota", int), field(document, "ServiceName", str)
+    tags = {} if calls is None else {CONCURRENCY_TAG: str(calls)}
+    if group and group != DEFAULT_GROUP:
+        tags[GROUP_TAG] = (await call.faces.services.groups.get(call.tenant, group)).name
+    return tags
+
+
 async def create_function(call: Call) -> Response:
-    return _answer(call, configuration(await functions.create(call)), 201)
+    document = given(await functions.read(call))
+    asynchronous = await read_async_config(call, document)
+    function = await functions.create(call, document, await own_tags(call, document))
+    if asynchronous is not None:
+        await call.faces.services.invoke_configs.put(call.tenant, names.Reference(function.name), asynchronous)
+    return _answer(call, await described(call, function), 201)
+
+
+async def described(call: Call, function: FunctionVersion) -> dict[str, Any]:
+    """As ``configuration``, with what is kept elsewhere."""
+    row = await call.faces.services.invoke_configs.find(function.function_id, function.alias or function.version)
+    return {**configuration(function), "AsyncInvokeConfig": None if row is None else show_async_config(row)}
 
 
 async def get_function(call: Call, name: str) -> Response:
     function = await call.shown(name, qualifier(call))
     document = {
         "Code": {"Location": call.faces.code_url(function.package_sha256), "RepositoryType": "bos"},
-        "Configuration": configuration(function),
+        "Configuration": await described(call, function),
     }
     return _answer(call, document)
 
 
 async def get_configuration(call: Call, name: str) -> Response:
-    return _answer(call, configuration(await call.shown(name, qualifier(call))))
+    return _answer(call, await described(call, await call.shown(name, qualifier(call))))
 
 
 async def list_functions(call: Call) -> Response:
-    page = await call.faces.service.list(call.tenant, *marker_and_limit(call))
-    return _answer(call, {"Functions": [configuration(item) for item in page.items], "NextMarker": page.marker or ""})
+    at, limit = place_and_limit(call)
+    page = await call.faces.service.list(call.tenant, at.after, limit, skip=at.skip)
+    found = [configuration(item) for item in page.items]
+    return _answer(call, {"Functions": found, "NextMarker": at.following(found, page.marker)})
 
 
 async def update_code(call: Call, name: str) -> Response:
@@ -118,7 +181,8 @@ async def update_code(call: Call, name: str) -> Response:
 
 
 async def update_configuration(call: Call, name: str) -> Response:
-    return _answer(call, configuration(await functions.update_configuration(call, name)))
+    document = given(read_object(call.request))
+    return _answer(call, configuration(await functions.update_configuration(call, name, document)))
 
 
 async def publish_version(call: Call, name: str) -> Response:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from alcove.api import aliases, bce_shapes, shapes
-from alcove.api.bce import REQUEST_ID, marker_and_limit, rfc3339, to_brn
+from alcove.api.bce import REQUEST_ID, place_and_limit, rfc3339
 from alcove.api.context import Call, answer
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
 from alcove.api.schema import EMPTY, Detail
 from alcove.errors import NotFound
 from alcove.functions.aliases import Alias
+from alcove.functions.brn import to_brn
 from alcove.gateway.message import Response
 
 
@@ -42,8 +43,10 @@ async def get_alias(call: Call, name: str, alias: str) -> Response:
 
 
 async def list_aliases(call: Call, name: str) -> Response:
-    page = await aliases.page(call, name, *marker_and_limit(call))
-    document = {"Aliases": [_describe(call, alias) for alias in page.items], "NextMarker": page.marker or ""}
+    at, limit = place_and_limit(call)
+    page = await aliases.page(call, name, at.after, limit, at.skip)
+    found = [_describe(call, alias) for alias in page.items]
+    document = {"Aliases": found, "NextMarker": at.following(found, page.marker)}
     return answer(document, 200, call.request_id, REQUEST_ID)
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from alcove.api import bce_shapes, layers, shapes
-from alcove.api.bce import REQUEST_ID, marker_and_limit, rfc3339, to_brn
+from alcove.api.bce import REQUEST_ID, marker, marker_and_limit, rfc3339
+from alcove.api.body import number
 from alcove.api.context import PACKAGE_BODY, Call, answer
 from alcove.api.dialect import BCE
 from alcove.api.router import Route
 from alcove.api.schema import EMPTY, Detail
 from alcove.errors import NotFound
+from alcove.functions.brn import to_brn
 from alcove.functions.layering import parse_layer
 from alcove.functions.layers import LayerVersion
+from alcove.functions.pages import PAGE_LIMIT, Page
 from alcove.gateway.message import Response
+
+# Layers, or versions of one, that a client is shown which cannot ask for pages.
+SHOWN = 1000
 
 
 def _item(layer: LayerVersion) -> dict[str, Any]:
@@ -43,21 +50,48 @@ async def get_version(call: Call, layer: str, version: str) -> Response:
     return answer(_describe(call, found), 200, call.request_id, REQUEST_ID)
 
 
+async def _pages(
+    call: Call, read: Callable[[str, int], Awaitable[Page[LayerVersion]]]
+) -> tuple[list[LayerVersion], str]:
+    """Return the items that are asked for, and the next marker. The Go client cannot ask for a page: it gets all, to
+    ``SHOWN``.
+    """
+    if marker(call) or call.request.query.get("MaxItems", "0") != "0":
+        page = await read(*marker_and_limit(call))
+        return list(page.items), page.marker or ""
+    items: list[LayerVersion] = []
+    following: str | None = ""
+    while following is not None and len(items) < SHOWN:
+        page = await read(following, PAGE_LIMIT)
+        items += page.items
+        following = page.marker
+    return items, following or ""
+
+
+def _paged(call: Call, name: str, items: list[dict[str, Any]], following: str) -> dict[str, Any]:
+    """``PageNo`` from 1 on, of ``PageSize`` items; without them all."""
+    query = call.request.query
+    size = number(query, "PageSize", 0) or max(1, len(items))
+    wanted = number(query, "PageNo", 1) or 1
+    document = {name: items[(wanted - 1) * size : wanted * size], "NextMarker": following, "Total": len(items)}
+    return {**document, "PageNo": wanted, "PageSize": size}
+
+
 async def list_layers(call: Call) -> Response:
     one = await layers.sought(call, "Brn")
     if one is not None:
         return answer(_describe(call, one), 200, call.request_id, REQUEST_ID)
-    page = await layers.page(call, *marker_and_limit(call))
+    found, following = await _pages(call, lambda after, limit: layers.page(call, after, limit))
     items = [
         {"LayerName": one.row.layer.name, "LayerBrn": to_brn(one.layer_arn), "LatestMatchingVersion": _item(one)}
-        for one in page.items
+        for one in found
     ]
-    return answer({"Layers": items, "NextMarker": page.marker or ""}, 200, call.request_id, REQUEST_ID)
+    return answer(_paged(call, "Layers", items, following), 200, call.request_id, REQUEST_ID)
 
 
 async def list_versions(call: Call, layer: str) -> Response:
-    page = await layers.versions(call, layer, *marker_and_limit(call))
-    document = {"LayerVersions": [_item(one) for one in page.items], "NextMarker": page.marker or ""}
+    found, following = await _pages(call, lambda after, limit: layers.versions(call, layer, after, limit))
+    document = _paged(call, "LayerVersions", [_item(one) for one in found], following)
     return answer(document, 200, call.request_id, REQUEST_ID)
 
 
@@ -76,7 +110,7 @@ async def delete_layer(call: Call, layer: str) -> Response:
 
 _VERSIONS = "/v1/layers/{layer}/versions"
 _PUBLISH = Detail(shapes.PUBLISH_LAYER, status=201, answer=bce_shapes.LAYER_VERSION)
-_PAGE = (*shapes.PAGE, "CompatibleRuntime")
+_PAGE = (*shapes.PAGE, "PageNo", "PageSize", "CompatibleRuntime")
 _SOUGHT = ("find", "Brn")
 _GET = Detail(query=_SOUGHT, answer=bce_shapes.LAYER_VERSION)
 _LIST = Detail(query=(*_PAGE, *_SOUGHT), answer=bce_shapes.LAYERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alcove.api.aws_shapes import MAPPING_ALWAYS, MAPPING_SOMETIMES
-from alcove.api.schema import FLAG, MAP, NUMBER, TEXT, TEXTS, Named, Schema, list_of, one_of, record
+from alcove.api.schema import FLAG, MAP, NUMBER, TEXT, TEXTS, Named, Schema, list_of, one_of, or_null, record
 from alcove.api.shapes import LAYER_CONTENT, WEIGHTS
 from alcove.sandbox.protocol import Isolation
 
@@ -14,9 +14,14 @@ def page_of(name: str, items: Schema) -> Schema:
 
 
 _USED_LAYER = record(Brn=TEXT, CodeSize=NUMBER, LayerName=TEXT, Version=NUMBER)
+_TARGET = or_null(record(Type=TEXT, Destination=TEXT))
+_ASYNC = record(
+    MaxRetryIntervalInSeconds=or_null(NUMBER), MaxRetryAttempts=or_null(NUMBER), OnSuccess=_TARGET, OnFailure=_TARGET
+)
 FUNCTION = Named(
     "BceFunction",
     record(
+        {"AsyncInvokeConfig": or_null(_ASYNC)},
         FunctionName=TEXT,
         FunctionBrn=TEXT,
         FunctionArn=TEXT,
@@ -38,6 +43,9 @@ FUNCTION = Named(
         Isolation=one_of(*Isolation),
         FreshVm=FLAG,
         InstanceConcurrency=NUMBER,
+        PodConcurrentQuota=NUMBER,
+        ServiceName=TEXT,
+        DeadLetterTopic=TEXT,
         Layers=list_of(_USED_LAYER),
         IsolationCase=TEXT,
         IsolationReason=TEXT,
@@ -72,19 +80,30 @@ _LAYER: dict[str, Schema] = {
     "LicenseInfo": TEXT,
 }
 LAYER_VERSION = Named("BceLayerVersion", record(Content=LAYER_CONTENT, LayerBrn=TEXT, **_LAYER))
-LAYER_VERSIONS = page_of("LayerVersions", record(**_LAYER))
+_NUMBERS = {"Total": NUMBER, "PageNo": NUMBER, "PageSize": NUMBER}
+LAYER_VERSIONS = record(LayerVersions=list_of(record(**_LAYER)), NextMarker=TEXT, **_NUMBERS)
+_LISTED_LAYER = record(LayerName=TEXT, LayerBrn=TEXT, LatestMatchingVersion=record(**_LAYER))
 # With ``find=LayerVersion`` it is one version.
 LAYERS = {
     "anyOf": [
-        page_of("Layers", record(LayerName=TEXT, LayerBrn=TEXT, LatestMatchingVersion=record(**_LAYER))),
+        record(Layers=list_of(_LISTED_LAYER), NextMarker=TEXT, **_NUMBERS),
         LAYER_VERSION,
     ]
 }
 
+# Of a stream (``datahub_topic``).
+_STREAM = {
+    "MetaHostEndpoint": TEXT,
+    "MetaHostPort": NUMBER,
+    "PipeName": TEXT,
+    "StartPoint": NUMBER,
+    "ACLName": TEXT,
+    "ACLPassword": TEXT,
+}
 MAPPING = Named(
     "BceEventSourceMapping",
     record(
-        MAPPING_SOMETIMES,
+        {**MAPPING_SOMETIMES, **_STREAM},
         **{**MAPPING_ALWAYS, "LastModified": TEXT},
         FunctionBrn=TEXT,
         FunctionName=TEXT,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from alcove.api.body import beside, change, field, package, read_object, text_map
 from alcove.api.context import Call
 from alcove.api.policies import policy_tags, put_policies
@@ -10,9 +13,13 @@ from alcove.errors import InvalidRequest
 from alcove.functions.model import FunctionVersion
 
 
-async def create(call: Call) -> FunctionVersion:
-    """AWS's clients say ``Publish`` of the function, Baidu's of its code."""
-    document = await beside(read_object, call.request)
+async def read(call: Call) -> dict[str, Any]:
+    """Return the body of a request that may carry a package."""
+    return await beside(read_object, call.request)
+
+
+async def create(call: Call, document: Mapping[str, Any], own_tags: Mapping[str, str] | None = None) -> FunctionVersion:
+    """AWS's clients say ``Publish`` of the function, Baidu's of its code. ``own_tags`` stand for a dialect's fields."""
     name = field(document, "FunctionName", str)
     if not name:
         raise InvalidRequest("'FunctionName' is required.")
@@ -20,7 +27,7 @@ async def create(call: Call) -> FunctionVersion:
         raise InvalidRequest("PackageType must be Zip.")
     refuse_unoffered(document)
     code = field(document, "Code", dict) or {}
-    tags = (text_map(document, "Tags") or {}) | policy_tags(document, operator=call.operator)
+    tags = (text_map(document, "Tags") or {}) | policy_tags(document, operator=call.operator) | dict(own_tags or {})
     config = change(document, tags, operator=call.operator)
     if config.runtime is None:
         raise InvalidRequest("'Runtime' is required.")
@@ -48,8 +55,7 @@ async def update_code(call: Call, name: str) -> FunctionVersion:
     )
 
 
-async def update_configuration(call: Call, name: str) -> FunctionVersion:
-    document = read_object(call.request)
+async def update_configuration(call: Call, name: str, document: Mapping[str, Any]) -> FunctionVersion:
     refuse_unoffered(document)
     await put_policies(call, name, document)
     config = change(document, operator=call.operator)

@@ -1,4 +1,4 @@
-"""Event source mappings in AWS's API (2015-03-31) and CFC's (v1), which has the same fields and some of its own.
+"""Event source mappings in AWS's API (2015-03-31); CFC's are in ``bce_mappings``.
 
 Sources outside are named as Lambda names a self-managed one: ``SelfManagedEventSource`` with ``Endpoints`` of
 ``REDIS_SERVERS`` or ``RABBITMQ_BROKERS`` (HOST:PORT; rediss:// or amqps:// in front of it for TLS), ``Topics`` (a
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Fields
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
-from alcove.api import aws_shapes, bce_shapes
+from alcove.api import aws_shapes
 from alcove.api.aws_pages import following
 from alcove.api.body import field, number, read_object
 from alcove.api.context import Call, answer
-from alcove.api.dialect import AWS, BCE
+from alcove.api.dialect import AWS
 from alcove.api.mapping_fields import CHANGED, HIDDEN, MADE, read_changes, read_source
 from alcove.api.router import Route
 from alcove.api.schema import Detail, page
@@ -133,58 +132,10 @@ async def list_mappings(call: Call) -> Response:
     return answer(document, 200, call.request_id)
 
 
-# CFC
-
-
-def describe_cfc(call: Call, mapping: Mapping) -> dict[str, Any]:
-    document = describe(call, mapping)
-    stamp = datetime.fromtimestamp(mapping.row.modified_ms / 1000, UTC)
-    qualifier = f":{mapping.row.qualifier}" if mapping.row.qualifier else ""
-    region = call.faces.service.settings.region
-    return {
-        **document,
-        "FunctionBrn": f"brn:bce:cfc:{region}:{call.tenant}:function:{mapping.row.function}{qualifier}",
-        "FunctionName": mapping.row.function,
-        "EventSourceBrn": document.get("EventSourceArn", ""),
-        "Enabled": bool(mapping.row.enabled),
-        "Type": str(mapping.spec.kind),
-        "LastModified": f"{stamp:%Y-%m-%dT%H:%M:%SZ}",
-    }
-
-
-def _answer_cfc(call: Call, document: Any) -> Response:
-    return answer(document, 200, call.request_id, "x-bce-request-id")
-
-
-async def create_cfc(call: Call) -> Response:
-    return _answer_cfc(call, describe_cfc(call, await _create(call)))
-
-
-async def get_cfc(call: Call, uuid: str) -> Response:
-    return _answer_cfc(call, describe_cfc(call, await call.faces.services.mappings.get(call.tenant, uuid)))
-
-
-async def update_cfc(call: Call, uuid: str) -> Response:
-    return _answer_cfc(call, describe_cfc(call, await _update(call, uuid)))
-
-
-async def delete_cfc(call: Call, uuid: str) -> Response:
-    return _answer_cfc(call, describe_cfc(call, await call.faces.services.mappings.delete(call.tenant, uuid)))
-
-
-async def list_cfc(call: Call) -> Response:
-    found, marker = await _list(call)
-    mappings = [describe_cfc(call, mapping) for mapping in found]
-    return _answer_cfc(call, {"EventSourceMappings": mappings, "NextMarker": marker or ""})
-
-
 _AWS = "/2015-03-31/event-source-mappings"
-_CFC = "/v1/event-source-mappings"
-_LISTED = ("Marker", "MaxItems", "FunctionName", "EventSourceArn")
-_AWS_LIST = Detail(query=_LISTED, answer=page("EventSourceMappings", aws_shapes.MAPPING))
-_CFC_LIST = Detail(query=_LISTED, answer=bce_shapes.page_of("EventSourceMappings", bce_shapes.MAPPING))
+LISTED = ("Marker", "MaxItems", "FunctionName", "EventSourceArn")
+_AWS_LIST = Detail(query=LISTED, answer=page("EventSourceMappings", aws_shapes.MAPPING))
 _AWS_ONE = Detail(answer=aws_shapes.MAPPING)
-_CFC_ONE = Detail(answer=bce_shapes.MAPPING)
 
 ROUTES = (
     Route("POST", _AWS, create_mapping, AWS, detail=replace(_AWS_ONE, body=MADE, status=202)),
@@ -192,9 +143,4 @@ ROUTES = (
     Route("GET", _AWS + "/{uuid}", get_mapping, AWS, detail=_AWS_ONE),
     Route("PUT", _AWS + "/{uuid}", update_mapping, AWS, detail=replace(_AWS_ONE, body=CHANGED, status=202)),
     Route("DELETE", _AWS + "/{uuid}", delete_mapping, AWS, detail=replace(_AWS_ONE, status=202)),
-    Route("POST", _CFC, create_cfc, BCE, detail=replace(_CFC_ONE, body=MADE)),
-    Route("GET", _CFC, list_cfc, BCE, detail=_CFC_LIST),
-    Route("GET", _CFC + "/{uuid}", get_cfc, BCE, detail=_CFC_ONE),
-    Route("PUT", _CFC + "/{uuid}", update_cfc, BCE, detail=replace(_CFC_ONE, body=CHANGED)),
-    Route("DELETE", _CFC + "/{uuid}", delete_cfc, BCE, detail=_CFC_ONE),
 )

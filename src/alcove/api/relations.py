@@ -17,6 +17,7 @@ from alcove.api.schema import TEXT, Detail, list_of, object_of, one_of, record
 from alcove.api.web import cfc_url_of
 from alcove.errors import InvalidRequest
 from alcove.functions import names
+from alcove.functions.brn import account_to_brn, function_brn, region_to_brn
 from alcove.functions.model import LATEST
 from alcove.gateway.message import Response
 from alcove.triggers import cron_source, http_source
@@ -29,7 +30,7 @@ def _describe(call: Call, relation: Relation, *, made: bool = False) -> dict[str
     data = dict(relation.data)
     if row.source == http_source.NAME:
         path = f"{row.endpoint}/cfc/{data['Method']}{data['ResourcePath']}"
-        data["Brn"] = f"brn:bce:cfc-http-trigger:{region}:{row.tenant_id}:{path}"
+        data["Brn"] = f"brn:bce:cfc-http-trigger:{region_to_brn(region)}:{account_to_brn(row.tenant_id)}:{path}"
         data["EndpointPrefix"] = cfc_url_of(row.endpoint, region, call.faces.host.endpoint())
     elif row.endpoint:
         kind = row.source.partition("/")[0]
@@ -40,7 +41,7 @@ def _describe(call: Call, relation: Relation, *, made: bool = False) -> dict[str
         "RelationId": row.id,
         "Sid": f"cfc-{row.id}",
         "Source": row.source,
-        "Target": f"brn:bce:cfc:{region}:{row.tenant_id}:function:{row.function}:{row.qualifier or LATEST}",
+        "Target": function_brn(region, row.tenant_id, row.function, row.qualifier or LATEST),
         "Data": data,
     }
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "permission": ("alcove.cli.permission", "group", "Say who else may call a function."),
     "bucket": ("alcove.cli.bucket", "group", "Store objects, and have functions called when they change."),
     "timer": ("alcove.cli.timer", "group", "Have functions called by the clock."),
+    "flow": ("alcove.cli.flow", "group", "Put functions together to flows, and run them."),
     "url": ("alcove.cli.url", "group", "Give functions URLs of their own."),
     "route": ("alcove.cli.route", "group", "Have functions answer a host and path."),
     "queue": ("alcove.cli.queue", "group", "Make queues, send and receive messages."),

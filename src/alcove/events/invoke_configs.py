@@ -68,15 +68,19 @@ class InvokeConfigs:
             known[key] = await self._read(function_id, qualifier)
         return known[key]
 
+    async def check(self, tenant: TenantId, config: InvokeConfig) -> None:
+        """Raises ``InvalidRequest`` or ``NotFound`` for numbers out of range and destinations that are not there."""
+        _check_ranges(config)
+        for target in (config.on_success, config.on_failure):
+            if target:
+                await self._destinations.check(tenant, target)
+
     async def put(
         self, tenant: TenantId, reference: Reference, config: InvokeConfig, *, merge: bool = False
     ) -> KnownConfig:
         """Set what is configured; ``merge`` keeps what is left out, and raises ``NotFound`` where nothing is set."""
-        _check_ranges(config)
+        await self.check(tenant, config)
         function = await self._functions.resolve(tenant, reference.name, reference.version)
-        for target in (config.on_success, config.on_failure):
-            if target:
-                await self._destinations.check(tenant, target)
 
         def change(connection: sqlite3.Connection) -> rows.InvokeConfigRow:
             known = rows.find_invoke_config(connection, function.function_id, reference.version)

@@ -104,14 +104,23 @@ class AliasService:
         return await self._database.read(query)
 
     async def list(
-        self, tenant: TenantId, function: str, *, version: str = "", marker: str = "", limit: int = PAGE_LIMIT
+        self,
+        tenant: TenantId,
+        function: str,
+        *,
+        version: str = "",
+        marker: str = "",
+        limit: int = PAGE_LIMIT,
+        skip: int = 0,
     ) -> Page[Alias]:
-        """Return aliases by name; with a ``version``, those that lead to it."""
+        """Return aliases by name, from behind the marker and ``skip`` more on; with a ``version``, those that lead to
+        it.
+        """
         limit = page_limit(limit)
 
         def query(connection: sqlite3.Connection) -> list[Alias]:
             owner = find_function(connection, tenant, function)
-            found = rows.list_aliases(connection, owner.id, version, marker, limit + 1)
+            found = rows.list_aliases(connection, owner.id, version, marker, limit + 1, skip)
             return [self._alias(owner, row) for row in found]
 
         items = await self._database.read(query)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alcove.errors import InvalidRequest
+from alcove.functions.brn import account_from_brn
 from alcove.functions.model import Layer
 from alcove.functions.statements import Caller, Statement
 from alcove.sandbox.protocol import TenantId
@@ -41,7 +42,7 @@ def parse_layer(text: str, tenant: TenantId, version: str = "") -> LayerName:
     """Read a layer's name, ARN or BRN, and a version beside it. Raises ``InvalidRequest``."""
     parts = text.split(":")
     if parts[0] in ("arn", "brn") and len(parts) == 7 and parts[5] == "layer":
-        account, name = parts[4], parts[6]
+        account, name = account_from_brn(parts[4]), parts[6]
     else:
         account, name = tenant, text
     return LayerName(account, check_layer_name(name), _number(version) if version else 0)
@@ -54,7 +55,7 @@ def parse_layer_version(text: str) -> LayerName:
         raise InvalidRequest(
             f"{text[:200]!r} is not the ARN of a layer version.", hint="such as arn:aws:lambda:...:layer:name:1"
         )
-    return LayerName(parts[4], check_layer_name(parts[6]), _number(parts[7]))
+    return LayerName(account_from_brn(parts[4]), check_layer_name(parts[6]), _number(parts[7]))
 
 
 def _number(text: str) -> int:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from alcove.errors import InvalidRequest, NotFound
+from alcove.functions.brn import account_from_brn
 from alcove.functions.model import LATEST
 
 # CreateFunction in the AWS Lambda API reference: letters, digits, hyphens, underscores; 64
@@ -57,7 +58,7 @@ def read(text: str, qualifier: str | None = None) -> Reference:
     if parts[0] in ("arn", "brn"):
         if len(parts) not in (7, 8) or parts[5] != "function":
             raise InvalidRequest(f"{text[:200]!r} is not the ARN of a function.")
-        account, rest = parts[4], parts[6:]
+        account, rest = account_from_brn(parts[4]), parts[6:]
     elif len(parts) in (3, 4) and parts[1] == "function":
         account, rest = parts[0], parts[2:]
     elif len(parts) in (2, 3) and parts[0] == "function":

@@ -96,12 +96,14 @@ class FunctionService:
         """Forget what invocations of the function run: it has changed."""
         self.resolver.drop(tenant, name)
 
-    async def list(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page[FunctionVersion]:
-        """``$LATEST`` of each function, by name."""
+    async def list(
+        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0
+    ) -> Page[FunctionVersion]:
+        """``$LATEST`` of each function, by name, from behind the marker and ``skip`` more on."""
         limit = page_limit(limit)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            found = rows.list_latest(connection, tenant, marker, limit + 1)
+            found = rows.list_latest(connection, tenant, marker, limit + 1, skip)
             return [self.records.from_row(*row) for row in found]
 
         items = await self._database.read(query)

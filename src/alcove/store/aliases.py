@@ -34,12 +34,16 @@ def find_alias(connection: Connection, function_id: str, name: str) -> AliasRow 
     return None if row is None else AliasRow(*row)
 
 
-def list_aliases(connection: Connection, function_id: str, version: str, after: str, limit: int) -> list[AliasRow]:
-    """At most ``limit`` aliases with names greater than ``after``, by name; with a ``version``, those that use it."""
+def list_aliases(
+    connection: Connection, function_id: str, version: str, after: str, limit: int, skip: int = 0
+) -> list[AliasRow]:
+    """At most ``limit`` aliases with names greater than ``after``, less the first ``skip`` of them, by name; with a
+    ``version``, those that use it.
+    """
     rows = connection.execute(
         "SELECT * FROM aliases WHERE function_id = ?1 AND name > ?2 AND (?3 IN ('', version, second_version)) "
-        "ORDER BY name LIMIT ?4",
-        (function_id, after, version, limit),
+        "ORDER BY name LIMIT ?4 OFFSET ?5",
+        (function_id, after, version, limit, skip),
     )
     return [AliasRow(*row) for row in rows]
 

@@ -151,13 +151,17 @@ def page_all_versions(
     return [split_row(row) for row in rows]
 
 
-def list_latest(connection: Connection, tenant_id: str, after: str, limit: int) -> list[tuple[FunctionRow, VersionRow]]:
-    """At most ``limit`` functions of the tenant with names greater than ``after``, by name, with their ``$LATEST``."""
+def list_latest(
+    connection: Connection, tenant_id: str, after: str, limit: int, skip: int = 0
+) -> list[tuple[FunctionRow, VersionRow]]:
+    """At most ``limit`` functions of the tenant with names greater than ``after``, less the first ``skip`` of them, by
+    name, with their ``$LATEST``.
+    """
     found = connection.execute(
         f"SELECT {_FUNCTION_COLUMNS}, {_VERSION_COLUMNS} FROM functions f "  # noqa: S608
         "JOIN versions v ON v.function_id = f.id AND v.version = '$LATEST' "
-        "WHERE f.tenant_id = ? AND f.name > ? ORDER BY f.name LIMIT ?",
-        (tenant_id, after, limit),
+        "WHERE f.tenant_id = ? AND f.name > ? ORDER BY f.name LIMIT ? OFFSET ?",
+        (tenant_id, after, limit, skip),
     )
     return [split_row(row) for row in found]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from alcove.events.queue import EventQueue
+from alcove.flows.service import FlowService
 from alcove.functions.dispatcher import Dispatcher
 from alcove.host.clock import now_ms
 from alcove.metering.meter import Meter
@@ -96,6 +97,13 @@ def mappings(service: MappingService) -> Source:
 def timers(runs: TimerRuns) -> Source:
     async def look() -> list[Gauge]:
         return [Gauge("alcove_timers", "Timers that are enabled.", len(runs))]
+
+    return look
+
+
+def flows(service: FlowService) -> Source:
+    async def look() -> list[Gauge]:
+        return [Gauge("alcove_flow_executions", "Executions of flows that run.", len(service))]
 
     return look
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NewType
 
+from alcove.functions.brn import account_to_brn, region_to_brn
 from alcove.sandbox.protocol import TenantId
 from alcove.store.timers import TimerRow
 from alcove.triggers.schedule import Schedule, parse_schedule
@@ -73,7 +74,7 @@ class Timer:
         row = self.row
         if row.shape == Shape.CFC:
             # The real service sends the input alone; without one it documents no event. This one is ours.
-            brn = f"brn:bce:cfc-crontab-trigger:{region}:{row.tenant_id}:{row.name}"
+            brn = f"brn:bce:cfc-crontab-trigger:{region_to_brn(region)}:{account_to_brn(row.tenant_id)}:{row.name}"
             return {"source": "cfc-crontab-trigger/v1/", "name": row.name, "brn": brn, "time": moment}
         # "Events from Amazon EventBridge: scheduled event" in the EventBridge user guide.
         return {

@@ -3,7 +3,8 @@
 ``Authorization: bce-auth-v1/{access key}/{timestamp}/{expiry s}/{signed headers}/{hex signature}``.
 Source of the rules: "Generate an authentication string" of Baidu AI Cloud, and what its Python SDK
 does where the two differ: every ``x-bce-*`` header with a value is signed, whether listed or not,
-and headers without a value are not. The body is bound only by ``x-bce-content-sha256`` or
+and headers without a value are not. The Go SDK signs the path with each segment encoded, whatever it sends, and leaves
+its request id out: that one may be signed or not. The body is bound only by ``x-bce-content-sha256`` or
 ``content-md5``, where a client sends them; they are then checked against what arrived.
 
 Pure: no I/O, no clock of its own.
@@ -24,6 +25,7 @@ from alcove.errors import AccessDenied
 
 PREFIX = "bce-auth-v1"
 MAX_SKEW_S = 300
+REQUEST_ID = "x-bce-request-id"
 # Signed where the request lists none.
 DEFAULT_HEADERS = frozenset({"host", "content-md5", "content-length", "content-type"})
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -69,9 +71,9 @@ def verify(
         raise AccessDenied("The access key does not exist.", code="unknown_key")
     _check_date(timestamp, expiry, now_s)
     key = hmac.new(secret.encode(), f"{PREFIX}/{access_key}/{timestamp}/{expiry}".encode(), hashlib.sha256).hexdigest()
-    message = "\n".join((method.upper(), raw_path, canonical_query(raw_query), canonical_headers(headers, listed)))
-    expected = hmac.new(key.encode(), message.encode("latin-1", "replace"), hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(expected.encode(), signature.encode()):
+    start = (method.upper(), canonical_path(raw_path), canonical_query(raw_query))
+    messages = ("\n".join((*start, canonical_headers(one, listed))) for one in _readings(headers, listed))
+    if not any(_fits(key, message, signature) for message in messages):
         raise AccessDenied(
             "The signature does not match the request.",
             code="signature",
@@ -79,6 +81,23 @@ def verify(
         )
     _check_body(headers, body)
     return access_key
+
+
+def _readings(headers: Mapping[str, str], listed: str) -> tuple[Mapping[str, str], ...]:
+    """Return the headers as they may be meant: with the request id, and without it where it is not listed."""
+    if REQUEST_ID not in headers or REQUEST_ID in listed.lower().split(";"):
+        return (headers,)
+    return ({name: value for name, value in headers.items() if name != REQUEST_ID}, headers)
+
+
+def _fits(key: str, message: str, signature: str) -> bool:
+    expected = hmac.new(key.encode(), message.encode("latin-1", "replace"), hashlib.sha256).hexdigest()
+    return hmac.compare_digest(expected.encode(), signature.encode())
+
+
+def canonical_path(raw_path: str) -> str:
+    """Each segment encoded afresh."""
+    return "/".join(_encode(unquote_to_bytes(segment)) for segment in raw_path.split("/"))
 
 
 def canonical_query(raw_query: str) -> str:

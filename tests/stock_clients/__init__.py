@@ -1,0 +1,1 @@
+"""Stock clients that are programs of their own."""

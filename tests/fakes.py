@@ -160,8 +160,10 @@ class FakeTier:
         self.fail = False
         self.images = set(Runtime)
         self.building = asyncio.Event()  # set: a build that was begun ends
+        self.prepared: list[Runtime] = []
 
     async def prepare(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
+        self.prepared.append(runtime)
         if runtime not in self.images:
             await self.building.wait()
             if self.fail:

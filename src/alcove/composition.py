@@ -11,6 +11,7 @@ from pathlib import Path
 from alcove.audit.log import AuditLog
 from alcove.buckets.destination import BucketSink
 from alcove.buckets.expiry import UploadExpiry
+from alcove.buckets.granting import grant_earlier
 from alcove.buckets.hooks import HookService
 from alcove.buckets.model import Limits
 from alcove.buckets.outbox import Outbox
@@ -195,6 +196,7 @@ class _Composition:
         )
         self.buckets = await BucketService.open(state, limits, self.region)
         stack.push_async_callback(self.buckets.close)
+        await grant_earlier(self.buckets.database, self.permissions)
         self.outbox = Outbox(self.buckets.database, self.events, self.permissions.may)
         self.buckets.changed = self.outbox.look
         self.hooks = HookService(self.buckets.database, self.events, self.functions)

@@ -101,6 +101,7 @@ class Services:
         self.dispatcher.start()
         stack.push_async_callback(self.concurrency.close)
         await self.concurrency.start()
+        await self.functions.prepare()
         self.queues.start()
         self.meter.start()
         if self.scans is not None:

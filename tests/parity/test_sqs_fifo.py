@@ -56,13 +56,18 @@ def test_order_and_deduplication(sqs: Any, url: str) -> None:
     assert all(len(number) == 20 and number.isdigit() for number in numbers)
     assert numbers[0] < numbers[1] < numbers[2]
     assert (sent[3]["MessageId"], sent[3]["SequenceNumber"]) == (sent[0]["MessageId"], sent[0]["SequenceNumber"])
-    first = receive(sqs, url)
+    first = receive(sqs, url, ReceiveRequestAttemptId="first")
     assert [one["Body"] for one in first] == ["1", "2", "3"]
+    # An answer that was lost is asked for again.
+    again = receive(sqs, url, ReceiveRequestAttemptId="first")
+    assert [one["ReceiptHandle"] for one in again] == [one["ReceiptHandle"] for one in first]
+    with pytest.raises(ClientError, match="ReceiveRequestAttemptId"):
+        receive(sqs, url, ReceiveRequestAttemptId="no space")
     assert [one["Attributes"]["SequenceNumber"] for one in first] == numbers[:3]
     assert first[0]["Attributes"]["MessageGroupId"] == "a"
     assert first[0]["Attributes"]["MessageDeduplicationId"] == "1"
     sqs.send_message(QueueUrl=url, MessageBody="4", MessageGroupId="a", MessageDeduplicationId="4")
-    assert receive(sqs, url, ReceiveRequestAttemptId="again") == []
+    assert receive(sqs, url) == []
     entries = [{"Id": one["MessageId"], "ReceiptHandle": one["ReceiptHandle"]} for one in first]
     assert len(sqs.delete_message_batch(QueueUrl=url, Entries=entries)["Successful"]) == 3
     assert [one["Body"] for one in receive(sqs, url)] == ["4"]

@@ -169,6 +169,7 @@ async def test_a_daemon_that_starts_makes_what_its_functions_lack(tmp_path: Path
             tenant, functions = services.tenants.default.id, services.functions
             kernel = services.kernels.add("one", file(tmp_path, bzimage("6.1.0-one")))
             await functions.recover()
+            await functions.prepare()
             if started == 1:
                 await functions.create(tenant, "f", HELLO, NODE, tags={"alcove:kernel": "one"})
                 await functions.create(tenant, "plain", HELLO, NODE)

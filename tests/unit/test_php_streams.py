@@ -50,6 +50,7 @@ function handler($event, $context) {
     }
     if ($do === 'raise') throw new RangeException($context->requestId);
     if ($do === 'exit') exit(3);
+    if ($do === 'lingers') { register_shutdown_function(fn () => sleep(45)); exit(3); }
     if ($do === 'fatal') trigger_error('stop', E_USER_ERROR);
     if ($do === 'kill') { echo "last words\\n"; posix_kill(getmypid(), SIGKILL); }
     if ($do === 'held') { proc_open(['sleep', '45'], [], $pipes); posix_kill(getmypid(), SIGKILL); }
@@ -175,6 +176,8 @@ def test_a_worker_begins_as_init_code_left_it_with_generators_of_its_own(
     [
         ("raise", "r-a"),
         ("exit", "RequestId: r-a Error: Runtime exited without providing a reason"),
+        # It has answered, and is not gone yet when the next request comes.
+        ("lingers", "RequestId: r-a Error: Runtime exited without providing a reason"),
         ("fatal", "stop"),
         ("kill", "RequestId: r-a Error: Runtime exited with error: signal: killed"),
         # A process that it has started still holds its socket.

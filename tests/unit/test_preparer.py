@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, cast
 
 from tests.fakes import FakeKernelTier, FakeTier
+from tests.plane import zipped
 
+from alcove.composition import open_services
+from alcove.errors import HostError
+from alcove.functions.model import FunctionChange
 from alcove.functions.preparing import ACTIVE, Preparer
 from alcove.sandbox.protocol import Isolation, Runtime
+from alcove.settings import Settings
 
 
 class Function:
@@ -158,9 +165,61 @@ async def test_kernels_boot_one_at_a_time() -> None:
     plain = Function()
     plain.runtime = Runtime.PYTHON
     functions = [OwnKernel(digit * 64) for digit in "abc"]
-    preparer.expect_kernels([*functions, plain])
+    preparer.expect_again([*functions, plain])
     for _ in range(10):
         await settle()
     assert len(tier.kernels) == 3
     assert tier.most_boots == 1
     assert [preparer.state(one) for one in functions] == [ACTIVE] * 3
+
+
+async def test_a_start_makes_what_is_gone_one_after_the_other() -> None:
+    """After an upgrade: images that functions need are built anew, templates looked at; what nobody uses is left."""
+    preparer, tier, java = lacking()
+    tier.images.remove(Runtime.PHP)
+    php, node, elsewhere = Function(), Function(), Function()
+    php.runtime, node.runtime, elsewhere.isolation = Runtime.PHP, Runtime.NODE, Isolation.GVISOR
+    preparer.expect_again([java, php, node, elsewhere])
+    # Whose image is there is called as ever.
+    states = [preparer.state(one).name for one in (java, php, node, elsewhere)]
+    assert states == ["Pending", "Pending", "Active", "Active"]
+    await settle()
+    assert sorted(tier.prepared) == [Runtime.JAVA, Runtime.NODE]
+    tier.building.set()
+    await settle()
+    await settle()
+    assert sorted(tier.prepared) == [Runtime.JAVA, Runtime.NODE, Runtime.PHP]
+    assert preparer.state(php) == preparer.state(java) == ACTIVE
+
+
+async def test_a_template_that_cannot_be_made_ahead_stops_nobody() -> None:
+    tier = FakeTier()
+    preparer, function = Preparer({Isolation.VM: cast(Any, tier)}), Function()
+
+    async def fail(*arguments: Any) -> None:
+        tier.prepared.append(arguments[0])
+        raise HostError("the machine did not boot")
+
+    tier.prepare = fail  # type: ignore[method-assign]
+    preparer.expect_again([function])
+    await settle()
+    assert tier.prepared == [Runtime.JAVA]
+    assert preparer.state(function) == ACTIVE
+
+
+async def test_a_daemon_that_starts_prepares_for_the_functions_that_there_are(tmp_path: Path) -> None:
+    for started in (1, 2):
+        tier = FakeTier()
+        async with AsyncExitStack() as stack:
+            services = await open_services(stack, Settings(state=tmp_path), {Isolation.VM: cast(Any, tier)})
+            tenant, functions = services.tenants.default.id, services.functions
+            if started == 1:
+                await functions.create(tenant, "j", zipped("x = 1"), FunctionChange(runtime="java17", handler="a.B"))
+                await functions.create(tenant, "k", zipped("x = 1"), FunctionChange(runtime="java17", handler="a.B"))
+            tier.images.remove(Runtime.JAVA)
+            await functions.recover()
+            await services.start(stack)
+            found = await functions.get(tenant, "j")
+            assert functions.preparer.state(found).name == "Pending"
+            await settle()
+            assert tier.prepared == [Runtime.JAVA]

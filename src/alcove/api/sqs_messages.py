@@ -104,6 +104,7 @@ async def receive_message(call: Call, document: Mapping[str, Any]) -> Any:
         whole(document, "MaxNumberOfMessages", 1, RECEIVE_LIMIT) or 1,
         wait_s=queue.attributes.wait_s if wait_s is None else wait_s,
         visibility_s=whole(document, "VisibilityTimeout", 0, VISIBILITY_MOST_S),
+        attempt=check_fifo_id("ReceiveRequestAttemptId", document.get("ReceiveRequestAttemptId")),
     )
     system = {*words(document, "AttributeNames"), *words(document, "MessageSystemAttributeNames")}
     wanted = words(document, "MessageAttributeNames")

@@ -2,24 +2,28 @@
 
 Most languages have theirs from the daemon's start. For another, and for a kernel of its own, it is made when the first
 function that asks for it is deployed, in the background; until then such functions are ``Pending``, as functions are
-on AWS while they are being made. A start in the meantime waits. Templates of kernels that versions use are made at the
-daemon's start too, where they are gone (the guest image or QEMU is another one now).
+on AWS while they are being made. A start in the meantime waits.
+
+At the daemon's start the same is made anew for the functions that there are, where it is gone: after an upgrade the
+guest image, QEMU or the accelerator is another one. Where only a template is gone its functions are not ``Pending``: it
+takes a boot, and a start makes it by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from alcove.errors import AlcoveError
 from alcove.sandbox.protocol import Isolation, KernelTier, Runtime, Tier
 
 log = logging.getLogger(__name__)
 
-# Kernels' templates that are made at once: each is a machine that boots.
+# Templates that are made at once: each is a machine that boots. Guest images: each fills a processor for minutes.
 BOOTS = 1
+BUILDS = 1
 
 
 class State(NamedTuple):
@@ -66,6 +70,7 @@ class Preparer:
         self._failed: dict[Wanted, str] = {}
         self._later: set[asyncio.Task[None]] = set()
         self._boots = asyncio.Semaphore(BOOTS)
+        self._builds = asyncio.Semaphore(BUILDS)
 
     def expect(self, function: Prepared) -> None:
         """Begin what the function's runtime and kernel lack here; return at once."""
@@ -75,11 +80,14 @@ class Preparer:
         self._failed.pop(wanted, None)
         self._tasks[wanted] = asyncio.create_task(self._prepare(wanted))
 
-    def expect_kernels(self, functions: Iterable[Prepared]) -> None:
-        """At start: begin what those functions lack that have kernels of their own."""
+    def expect_again(self, functions: Iterable[Prepared]) -> None:
+        """At start, when the tiers have recovered: begin what those functions lack."""
         for function in functions:
-            if function.kernel:
+            wanted = _wanted(function)
+            if self._lacks(wanted):
                 self.expect(function)
+            elif wanted.isolation in self._tiers and not wanted.kernel:
+                self._do_later(self._refresh(wanted))
 
     def state(self, function: Prepared) -> State:
         wanted = _wanted(function)
@@ -107,10 +115,13 @@ class Preparer:
             except Exception:
                 log.exception("what waited for the %s failed", wanted)
 
-        task = asyncio.create_task(later())
+        self._do_later(later())
+        return True
+
+    def _do_later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._later.add(task)
         task.add_done_callback(self._later.discard)
-        return True
 
     async def close(self) -> None:
         tasks = [*self._later, *self._tasks.values()]
@@ -135,9 +146,18 @@ class Preparer:
         finally:
             self._tasks.pop(wanted, None)
 
+    async def _refresh(self, wanted: Wanted) -> None:
+        """Its image is there; the template may not be."""
+        try:
+            async with self._boots:
+                await self._tiers[wanted.isolation].prepare(wanted.runtime, log.info)
+        except (AlcoveError, OSError, TimeoutError) as error:
+            log.error("the first machine of %s cannot be made ahead: %s", wanted.runtime, error)
+
     async def _make(self, tier: Tier, wanted: Wanted) -> None:
         if not wanted.kernel:
-            await tier.prepare(wanted.runtime, log.info)
+            async with self._builds:
+                await tier.prepare(wanted.runtime, log.info)
         elif isinstance(tier, KernelTier):
             async with self._boots:
                 await tier.prepare_kernel(wanted.runtime, wanted.kernel, log.info)

@@ -79,10 +79,13 @@ class FunctionService:
         """At start: remove unfinished builds and code that no version refers to; decide anew where versions run."""
         await self.code.recover()
         await self.moves.reconsider()
-        self.preparer.expect_kernels(await self._database.read(self._with_kernels))
 
-    def _with_kernels(self, connection: sqlite3.Connection) -> list[FunctionVersion]:
-        return [self.records.from_row(*row) for row in rows.list_kernel_users(connection)]
+    async def prepare(self) -> None:
+        """At start, when the tiers have recovered: begin what existing functions lack to start fast."""
+        self.preparer.expect_again(await self._database.read(self._kinds))
+
+    def _kinds(self, connection: sqlite3.Connection) -> list[FunctionVersion]:
+        return [self.records.from_row(*row) for row in rows.list_kinds(connection)]
 
     async def resolve(self, tenant: TenantId, name: str, version: str = LATEST) -> FunctionVersion:
         """Return what one invocation of this name and version, or alias, runs; from memory where possible."""

@@ -11,6 +11,8 @@ from alcove.sandbox.protocol import TenantId
 
 
 class QueueSink:
+    """Standard queues alone: "FIFO queues cannot be used" (``DestinationConfig`` of AWS::Lambda::EventInvokeConfig)."""
+
     def __init__(self, queues: QueueService) -> None:
         self._queues = queues
 

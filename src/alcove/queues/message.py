@@ -47,7 +47,10 @@ class Draft:
 
 
 def check_fifo_id(name: str, text: Any) -> str:
-    """Return a MessageGroupId or MessageDeduplicationId, "" where there is none. Raises ``InvalidRequest``."""
+    """Return a MessageGroupId, MessageDeduplicationId or ReceiveRequestAttemptId, "" where there is none.
+
+    Raises ``InvalidRequest``.
+    """
     if text is None:
         return ""
     if not isinstance(text, str) or not _FIFO_ID.fullmatch(text):

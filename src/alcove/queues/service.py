@@ -107,15 +107,17 @@ class QueueService:
         return accepted
 
     async def receive(
-        self, queue: Queue, limit: int = 1, *, wait_s: float = 0, visibility_s: int | None = None
+        self, queue: Queue, limit: int = 1, *, wait_s: float = 0, visibility_s: int | None = None, attempt: str = ""
     ) -> list[rows.MessageRow]:
-        """Take at most ``limit`` messages, waiting for the first for at most ``wait_s``."""
+        """Take at most ``limit`` messages, waiting for the first for at most ``wait_s``. ``attempt``: of a FIFO queue,
+        a name under which this can be done again with the same result, as long as none of it has changed.
+        """
         visibility_s = queue.attributes.visibility_s if visibility_s is None else visibility_s
         if wait_s and self._polls[queue.tenant] >= POLLS_LIMIT:
             raise QueueFull("Too many requests of this tenant wait for messages.", hint="try again later")
         self._polls[queue.tenant] += 1
         try:
-            return await self._poll(queue, limit, asyncio.get_running_loop().time() + wait_s, visibility_s)
+            return await self._poll(queue, limit, asyncio.get_running_loop().time() + wait_s, visibility_s, attempt)
         finally:
             self._polls[queue.tenant] -= 1
 
@@ -175,13 +177,15 @@ class QueueService:
 
     # Inside
 
-    async def _poll(self, queue: Queue, limit: int, deadline: float, visibility_s: int) -> list[rows.MessageRow]:
+    async def _poll(
+        self, queue: Queue, limit: int, deadline: float, visibility_s: int, attempt: str
+    ) -> list[rows.MessageRow]:
         clock = asyncio.get_running_loop().time
         while True:
             # Before the look, so that nothing arrives between look and wait.
             arrival = self._arrivals.setdefault(queue.id, asyncio.Event())
             queue = self.directory.find(queue.tenant, queue.name)
-            found, next_ms = await self._take(queue, limit, visibility_s)
+            found, next_ms = await self._take(queue, limit, visibility_s, attempt)
             left_s = deadline - clock()
             if found or left_s <= 0 or self._closing:
                 return found
@@ -193,9 +197,12 @@ class QueueService:
             except TimeoutError:
                 pass
 
-    async def _take(self, queue: Queue, limit: int, visibility_s: int) -> tuple[list[rows.MessageRow], int | None]:
+    async def _take(
+        self, queue: Queue, limit: int, visibility_s: int, attempt: str
+    ) -> tuple[list[rows.MessageRow], int | None]:
         """Return what was taken, and when to look again where nothing was."""
-        look = Look(queue, self._dead_letters(queue), now_ms(), limit, visibility_s)
+        attempt = attempt if queue.attributes.fifo else ""
+        look = Look(queue, self._dead_letters(queue), now_ms(), limit, visibility_s, attempt)
         found = await self._writer.write(lambda connection: take(connection, look))
         self.room.remove(queue.tenant, found.expired)
         if found.moved and look.dead is not None:

@@ -1,13 +1,13 @@
 """One look into a queue: what is too old goes, what was received too often moves to the dead letters, the rest is taken
-under receipts of its own. Of a FIFO queue only those groups are looked at of which nothing is in flight. Runs inside
-``Database.write``.
+under receipts of its own. Of a FIFO queue only those groups are looked at of which nothing is in flight, unless it is a
+receive that is tried again: that finds what it found. Runs inside ``Database.write``.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from sqlite3 import Connection
 
 from alcove.queues.directory import Queue
@@ -18,17 +18,27 @@ from alcove.store import queues as rows
 ROUNDS = 100
 # Messages in flight of one FIFO queue ("Amazon SQS quotas"); beyond it nothing is received.
 FIFO_IN_FLIGHT = 20_000
+# How long a receive can be tried again ("ReceiveMessage" in the SQS API reference).
+ATTEMPT_MS = 5 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """``dead`` is the queue of the dead letters, where there is one."""
+    """``dead`` is the queue of the dead letters, where there is one; ``attempt`` is what a receive is called that may
+    be tried again.
+    """
 
     queue: Queue
     dead: Queue | None
     moment_ms: int
     limit: int
     visibility_s: int
+    attempt: str = ""
+
+    @property
+    def until_ms(self) -> int:
+        """When what is taken is visible again."""
+        return self.moment_ms + self.visibility_s * 1000
 
 
 @dataclass(slots=True)
@@ -43,6 +53,9 @@ class Found:
 def take(connection: Connection, look: Look) -> Found:
     queue, moment = look.queue, look.moment_ms
     found = Found(expired=rows.expire_messages(connection, queue.id, moment - queue.attributes.retention_s * 1000))
+    if look.attempt and (again := _take_again(connection, look)):
+        found.taken = again
+        return found
     for _ in range(ROUNDS):
         if len(found.taken) >= look.limit:
             break
@@ -53,7 +66,23 @@ def take(connection: Connection, look: Look) -> Found:
         # Where nothing is hidden the same would be found again.
         if not visible or look.visibility_s == 0:
             break
+    if look.attempt and found.taken:
+        taken = [row.sequence for row in found.taken]
+        fifo.begin_attempt(connection, queue.id, look.attempt, taken, moment)
     return found
+
+
+def _take_again(connection: Connection, look: Look) -> list[rows.MessageRow]:
+    """Return what a receive of this name has taken lately, hidden anew under the receipts that it has; nothing where
+    that is visible again, or one of it was deleted or hidden in another way since.
+    """
+    taken, moment = rows.messages_of_attempt(connection, look.queue.id, look.attempt), look.moment_ms
+    whole = all(row.attempt_size == len(taken) and row.visible_ms > moment for row in taken)
+    if not taken or not whole or taken[0].attempt_ms <= moment - ATTEMPT_MS:
+        return []
+    fifo.hide(connection, [row.sequence for row in taken], look.until_ms)
+    fifo.refresh_groups(connection, look.queue.id, (row.group_id for row in taken))
+    return [replace(row, visible_ms=look.until_ms) for row in taken]
 
 
 def _visible(connection: Connection, look: Look, limit: int) -> list[rows.MessageRow]:
@@ -71,6 +100,5 @@ def _take_one(connection: Connection, look: Look, row: rows.MessageRow, found: F
         rows.move_message(connection, row, look.dead.id, look.queue.arn, look.moment_ms)
         found.moved += 1
         return
-    visible_ms = look.moment_ms + look.visibility_s * 1000
     receipt = secrets.token_hex(16)
-    found.taken.append(rows.take_message(connection, row.sequence, receipt, look.moment_ms, visible_ms))
+    found.taken.append(rows.take_message(connection, row.sequence, receipt, look.moment_ms, look.until_ms))

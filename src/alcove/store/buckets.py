@@ -69,6 +69,16 @@ def list_buckets(connection: Connection, tenant_id: str) -> list[BucketRow]:
     return [BucketRow(*row) for row in rows]
 
 
+def list_ungranted(connection: Connection) -> list[BucketRow]:
+    """Return the buckets whose notifications may lack the permission that they need."""
+    rows = connection.execute("SELECT b.* FROM buckets b JOIN ungranted u ON u.bucket_id = b.id ORDER BY b.id")
+    return [BucketRow(*row) for row in rows]
+
+
+def delete_ungranted(connection: Connection, bucket_id: str) -> None:
+    connection.execute("DELETE FROM ungranted WHERE bucket_id = ?", (bucket_id,))
+
+
 def is_empty(connection: Connection, bucket_id: str) -> bool:
     return connection.execute("SELECT 1 FROM objects WHERE bucket_id = ? LIMIT 1", (bucket_id,)).fetchone() is None
 

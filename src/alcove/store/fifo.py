@@ -4,7 +4,7 @@ or ``read``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from sqlite3 import Connection
 
 
@@ -88,4 +88,24 @@ def remember(
     connection.execute("DELETE FROM deduplicated WHERE accepted_ms <= ?", (after_ms,))
     connection.execute(
         "INSERT OR REPLACE INTO deduplicated VALUES (?, ?, ?, ?, ?)", (queue_id, name, message_id, sequence, moment_ms)
+    )
+
+
+def begin_attempt(
+    connection: Connection, queue_id: int, attempt: str, sequences: Sequence[int], moment_ms: int
+) -> None:
+    """Note that these messages were received together under this id, and no others any more."""
+    connection.execute(
+        "UPDATE messages SET attempt = '' WHERE queue_id = ? AND attempt = ? AND attempt <> ''", (queue_id, attempt)
+    )
+    connection.executemany(
+        "UPDATE messages SET attempt = ?, attempt_ms = ?, attempt_size = ? WHERE sequence = ?",
+        [(attempt, moment_ms, len(sequences), sequence) for sequence in sequences],
+    )
+
+
+def hide(connection: Connection, sequences: Sequence[int], visible_ms: int) -> None:
+    """Have messages in flight stay there until then."""
+    connection.executemany(
+        "UPDATE messages SET visible_ms = ? WHERE sequence = ?", [(visible_ms, sequence) for sequence in sequences]
     )

@@ -170,11 +170,11 @@ def kernel_in_use(connection: Connection, digest: str) -> bool:
     return connection.execute("SELECT 1 FROM versions WHERE kernel = ? LIMIT 1", (digest,)).fetchone() is not None
 
 
-def list_kernel_users(connection: Connection) -> list[tuple[FunctionRow, VersionRow]]:
-    """One version for each tier, runtime and kernel of its own that is in use."""
+def list_kinds(connection: Connection) -> list[tuple[FunctionRow, VersionRow]]:
+    """One version for each tier, runtime and kernel that is in use."""
     found = connection.execute(
         f"SELECT {_FUNCTION_COLUMNS}, {_VERSION_COLUMNS} FROM functions f "  # noqa: S608
-        "JOIN versions v ON v.function_id = f.id WHERE v.kernel <> '' GROUP BY v.isolation, v.runtime_name, v.kernel"
+        "JOIN versions v ON v.function_id = f.id GROUP BY v.isolation, v.runtime_name, v.kernel"
     )
     return [split_row(row) for row in found]
 

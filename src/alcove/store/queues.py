@@ -40,6 +40,9 @@ class MessageRow:
     dead_letter_of: str = ""
     group_id: str = ""
     deduplication_id: str = ""
+    attempt: str = ""
+    attempt_ms: int = 0
+    attempt_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,15 @@ def ready_messages(connection: Connection, queue_id: int, moment_ms: int, limit:
     ]
 
 
+def messages_of_attempt(connection: Connection, queue_id: int, attempt: str) -> list[MessageRow]:
+    """Return what was received under this id and has not been changed since."""
+    rows = connection.execute(
+        "SELECT * FROM messages WHERE queue_id = ? AND attempt = ? AND attempt <> '' ORDER BY sequence",
+        (queue_id, attempt),
+    )
+    return [MessageRow(*row) for row in rows]
+
+
 def next_visible_ms(connection: Connection, queue_id: int, after_ms: int) -> int | None:
     row = connection.execute(
         "SELECT MIN(visible_ms) FROM messages WHERE queue_id = ? AND visible_ms > ?", (queue_id, after_ms)
@@ -123,7 +135,7 @@ def next_visible_ms(connection: Connection, queue_id: int, after_ms: int) -> int
 def take_message(connection: Connection, sequence: int, receipt: str, moment_ms: int, visible_ms: int) -> MessageRow:
     """Note that a message is received; return it as it is now."""
     row = connection.execute(
-        "UPDATE messages SET received = received + 1, receipt = ?, visible_ms = ?, "
+        "UPDATE messages SET received = received + 1, receipt = ?, visible_ms = ?, attempt = '', "
         "first_ms = CASE first_ms WHEN 0 THEN ? ELSE first_ms END WHERE sequence = ? RETURNING *",
         (receipt, visible_ms, moment_ms, sequence),
     ).fetchone()
@@ -134,7 +146,7 @@ def move_message(connection: Connection, row: MessageRow, queue_id: int, source_
     """Put a message into a dead-letter queue."""
     connection.execute(
         "UPDATE messages SET queue_id = ?, dead_letter_of = ?, visible_ms = ?, received = 0, first_ms = 0, "
-        "receipt = '' WHERE sequence = ?",
+        "receipt = '', attempt = '' WHERE sequence = ?",
         (queue_id, source_arn, moment_ms, row.sequence),
     )
     fifo.refresh_group(connection, queue_id, row.group_id)
@@ -158,7 +170,7 @@ def set_visible(
 ) -> bool:
     """Change when a message in flight is visible again; ``uncount`` receives less. Tell whether it was in flight."""
     found = connection.execute(
-        "UPDATE messages SET visible_ms = ?, received = MAX(received - ?, 0) "
+        "UPDATE messages SET visible_ms = ?, received = MAX(received - ?, 0), attempt = '' "
         "WHERE sequence = ? AND queue_id = ? AND receipt = ? AND receipt <> '' AND visible_ms > ? "
         "RETURNING group_id",
         (visible_ms, uncount, sequence, queue_id, receipt, moment_ms),

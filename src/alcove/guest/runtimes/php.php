@@ -249,6 +249,10 @@ final class Runtime
         $document = $fatal
             ? failure('Runtime.FatalError', $error['message'], ["#0 {$error['file']}({$error['line']})"])
             : failure('Runtime.ExitError', "{$request}Error: Runtime exited without providing a reason", []);
+        if ($this->isWorker) {
+            // Ahead of the answer, behind which the next request may come at once.
+            $this->channel->send(UNLOAD, 0, '');
+        }
         $this->answer(FAILURE, $document);
     }
 

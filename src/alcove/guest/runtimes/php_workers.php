@@ -19,6 +19,7 @@ final class Worker
     public string $requestId = '';
     public bool $streaming = false;
     public bool $missed = false; // it had ended when it was last looked at
+    public bool $ending = false; // it answers no request but the one that it has
     private ?int $status = null; // what it ended with
 
     public function __construct(public readonly int $pid, public readonly Channel $channel)
@@ -35,6 +36,10 @@ final class Worker
     public function forward(Channel $host): void
     {
         [$kind, , $payload] = $this->channel->receive();
+        if ($kind === UNLOAD) {
+            $this->ending = true;
+            return;
+        }
         $this->streaming = $kind === STREAM || $kind === CHUNK;
         $host->send($kind, $this->id, $payload);
         if (!$this->streaming) {
@@ -83,9 +88,13 @@ final class Workers
      */
     public function take(int $id, string $requestId, string $payload): ?Channel
     {
-        $idle = array_filter($this->all, fn (Worker $worker) => $worker->id === 0);
+        $idle = array_filter($this->all, fn (Worker $worker) => $worker->id === 0 && !$worker->ending);
         $worker = reset($idle);
         if ($worker === false) {
+            // Those whose end takes its time do not become many.
+            foreach (array_filter($this->all, fn (Worker $worker) => $worker->id === 0) as $late) {
+                $this->lose($late);
+            }
             [$ours, $theirs] = Channel::pair();
             $pid = pcntl_fork();
             if ($pid === 0) {

@@ -38,18 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def aws(server: Server) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    env = server.environment()
-    return boto3.client(
-        "lambda",
-        endpoint_url=env["AWS_ENDPOINT_URL_LAMBDA"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-        config=Config(retries={"max_attempts": 0}, read_timeout=120),
-    )
+    return server.client()
 
 
 @pytest.fixture

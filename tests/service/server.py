@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import boto3
+from botocore.config import Config
+
 from alcove.cli.client import Client
 from alcove.host.files import instance_tag
 
@@ -65,6 +68,18 @@ class Server:
 
     def environment(self) -> dict[str, str]:
         return dict(self.call("GET", "/alcove/v1/env"))
+
+    def client(self, service: str = "lambda", **config: Any) -> Any:
+        """A client of boto3's that tries each call once."""
+        env = self.environment()
+        return boto3.client(
+            service,
+            endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"],
+            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+            region_name=env["AWS_REGION"],
+            config=Config(retries={"max_attempts": 0}, read_timeout=120, **config),
+        )
 
     def instances(self) -> list[dict[str, Any]]:
         return list(self.call("GET", "/alcove/v1/instances")["instances"])

@@ -20,16 +20,7 @@ EXAMPLES = Path("examples").resolve()
 
 @pytest.fixture(scope="module")
 def s3(server: Server) -> Any:
-    import boto3
-
-    env = server.environment()
-    return boto3.client(
-        "s3",
-        endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-    )
+    return server.client("s3")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.service.conftest import STATE, package
 from tests.service.server import Server, is_clean
-from tests.service.test_recovery import client, create, invoke
+from tests.service.test_recovery import create, invoke
 
 
 class SmallDisk:
@@ -83,7 +83,7 @@ def files(own: Server) -> set[str]:
 
 
 def test_a_full_disk_is_told_and_nothing_is_half_done(own: Server, disk: SmallDisk) -> None:
-    aws = client(own)
+    aws = own.client()
     create(aws, "before")
     token = invoke(aws, "before")
     built = files(own)
@@ -103,7 +103,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_done(own: Server, disk: SmallDi
 
 
 def test_control_state_that_cannot_be_written_is_as_it_was(own: Server, disk: SmallDisk) -> None:
-    aws = client(own)
+    aws = own.client()
     create(aws, "kept")
     disk.fill()
     answers = []
@@ -129,7 +129,7 @@ def test_control_state_that_cannot_be_written_is_as_it_was(own: Server, disk: Sm
 
 
 def test_a_start_for_which_there_is_no_room_leaves_nothing(own: Server, disk: SmallDisk) -> None:
-    aws = client(own)
+    aws = own.client()
     create(aws, "cold")
     disk.fill()
     assert "room" in refused(aws.invoke, FunctionName="cold")

@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from tests.service.conftest import package
 from tests.service.server import Server
 
@@ -49,15 +47,7 @@ CALLS = 24
 @pytest.fixture(scope="module")
 def client(server: Server) -> Any:
     """Several calls at once, none of them repeated."""
-    env = server.environment()
-    return boto3.client(
-        "lambda",
-        endpoint_url=env["AWS_ENDPOINT_URL_LAMBDA"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-        config=Config(retries={"max_attempts": 0}, read_timeout=120, max_pool_connections=16),
-    )
+    return server.client(max_pool_connections=16)
 
 
 @pytest.fixture(scope="module")

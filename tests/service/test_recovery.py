@@ -39,21 +39,6 @@ def own(tmp_path: Path, server: Server) -> Iterator[Server]:
     assert is_clean(own.leftovers()), own.leftovers()
 
 
-def client(server: Server, service: str = "lambda") -> Any:
-    import boto3
-    from botocore.config import Config
-
-    env = server.environment()
-    return boto3.client(
-        service,
-        endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-        config=Config(retries={"max_attempts": 0}, read_timeout=120),
-    )
-
-
 def create(aws: Any, name: str) -> None:
     aws.create_function(
         FunctionName=name,
@@ -71,7 +56,7 @@ def invoke(aws: Any, name: str) -> str:
 
 
 def test_machines_outlive_the_server_and_are_adopted(own: Server) -> None:
-    aws = client(own)
+    aws = own.client()
     create(aws, "lives")
     token = invoke(aws, "lives")
     before = {instance["sandbox"] for instance in own.instances()}
@@ -79,7 +64,7 @@ def test_machines_outlive_the_server_and_are_adopted(own: Server) -> None:
     assert own.leftovers()["machines"], "the machine died with the server"
     own.start()
     assert {instance["sandbox"] for instance in own.instances()} == before
-    assert invoke(client(own), "lives") == token
+    assert invoke(own.client(), "lives") == token
     # Each call is counted once, each change has its line, and both survive.
     assert [(row["function"], row["calls"]) for row in own.call("GET", "/alcove/v1/usage")["usage"]] == [("lives", 2)]
     changes = [line["operation"] for line in own.call("GET", "/alcove/v1/audit")["lines"]]
@@ -89,20 +74,20 @@ def test_machines_outlive_the_server_and_are_adopted(own: Server) -> None:
 
 
 def test_a_server_killed_at_any_moment_leaves_nothing_behind(own: Server) -> None:
-    aws = client(own)
+    aws = own.client()
     create(aws, "often")
     for delay in (0.0, 0.05, 0.15, 0.4):
         pid = os.fork()
         if pid == 0:
             try:
-                invoke(client(own), "often")
+                invoke(own.client(), "often")
             finally:
                 os._exit(0)
         time.sleep(delay)
         own.kill()
         os.waitpid(pid, 0)
         own.start()
-        assert invoke(client(own), "often")
+        assert invoke(own.client(), "often")
     records = set(own.leftovers()["records"])
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -118,7 +103,7 @@ def test_a_server_killed_at_any_moment_leaves_nothing_behind(own: Server) -> Non
 
 
 def test_accepted_events_their_outcomes_and_messages_outlive_the_server(own: Server) -> None:
-    aws, sqs = client(own), client(own, "sqs")
+    aws, sqs = own.client(), own.client("sqs")
     create(aws, "later")
     outcomes = sqs.create_queue(QueueName="outcomes")["QueueUrl"]
     work = sqs.create_queue(QueueName="work")["QueueUrl"]
@@ -138,7 +123,7 @@ def test_accepted_events_their_outcomes_and_messages_outlive_the_server(own: Ser
     aws.create_event_source_mapping(EventSourceArn=arns[1], FunctionName="later", BatchSize=1)
     own.kill()
     own.start()
-    sqs = client(own, "sqs")
+    sqs = own.client("sqs")
     urls = [sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in ("outcomes", "work")]
     told: list[str] = []
     deadline = time.monotonic() + 120
@@ -156,7 +141,7 @@ def test_accepted_events_their_outcomes_and_messages_outlive_the_server(own: Ser
 
 
 def test_a_killed_machine_is_replaced(own: Server) -> None:
-    aws = client(own)
+    aws = own.client()
     create(aws, "dies")
     token = invoke(aws, "dies")
     for pid in own.leftovers()["machines"]:
@@ -170,7 +155,7 @@ def saved(own: Server, kind: str) -> set[str]:
 
 def test_what_is_of_no_more_use_is_removed(own: Server) -> None:
     """Snapshots go with their version, and at the next start all that an older engine has left."""
-    aws = client(own)
+    aws = own.client()
     create(aws, "tidy")
     for number in (1, 2):
         aws.publish_version(FunctionName="tidy")
@@ -190,12 +175,12 @@ def test_what_is_of_no_more_use_is_removed(own: Server) -> None:
     assert saved(own, "snapshots") == {kept}
     assert saved(own, "templates") == templates
     assert {path.name for path in (own.state / "images/guest").glob("[!.]*")} == images
-    client(own).delete_function(FunctionName="tidy")
+    own.client().delete_function(FunctionName="tidy")
     assert not saved(own, "snapshots")
 
 
 def test_a_damaged_snapshot_is_taken_anew(own: Server) -> None:
-    aws = client(own)
+    aws = own.client()
     create(aws, "again")
     aws.publish_version(FunctionName="again")
     own.stop()
@@ -203,7 +188,7 @@ def test_a_damaged_snapshot_is_taken_anew(own: Server) -> None:
     state = own.state / "snapshots" / key / "state"
     state.write_bytes(b"damaged" + state.read_bytes()[7:])
     own.start()
-    aws = client(own)
+    aws = own.client()
     cold = aws.invoke(FunctionName="again", Qualifier="1")["ResponseMetadata"]["HTTPHeaders"]["x-alcove-start"]
     assert "snapshot" not in cold
     deadline = time.monotonic() + 120
@@ -214,7 +199,7 @@ def test_a_damaged_snapshot_is_taken_anew(own: Server) -> None:
         time.sleep(0.2)
     own.stop()
     own.start()
-    cold = client(own).invoke(FunctionName="again", Qualifier="1")["ResponseMetadata"]["HTTPHeaders"]["x-alcove-start"]
+    cold = own.client().invoke(FunctionName="again", Qualifier="1")["ResponseMetadata"]["HTTPHeaders"]["x-alcove-start"]
     assert "snapshot" in cold
 
 
@@ -230,6 +215,6 @@ def test_a_damaged_template_is_made_anew(own: Server) -> None:
             file.write(b"damage" * 1000)
     own.start()
     assert "was altered" in own.tail()
-    aws = client(own)
+    aws = own.client()
     create(aws, "still")
     assert invoke(aws, "still")

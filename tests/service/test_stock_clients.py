@@ -87,14 +87,7 @@ def test_a_version_with_a_layer_is_restored_by_its_alias(aws: Any, deploy: Deplo
 
 
 def test_a_function_sends_to_a_queue_by_its_own_key(server: Server, aws: Any, deploy: Deploy) -> None:
-    env = server.environment()
-    sqs = boto3.client(
-        "sqs",
-        endpoint_url=env["AWS_ENDPOINT_URL_SQS"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-    )
+    sqs = server.client("sqs")
     url = sqs.create_queue(QueueName="from-inside")["QueueUrl"]
     source = "import alcove_client\n\ndef handler(event, context):\n    alcove_client.send('from-inside', event)\n"
     name = deploy("", Code={"ZipFile": package({"app.py": source, "alcove_client.py": CLIENT.read_text()})})

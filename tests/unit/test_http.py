@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alcove.errors import HostError
-from alcove.gateway import connection, reader
+from alcove.gateway import link, reader
 from alcove.gateway.http import Server
 from alcove.gateway.message import Request, Response
 
@@ -199,7 +199,7 @@ async def test_http_1_0_head_and_upgrade(running: Running) -> None:
 async def test_slow_and_idle_clients_are_ended(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "HEAD_TIMEOUT_S", 0.3)
     monkeypatch.setattr(reader, "BODY_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(connection, "IDLE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(link, "IDLE_TIMEOUT_S", 0.3)
     slow_head, slow_body, idle = [await running.connect() for _ in range(3)]
     slow_head.send("GET / HT")
     slow_body.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nx")
@@ -211,7 +211,7 @@ async def test_slow_and_idle_clients_are_ended(running: Running, monkeypatch: py
 
 
 async def test_a_client_that_reads_nothing_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "WRITE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(link, "WRITE_TIMEOUT_S", 0.5)
     answered = 0
 
     async def large(request: Request) -> Response:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, cast
 from urllib.parse import urlsplit
 
+from alcove.bench.bare import REGION
 from alcove.bench.gateway import sign
-from alcove.bench.stand_in import REGION
 from alcove.bench.startup import zip_of
 from alcove.cli.client import FUNCTIONS, Client
 from alcove.errors import HostError, NotFound

@@ -15,10 +15,10 @@ import struct
 import time
 from email.utils import formatdate
 from pathlib import Path
-from typing import Protocol
 
 from alcove.errors import HostError
 from alcove.gateway.connection import Connection
+from alcove.gateway.link import Link
 from alcove.gateway.message import BodyLimit, Handler, Peer, Refusal, plain_refusal
 from alcove.gateway.reader import Budget
 from alcove.gateway.shares import Shares
@@ -29,19 +29,6 @@ CONNECTION_LIMIT = 4096
 BODY_BUDGET = 1 << 30
 DEFAULT_BODY_LIMIT = 1 << 20
 BACKLOG = 1024
-
-
-class Held(Protocol):
-    """What the server asks of its connections."""
-
-    @property
-    def peer(self) -> Peer: ...
-
-    def expire(self, now_s: float) -> None: ...
-
-    def drain(self) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 class Server:
@@ -69,7 +56,7 @@ class Server:
         self.date = formatdate(usegmt=True).encode()
         self._connection_limit = connection_limit
         self._shares = shares
-        self._connections: set[Held] = set()
+        self._connections: set[Link] = set()
         self._listeners: list[asyncio.Server] = []
         self._unix_paths: list[Path] = []
         self._sweeper: asyncio.Task[None] | None = None
@@ -145,11 +132,11 @@ class Server:
 
     # Connections
 
-    def connect(self) -> Connection:
+    def connect(self) -> Link:
         """Make the protocol of one more connection."""
         return Connection(self)
 
-    def admit(self, connection: Held) -> bool:
+    def admit(self, connection: Link) -> bool:
         if self.draining or len(self._connections) >= self._connection_limit:
             return False
         if self._shares is not None and not self._shares.take(connection, connection.peer.address):
@@ -157,7 +144,7 @@ class Server:
         self._connections.add(connection)
         return True
 
-    def forget(self, connection: Held) -> None:
+    def forget(self, connection: Link) -> None:
         self._connections.discard(connection)
         if self._shares is not None:
             self._shares.give(connection)

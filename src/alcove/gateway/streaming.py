@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from alcove.errors import InvalidRequest
-from alcove.gateway.connection import IDLE_TIMEOUT_S, LINGER_S, WRITE_TIMEOUT_S
 from alcove.gateway.http import Server
-from alcove.gateway.message import Handler, Peer, Refusal, Request, Response, plain_refusal
-from alcove.gateway.reader import BODY_BYTES_A_SECOND, DISCARD_LIMIT, HEAD_TIMEOUT_S, Budget, Refused, RequestReader
+from alcove.gateway.link import Link, unanswered
+from alcove.gateway.message import Handler, Refusal, Request, Response, plain_refusal
+from alcove.gateway.reader import BODY_BYTES_A_SECOND, DISCARD_LIMIT, Budget, Refused, RequestReader
 from alcove.gateway.shares import Shares
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ WAITING_LIMIT = 16
 CONNECTION_LIMIT = 512
 # The largest object that one request may carry, and what its encoding adds.
 BODY_LIMIT = (5 << 30) + (64 << 20)
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class BodyBroken(InvalidRequest):
@@ -110,7 +109,7 @@ class StreamServer(Server):
             handler, body_limit=lambda *_: BODY_LIMIT, refusal=refusal, connection_limit=CONNECTION_LIMIT, shares=shares
         )
 
-    def connect(self) -> StreamConnection:  # type: ignore[override]
+    def connect(self) -> StreamConnection:
         return StreamConnection(self)
 
 
@@ -145,73 +144,38 @@ class _Reader(RequestReader):
 
     def on_message_complete(self) -> None:
         self.in_message = False
-        self.end()
+        self._end()
 
-    def end(self, *, broken: bool = False) -> None:
+    def drop_body(self) -> None:
+        """Nothing more comes of the body that is under way."""
+        self._end(broken=True)
+
+    def _end(self, *, broken: bool = False) -> None:
         if self._current is not None:
             self._current.finish(broken=broken)
             self._current = None
 
 
-class StreamConnection(asyncio.Protocol):
-    """Made by ``StreamServer``; calls its handler for one request at a time."""
+class StreamConnection(Link):
+    """Made by ``StreamServer`` for each connection."""
+
+    _reader: _Reader
 
     def __init__(self, server: StreamServer) -> None:
-        self._server = server
-        self._reader = _Reader(self, server)
-        self._transport: asyncio.Transport | None = None
+        super().__init__(server, _Reader(self, server))
         self._waiting: deque[tuple[StreamRequest | None, bool, Refused | None]] = deque()
         self._current: StreamRequest | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
         self._paused_s = 0.0
-        self._ended = False  # nothing that the client sends from now on counts
-        self._lingering = False
-        self._deadline_s = time.monotonic() + HEAD_TIMEOUT_S
-
-    @property
-    def peer(self) -> Peer:
-        return self._reader.peer
 
     # Called by the transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        assert self._transport is not None
-        self._reader.peer = self._server.peer_of(self._transport)
-        if not self._server.admit(self):
-            self._transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._ended = True
-        self._reader.end(broken=True)
-        self._waiting.clear()
-        self.resume_writing()
-        self._server.forget(self)
-
     def data_received(self, data: bytes) -> None:
-        if self._ended:
-            return
-        try:
-            self._reader.feed(data)
-        except Refused as refusal:
-            self._refuse(refusal)
+        super().data_received(data)
         self._throttle()
 
     def eof_received(self) -> bool:
-        self._ended = True
-        self._reader.end(broken=True)
-        return self._task is not None
-
-    def pause_writing(self) -> None:
-        self._writable = asyncio.get_running_loop().create_future()
-        self._deadline_s = time.monotonic() + WRITE_TIMEOUT_S
-
-    def resume_writing(self) -> None:
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
+        self._reader.drop_body()
+        return super().eof_received()
 
     # Called by the reader and the body
 
@@ -226,9 +190,6 @@ class StreamConnection(asyncio.Protocol):
             raise Refused(400, "Too many requests wait on this connection.")
         self._enqueue(request, close, None)
 
-    def tell_to_continue(self) -> None:
-        self._write(_CONTINUE)
-
     def was_read(self) -> None:
         if self._paused_s and self._transport is not None and not self._full():
             # The time that the client was kept waiting is not its own.
@@ -236,35 +197,12 @@ class StreamConnection(asyncio.Protocol):
             self._paused_s = 0.0
             self._transport.resume_reading()
 
-    # Called by the server
-
-    def expire(self, now_s: float) -> None:
-        if self._transport is None:
-            return
-        if self._writable is not None or self._lingering:
-            if now_s > self._deadline_s:
-                self._transport.abort()
-        elif self._reader.in_message and not self._paused_s:
-            if now_s > self._reader.deadline_s and not self._awaits_continue():
-                self._refuse(Refused(408, "The request took too long to arrive."))
-        elif self._task is None and now_s > self._deadline_s:
-            self._transport.close()
-
-    def drain(self) -> None:
-        if self._task is None and not self._reader.in_message and self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-
     # Answers
 
     def _enqueue(self, request: StreamRequest | None, close: bool, refusal: Refused | None) -> None:
         self._waiting.append((request, close, refusal))
         if self._task is None:
+            self._busy = True
             self._task = asyncio.get_running_loop().create_task(self._serve())
 
     async def _serve(self) -> None:
@@ -289,14 +227,14 @@ class StreamConnection(asyncio.Protocol):
         finally:
             self._task = None
             self._current = None
-            self._rest()
+            if self._rest():
+                self.was_read()
 
     async def _answer(self, request: StreamRequest) -> Response:
         try:
             return await self._server.handler(request)
         except Exception:
-            log.exception("unanswered failure: %s %s", request.method, request.raw_path)
-            return Response(500, {"Content-Type": "text/plain"}, b"internal error\n")
+            return unanswered(request)
 
     async def _discard(self, body: Body) -> bool:
         """Read what the handler left; tell whether the connection can go on."""
@@ -333,35 +271,11 @@ class StreamConnection(asyncio.Protocol):
         if sent != response.length and self._transport is not None:
             self._transport.abort()
 
-    def _rest(self) -> None:
-        if self._transport is None or self._lingering:
-            return
-        if self._ended or (self._server.draining and not self._reader.in_message):
-            self._transport.close()
-            return
-        self._deadline_s = time.monotonic() + IDLE_TIMEOUT_S
-        self.was_read()
+    def _enqueue_refusal(self, refusal: Refused) -> None:
+        self._enqueue(None, True, refusal)
 
-    def _refuse(self, refusal: Refused) -> None:
-        self._ended = True
-        self._reader.in_message = False
-        self._reader.end(broken=True)
-        if refusal.status:
-            self._enqueue(None, True, refusal)
-        elif self._task is None and self._transport is not None:
-            self._transport.close()
-
-    def _end(self, *, linger: bool) -> None:
-        self._ended = True
+    def _drop_waiting(self) -> None:
         self._waiting.clear()
-        if self._transport is None:
-            return
-        if linger and self._transport.can_write_eof():
-            self._lingering = True
-            self._deadline_s = time.monotonic() + LINGER_S
-            self._transport.write_eof()
-        else:
-            self._transport.close()
 
     # Flow
 
@@ -370,16 +284,13 @@ class StreamConnection(asyncio.Protocol):
         return held + (0 if self._current is None else self._current.content.held) > HELD_BYTES
 
     def _throttle(self) -> None:
-        if not self._paused_s and self._transport is not None and not self._ended and self._full():
+        if not self._paused_s and self._transport is not None and not self._last_read and self._full():
             self._paused_s = time.monotonic()
             self._transport.pause_reading()
 
-    def _awaits_continue(self) -> bool:
-        return self._current is not None and self._current.content.expects
-
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+    def _client_is_due(self) -> bool:
+        told = self._current is None or not self._current.content.expects
+        return told and not self._paused_s
 
 
 def _head(response: StreamResponse, date: bytes, close: bool) -> bytes:

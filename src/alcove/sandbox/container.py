@@ -26,6 +26,7 @@ from alcove.sandbox.channel import InvocationChannel
 from alcove.sandbox.container_code import copy_code, mount_code
 from alcove.sandbox.oci_runtime import OciRuntime
 from alcove.sandbox.output import OutputPipe
+from alcove.sandbox.phases import PhaseClock
 from alcove.sandbox.protocol import (
     Delivery,
     ExitSink,
@@ -40,7 +41,7 @@ from alcove.sandbox.protocol import (
     Workload,
 )
 from alcove.sandbox.record import RecordStore
-from alcove.sandbox.vm import GUEST_PIDS, MEMORY_MIB_PER_VCPU, TASK_ROOT, PhaseClock
+from alcove.sandbox.vm import GUEST_PIDS, MEMORY_MIB_PER_VCPU, TASK_ROOT
 from alcove.wire.frame import Kind
 
 MIB = 1 << 20

@@ -38,9 +38,9 @@ from alcove.sandbox.container_code import show_ours
 from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.oci import Container, oci_config
 from alcove.sandbox.oci_runtime import find_runtime
+from alcove.sandbox.phases import PhaseClock
 from alcove.sandbox.protocol import Adopts, Isolation, Runtime, SandboxId, Start, adopt_none
 from alcove.sandbox.record import RecordStore, new_id
-from alcove.sandbox.vm import PhaseClock
 
 log = logging.getLogger(__name__)
 

@@ -18,20 +18,17 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from alcove.errors import AlcoveError, SandboxError, SandboxGone, SandboxLost
-from alcove.host.cgroup import Cgroup
-from alcove.host.files import unnamed_file
-from alcove.host.memory import copy_sparse
-from alcove.host.network import Network, Tap
+from alcove.host.network import Network
 from alcove.host.threads import to_the_end
 from alcove.images.code import IMAGE_SIZE
 from alcove.images.scratch import SMALLEST_MIB, disk_bytes
 from alcove.sandbox.agent import AgentClient
 from alcove.sandbox.channel import InvocationChannel
+from alcove.sandbox.phases import PhaseClock
 from alcove.sandbox.protocol import (
     MEASURE_S,
     Delivery,
@@ -47,6 +44,7 @@ from alcove.sandbox.protocol import (
     Workload,
 )
 from alcove.sandbox.record import RecordStore
+from alcove.sandbox.vm_resources import VmResources, destroy
 from alcove.vmm.machine import Machine
 from alcove.wire.frame import Kind
 
@@ -66,51 +64,6 @@ _MOUNT: dict[str, Any] = {"op": "mount_code", "device": "vdb", "path": TASK_ROOT
 _SPREAD: dict[str, Any] = {"op": "spread_code", "path": TASK_ROOT, "layers": "/opt"}
 _MOUNT_SCRATCH: dict[str, Any] = {"op": "mount_scratch", "device": "vdc", "path": SCRATCH}
 _COPY_CHUNK = 256 * 1024
-
-
-@dataclass(slots=True)
-class VmResources:
-    """What a VM owns on the host, from before its launch on."""
-
-    id: SandboxId
-    folder: Path
-    cgroup: Cgroup
-    user: int
-    tap: Tap | None = None
-    machine: Machine | None = None
-    # Its scratch disk, a file without a name; QEMU holds it too.
-    scratch_fd: int | None = None
-    # How much processor time stands for the same work: 1 with hardware virtualisation.
-    cpu_scale: float = 1.0
-
-    def copy_scratch(self, source: int, size: int) -> None:
-        """Make the scratch disk, a file of ``size`` with the data of ``source``. Raises ``CapacityError``."""
-        self.scratch_fd = unnamed_file(self.folder, size)
-        copy_sparse(source, self.scratch_fd)
-
-    def duplicate_scratch(self) -> int:
-        if self.scratch_fd is None:
-            raise SandboxGone("its scratch disk is another daemon's")
-        return os.dup(self.scratch_fd)
-
-    def close_scratch(self) -> None:
-        """Let go of the scratch disk: it goes with its machine."""
-        if self.scratch_fd is not None:
-            os.close(self.scratch_fd)
-            self.scratch_fd = None
-
-
-class PhaseClock:
-    """Notes how long each phase took, in milliseconds."""
-
-    def __init__(self, phases: dict[str, float]) -> None:
-        self.phases = phases
-        self._last = time.perf_counter()
-
-    def mark(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.phases[phase] = self.phases.get(phase, 0.0) + (now - self._last) * 1000
-        self._last = now
 
 
 class VmSandbox:
@@ -463,19 +416,6 @@ def _before_code() -> Iterator[None]:
         yield
     except SandboxGone as gone:
         raise SandboxLost(str(gone), reason="killed") from gone
-
-
-async def destroy(resources: VmResources, network: Network | None, records: RecordStore) -> None:
-    """Free all that a VM owns; never raises for what is gone already."""
-    if resources.machine is not None:
-        await resources.machine.kill()
-    resources.close_scratch()
-    await to_the_end(resources.cgroup.kill_all)
-    if resources.tap is not None and network is not None:
-        with contextlib.suppress(SandboxError):
-            await network.release(resources.tap)
-    await to_the_end(resources.cgroup.remove)
-    records.remove(resources.id)
 
 
 def personality(id: SandboxId, network: dict[str, Any] | None) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB, disk_bytes
 from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.protocol import Runtime, SandboxId, Start
 from alcove.sandbox.record import RecordStore, new_id
-from alcove.sandbox.vm import CODE_DRIVE, SCRATCH_DRIVE, VmResources, VmSandbox, destroy
+from alcove.sandbox.vm import CODE_DRIVE, SCRATCH_DRIVE, VmSandbox
+from alcove.sandbox.vm_resources import VmResources, destroy
 from alcove.vmm.accelerator import Accelerator
 from alcove.vmm.jail import USERS, Jail, machine_users
 from alcove.vmm.machine import Machine

@@ -100,13 +100,13 @@ class FunctionService:
         self.resolver.drop(tenant, name)
 
     async def list(
-        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0
+        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0, version: str = LATEST
     ) -> Page[FunctionVersion]:
-        """``$LATEST`` of each function, by name, from behind the marker and ``skip`` more on."""
+        """This version of each function that has it, by name, from behind the marker and ``skip`` more on."""
         limit = page_limit(limit)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            found = rows.list_latest(connection, tenant, marker, limit + 1, skip)
+            found = rows.list_functions(connection, tenant, marker, limit + 1, skip, version)
             return [self.records.from_row(*row) for row in found]
 
         items = await self._database.read(query)
@@ -126,14 +126,16 @@ class FunctionService:
         items = await self._database.read(query)
         return Page(items[:limit], items[limit].version if len(items) > limit else None)
 
-    async def list_all(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page[FunctionVersion]:
-        """All versions of all functions, by name, then as ``list_versions``."""
+    async def list_all(
+        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0
+    ) -> Page[FunctionVersion]:
+        """All versions of all functions, by name, then as ``list_versions``; from the marker and ``skip`` more on."""
         limit = page_limit(limit)
         name, _, number = marker.partition(":")
         start = marker_number(number)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            found = rows.page_all_versions(connection, tenant, name, start, limit + 1)
+            found = rows.page_all_versions(connection, tenant, name, start, limit + 1, skip)
             return [self.records.from_row(*row) for row in found]
 
         items = await self._database.read(query)

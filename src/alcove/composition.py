@@ -56,6 +56,7 @@ from alcove.sources.poller import Parts
 from alcove.sources.tls import Trust
 from alcove.store.database import Database
 from alcove.store.functions import function_ids
+from alcove.store.relations import delete_orphaned_timers
 from alcove.telemetry import gauges
 from alcove.telemetry.metrics import Metrics, Source
 from alcove.tenants.directory import TenantDirectory
@@ -248,6 +249,8 @@ class _Composition:
                 "cdn": CdnSource(),
             },
         )
+        await self.database.write(delete_orphaned_timers)
+        self.functions.on_gone = self.relations.function_gone
 
     def services(self) -> Services:
         self.metrics.sources = self._gauges()

@@ -13,7 +13,7 @@ import logging
 import random
 import sqlite3
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
@@ -67,6 +67,8 @@ class FunctionService:
         self.guard = UsageGuard(database, quotas)
         # Told the id of each function that is deleted.
         self.on_deleted: Callable[[str], None] = lambda function_id: None
+        # Told tenant and name of a function that is gone, with what went with it in the store, before it is drained.
+        self.on_gone: Callable[[TenantId, str], Awaitable[None]] = nobody_asks
         self.records = Records(self.settings, code)
         self._database = database
         self.code = CodeKeeper(database, code)
@@ -309,6 +311,8 @@ class FunctionService:
 
         deleted = await self._database.write(change)
         self.drop(tenant, name)
+        if version is None:
+            await self.on_gone(tenant, name)
         await self._dispatcher.forget(deleted[0].function_arn, version)
         await self._dispatcher.remove(deleted)
         if version is None:
@@ -363,6 +367,10 @@ class FunctionService:
         region, tenant, kept = self.settings.region, version.tenant, version.layers
         found = await self._database.read(lambda connection: use_layers(connection, region, tenant, arns, kept))
         return replace(version, layers=found)
+
+
+async def nobody_asks(tenant: TenantId, name: str) -> None:
+    """Nothing outside the store goes with a function."""
 
 
 def check_built_for(latest: FunctionVersion, built_for: FunctionVersion) -> None:

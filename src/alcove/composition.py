@@ -220,7 +220,9 @@ class _Composition:
     async def open_flows(self) -> None:
         retention_s = self.settings.flow_retention_days * 86_400
         path = self.settings.state / "flows.db"
-        self.flows = await FlowService.open(path, self.functions, self.dispatcher, retention_s=retention_s)
+        self.flows = await FlowService.open(
+            path, self.functions, self.dispatcher, retention_s=retention_s, quotas=self.tenants.quotas
+        )
         self.stack.push_async_callback(self.flows.close)
 
     async def open_triggers(self) -> None:
@@ -345,6 +347,8 @@ def _default_quotas(settings: Settings) -> Quotas:
         concurrency=settings.concurrency,
         timers=settings.tenant_timers,
         events=settings.tenant_events,
+        flows=settings.tenant_flows,
+        executions=settings.tenant_executions,
     )
 
 

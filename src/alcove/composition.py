@@ -56,6 +56,7 @@ from alcove.sources.poller import Parts
 from alcove.sources.tls import Trust
 from alcove.store.database import Database
 from alcove.store.functions import function_ids
+from alcove.store.relations import delete_orphaned_timers
 from alcove.telemetry import gauges
 from alcove.telemetry.metrics import Metrics, Source
 from alcove.tenants.directory import TenantDirectory
@@ -219,7 +220,9 @@ class _Composition:
     async def open_flows(self) -> None:
         retention_s = self.settings.flow_retention_days * 86_400
         path = self.settings.state / "flows.db"
-        self.flows = await FlowService.open(path, self.functions, self.dispatcher, retention_s=retention_s)
+        self.flows = await FlowService.open(
+            path, self.functions, self.dispatcher, retention_s=retention_s, quotas=self.tenants.quotas
+        )
         self.stack.push_async_callback(self.flows.close)
 
     async def open_triggers(self) -> None:
@@ -248,6 +251,8 @@ class _Composition:
                 "cdn": CdnSource(),
             },
         )
+        await self.database.write(delete_orphaned_timers)
+        self.functions.on_gone = self.relations.function_gone
 
     def services(self) -> Services:
         self.metrics.sources = self._gauges()
@@ -342,6 +347,8 @@ def _default_quotas(settings: Settings) -> Quotas:
         concurrency=settings.concurrency,
         timers=settings.tenant_timers,
         events=settings.tenant_events,
+        flows=settings.tenant_flows,
+        executions=settings.tenant_executions,
     )
 
 

@@ -144,6 +144,10 @@ class Settings:
     tenant_events: int = _row(
         100_000, "Asynchronous calls of one tenant that may wait; more are answered 429.", low=0, high=100_000_000
     )
+    tenant_flows: int = _row(200, "Flows that one tenant may have.", low=0, high=1_000_000)
+    tenant_executions: int = _row(
+        100, "Executions of one tenant's flows that may run at once; more are answered 429.", low=0, high=2000
+    )
     free_calls: int = _row(
         1_000_000, "Calls that are free for each tenant in a month ('alcove usage').", low=0, high=10**15
     )

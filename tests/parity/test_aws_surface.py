@@ -69,6 +69,13 @@ class World:
         self.aws.add_permission(FunctionName=name, **PERMISSION)
         return name
 
+    def arn_of(self, name: str) -> str:
+        return str(self.aws.get_function_configuration(FunctionName=name)["FunctionArn"])
+
+    def whole_policy(self) -> dict[str, str]:
+        arn = self.arn_of(self.with_permission())
+        return {"ResourceArn": arn, "Policy": self.aws.get_resource_policy(ResourceArn=arn)["Policy"]}
+
     def with_provisioned(self) -> str:
         name = self.fresh()
         self.aws.put_provisioned_concurrency_config(FunctionName=name, Qualifier="1", ProvisionedConcurrentExecutions=1)
@@ -161,7 +168,7 @@ CASES: dict[str, tuple[Options, str]] = {
         lambda world: {"FunctionName": world.with_provisioned(), "Qualifier": "1"},
         "",
     ),
-    "DeleteResourcePolicy": (lambda world: {"ResourceArn": world.arn}, INVALID),
+    "DeleteResourcePolicy": (lambda world: {"ResourceArn": world.arn_of(world.with_permission())}, ""),
     "GetAccountSettings": (alone(), ""),
     "GetAlias": (of(Name="live"), ""),
     "GetCapacityProvider": (alone(**PROVIDER), MISSING),
@@ -215,7 +222,7 @@ CASES: dict[str, tuple[Options, str]] = {
     "PutFunctionRecursionConfig": (of(RecursiveLoop="Allow"), INVALID),
     "PutFunctionScalingConfig": (of(Qualifier="1"), INVALID),
     "PutProvisionedConcurrencyConfig": (of_fresh(Qualifier="1", ProvisionedConcurrentExecutions=1), ""),
-    "PutResourcePolicy": (lambda world: {"ResourceArn": world.arn, "Policy": "{}"}, INVALID),
+    "PutResourcePolicy": (lambda world: world.whole_policy(), ""),
     "PutRuntimeManagementConfig": (of(UpdateRuntimeOn="FunctionUpdate"), INVALID),
     "RemoveLayerVersionPermission": (lambda world: {**world.layer_with_permission(), "StatementId": "s"}, ""),
     "RemovePermission": (lambda world: {"FunctionName": world.with_permission(), "StatementId": "s"}, ""),

@@ -207,7 +207,7 @@ def test_event_and_payload_limits(aws: Any, function: str) -> None:
         ({"Code": {"ZipFile": zipped({"../x": b""})}}, "leaves"),
         ({"Code": {"ZipFile": zipped({"/x": b""})}}, "absolute"),
         ({"Code": {"ZipFile": HELLO.replace(b"return event", b"return evenT")}}, "CRC"),
-        ({"Code": {"S3Bucket": "bucket", "S3Key": "k"}}, "S3Bucket"),
+        ({"Code": {"S3Bucket": "bucket", "S3Key": "k"}}, "NoSuchBucket"),
         ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "PackageType"),
     ],
 )

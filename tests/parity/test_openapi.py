@@ -151,7 +151,7 @@ OWN = {"Isolation", "IsolationCase", "IsolationReason", "Kernel", "Network", "Fr
 # In what AWS answers of a function URL, but not when it is made.
 OWN |= {"LastModifiedTime"}
 # Members of Baidu's that both dialects take.
-BAIDU = {"FunctionBrn", "EventSourceBrn"}
+BAIDU = {"FunctionBrn", "EventSourceBrn", "BosBucket", "BosObject"}
 
 
 def aws_operations() -> Iterator[tuple[str, Any, dict[str, Any]]]:

@@ -53,6 +53,49 @@ def test_the_life_of_a_policy(aws: Any, function: str) -> None:
     assert refused(aws.remove_permission, **gone)[:2] == ("ResourceNotFoundException", 404)
 
 
+def test_a_policy_is_written_as_a_whole(aws: Any, platform: Platform, function: str) -> None:
+    friend = platform.aws(platform.other_access_key, platform.other_secret)
+    arn = aws.get_function(FunctionName=function)["Configuration"]["FunctionArn"]
+    aws.add_permission(FunctionName=function, StatementId="before", Action=INVOKE, Principal="*")
+    before = aws.get_resource_policy(ResourceArn=arn)
+    statement = {
+        "Sid": "ours",
+        "Effect": "Allow",
+        "Principal": {"AWS": [account_of(friend), "999999999999"], "Service": "s3.amazonaws.com"},
+        "Action": ["lambda:GetFunction", INVOKE],
+        "Resource": arn,
+    }
+    wanted = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    stale = {"ResourceArn": arn, "Policy": wanted, "RevisionId": "0" * 8 + "-0000-0000-0000-" + "0" * 12}
+    assert refused(aws.put_resource_policy, **stale)[:2] == ("PreconditionFailedException", 412)
+    put = aws.put_resource_policy(ResourceArn=arn, Policy=wanted, RevisionId=before["RevisionId"])
+    shown = aws.get_policy(FunctionName=function)
+    assert (shown["Policy"], shown["RevisionId"]) == (put["Policy"], put["RevisionId"])
+    (found,) = json.loads(put["Policy"])["Statement"]
+    assert found == {
+        **statement,
+        "Principal": {
+            "AWS": [f"arn:aws:iam::{account_of(friend)}:root", "arn:aws:iam::999999999999:root"],
+            "Service": "s3.amazonaws.com",
+        },
+    }
+    assert friend.invoke(FunctionName=arn, Payload=b"1")["Payload"].read() == b"1"
+    # Statements go on one at a time, beside those that came as a whole.
+    aws.add_permission(FunctionName=function, StatementId="more", Action=INVOKE, Principal="sns.amazonaws.com")
+    aws.remove_permission(FunctionName=function, StatementId="ours")
+    assert refused(friend.invoke, FunctionName=arn)[:2] == ("ResourceNotFoundException", 404)
+    again = aws.get_resource_policy(ResourceArn=arn)
+    aws.put_resource_policy(ResourceArn=arn, Policy=again["Policy"], RevisionId=again["RevisionId"])
+    assert aws.get_resource_policy(ResourceArn=arn) | {"ResponseMetadata": 0} == again | {"ResponseMetadata": 0}
+    assert refused(aws.delete_resource_policy, ResourceArn=arn, RevisionId=stale["RevisionId"])[1] == 412
+    aws.delete_resource_policy(ResourceArn=arn, RevisionId=again["RevisionId"])
+    for gone in (aws.get_resource_policy, aws.delete_resource_policy):
+        assert refused(gone, ResourceArn=arn)[:2] == ("ResourceNotFoundException", 404)
+    assert refused(friend.put_resource_policy, ResourceArn=arn, Policy=wanted)[1] == 404
+    qualified = {"ResourceArn": f"{arn}:nobody", "Policy": wanted}
+    assert refused(aws.put_resource_policy, **qualified)[:2] == ("ResourceNotFoundException", 404)
+
+
 def test_refusals(aws: Any, function: str) -> None:
     def add(**changes: Any) -> str:
         wanted = {"FunctionName": function, "StatementId": "s", "Action": INVOKE, "Principal": "*", **changes}

@@ -228,6 +228,28 @@ def test_bos_relations_are_kept(cfc: Any, maker: Maker) -> None:
     assert list(maker.relations(brn)[0].Data.EventType) == ["PutObject"]
 
 
+def test_relations_go_with_their_function(cfc: Any, platform: Platform, maker: Maker) -> None:
+    brn = maker.function()
+    name = brn.split(":")[6]
+    daily = models.CrontabTriggerData(name="n", schedule_expression="rate(1 day)", enabled=True)
+    cron = cfc.create_trigger(brn, trigger_data=daily).Relation
+    address = cfc.create_trigger(brn, trigger_data=models.HttpTriggerData("/x", "GET", "anonymous")).Relation
+    cfc.create_trigger(brn, trigger_data=models.BOSTriggerData("orphans", ["PutObject"], "/*", "n", status=True))
+    hook = cfc.create_trigger(brn, "dueros").Relation.Data
+    assert call(platform, address.Data.EndpointPrefix, "GET", "/x").status == 200
+    assert f"relation.{cron.RelationId}" in timers(platform)
+    cfc.delete_function(name)
+    assert f"relation.{cron.RelationId}" not in timers(platform)
+    # Nothing of it calls another function of its name.
+    cfc.create_function(name, handler="echo", zip_file=CODE, run_time="python3.11")
+    assert maker.relations(brn) == []
+    assert call(platform, address.Data.EndpointPrefix, "GET", "/x").status == 404
+    assert post(platform, hook.Webhook, b"{}", sign(hook.Secret, b"{}", int(time.time())))[0] == 403
+    assert refused(cfc.delete_trigger, brn, cron.Source, cron.RelationId)[1] == 404
+    again = cfc.create_trigger(brn, trigger_data=models.HttpTriggerData("/x", "GET", "anonymous")).Relation
+    assert call(platform, again.Data.EndpointPrefix, "GET", "/x").status == 200
+
+
 def test_refusals_and_other_tenants(cfc: Any, platform: Platform, maker: Maker) -> None:
     brn = maker.function()
     assert refused(cfc.create_trigger, brn, "nothing") == ("InvalidParameterValueException", 400)

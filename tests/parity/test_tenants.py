@@ -12,12 +12,13 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 from tests.parity.conftest import HELLO, ROLE, Platform
 from tests.parity.test_sqs import client_of
-from tests.stock_clients.go import GoClient
+from tests.stock_clients.go import GoClient, Refused
 
 from alcove.cli import exits
 from alcove.cli.app import root
 from alcove.cli.client import Client
 from alcove.errors import AlcoveError
+from alcove.tenants.quotas import QUOTA_NAMES
 
 
 def alcove(platform: Platform, *arguments: str, **variables: str) -> Result:
@@ -115,6 +116,26 @@ def test_quotas_hold_and_are_told(platform: Platform, shop: dict[str, Any]) -> N
     assert alcove(platform, "tenant", "quota", "shop", "--timers", "-1").exit_code == exits.USAGE
 
 
+def test_quotas_of_flows(platform: Platform, shop: dict[str, Any]) -> None:
+    with GoClient(platform.url, shop["key"]["access_key"], shop["key"]["secret"]) as go:
+        flow = {"definition": "name: w\nstart: a\nstates: [{type: wait, name: a, seconds: 1000, end: true}]"}
+        go("CreateFlow", {"name": "one", **flow})
+        assert alcove(platform, "tenant", "quota", "shop", "--flows", "1", "--executions", "1").exit_code == 0
+        with pytest.raises(Refused) as caught:
+            go("CreateFlow", {"name": "two", **flow})
+        assert (caught.value.status // 100, "may have 1 flows" in str(caught.value)) == (4, True)
+        go("StartExecution", {"flowName": "one", "executionName": "e", "input": "{}"})
+        used = shown(platform, "tenant", "show", "shop")["used"]
+        assert (used["flows"], used["executions"]) == (1, 1)
+        with pytest.raises(Refused) as caught:
+            go("StartExecution", {"flowName": "one", "executionName": "f", "input": "{}"})
+        assert caught.value.status == 429
+        freed = shown(platform, "tenant", "quota", "shop", "--flows", "default", "--executions", "default")
+        assert (freed["quotas"]["flows"], freed["quotas"]["executions"]) == (200, 100)
+        go("CreateFlow", {"name": "two", **flow})
+        go("StartExecution", {"flowName": "one", "executionName": "f", "input": "{}"})
+
+
 def test_a_tenant_goes_with_all_that_it_has(platform: Platform, shop: dict[str, Any], function: str) -> None:
     aws = client(platform, shop["key"])
     create(aws, "one")
@@ -151,7 +172,7 @@ def test_a_tenant_goes_with_all_that_it_has(platform: Platform, shop: dict[str, 
     # The name is free, and what is made under it starts with nothing.
     again = shown(platform, "tenant", "add", "shop")
     assert again["id"] != shop["id"]
-    assert again["used"] == {"functions": 0, "code_bytes": 0, "timers": 0, "events": 0}
+    assert again["used"] == {name: 0 for name in QUOTA_NAMES if name != "concurrency"}
 
 
 def test_refusals(platform: Platform) -> None:

@@ -13,12 +13,13 @@ from tests.unit.test_flow_definitions import a, flow
 
 from alcove.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, ThrottledError
 from alcove.flows import engine as engines
-from alcove.flows import journal, service
+from alcove.flows import journal
 from alcove.flows.service import FlowService
 from alcove.functions.model import InvokeResult
 from alcove.sandbox.protocol import TenantId
 from alcove.store import flows as rows
 from alcove.store.flows import ExecutionRow
+from alcove.tenants.quotas import Quotas
 
 TENANT = TenantId("t")
 
@@ -274,7 +275,7 @@ async def test_refusals(flows: FlowService, monkeypatch: pytest.MonkeyPatch) -> 
     for data in ("{", "NaN", "[" * 100 + "]" * 100, '"' + "x" * (300 << 10) + '"'):
         with pytest.raises(InvalidRequest):
             await flows.begin(TENANT, "f", "", data)
-    monkeypatch.setattr(service, "RUNNING_OF_TENANT", 2)
+    monkeypatch.setattr(flows, "_quotas", lambda tenant: Quotas(flows=1, executions=2))
     begun = [flows.begin(TENANT, "f", f"e{number}", "{}") for number in range(5)]
     found = await asyncio.gather(*begun, return_exceptions=True)
     assert [type(one) for one in found].count(ThrottledError) == 3
@@ -282,7 +283,6 @@ async def test_refusals(flows: FlowService, monkeypatch: pytest.MonkeyPatch) -> 
     # Asked for again, an execution takes no room.
     (running,) = [one for one in found if isinstance(one, ExecutionRow)][:1]
     assert (await flows.begin(TENANT, "f", running.name, "{}")).id == running.id
-    monkeypatch.setattr(service, "FLOWS_LIMIT", 1)
     with pytest.raises(QuotaExceeded):
         await flows.create(TENANT, "g", text)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,17 @@ from hypothesis import strategies as st
 from alcove.errors import AccessDenied, Conflict, NotFound, ThrottledError
 from alcove.functions.model import FunctionVersion
 from alcove.sandbox.protocol import TenantId
-from alcove.store import tenants
+from alcove.store import functions, tenants
 from alcove.store.database import Database
-from alcove.store.relations import RelationRow, all_relations
-from alcove.triggers import http_source, webhook
+from alcove.store.relations import RelationRow, all_relations, delete_orphaned_timers
+from alcove.triggers import cron_source, http_source, webhook
+from alcove.triggers.cron_source import CronSource
 from alcove.triggers.http_source import HttpSource
 from alcove.triggers.relation import Address, Relation
 from alcove.triggers.relations import RelationService
+from alcove.triggers.runs import TimerRuns
+from alcove.triggers.timer import Shape
+from alcove.triggers.timers import TimerService, TimerSpec
 from alcove.triggers.webhook import MAX_SKEW_S, WebhookSource, sign
 
 TENANT = TenantId("1")
@@ -34,6 +40,13 @@ class AnyFunction:
         if name == "none":
             raise NotFound("none")
         return None  # type: ignore[return-value]
+
+
+class Nobody:
+    """Takes no events."""
+
+    async def submit(self, *arguments: Any, **options: Any) -> str:
+        raise AssertionError
 
 
 class Recorder:
@@ -58,10 +71,28 @@ class Recorder:
         self.held.pop(relation.id, None)
 
 
+async def put_function(database: Database, name: str) -> None:
+    row = functions.FunctionRow(uuid.uuid4().hex, TENANT, name, 1, {}, 0)
+    await database.write(lambda connection: functions.insert_function(connection, row))
+
+
+async def delete_function(database: Database, name: str) -> None:
+    """As ``FunctionService`` does it in the store."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        found = functions.find_function(connection, TENANT, name)
+        assert found is not None
+        functions.delete_function(connection, found.id)
+
+    await database.write(change)
+
+
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     database = await Database.open(tmp_path / "alcove.db")
     await database.write(lambda connection: tenants.insert_tenant(connection, tenants.TenantRow(TENANT, "t", 0)))
+    for name in ("f", "g"):
+        await put_function(database, name)
     yield database
     await database.close()
 
@@ -100,6 +131,54 @@ async def test_a_start_attaches_every_relation_anew(database: Database) -> None:
     assert list(source.held) == [made.id]
     assert http.find(first.row.endpoint, "GET", "/y") is not None
     assert http.find(first.row.endpoint, "GET", "/x") is None
+
+
+async def test_relations_go_with_their_function(database: Database) -> None:
+    source = Recorder()
+    service = RelationService(database, AnyFunction(), {"a": source})
+    await service.create(TENANT, "f", "", "a", {})
+    await service.create(TENANT, "f", "live", "a", {})
+    kept = await service.create(TENANT, "g", "", "a", {})
+    await delete_function(database, "f")
+    assert [row.id for row in await database.read(all_relations)] == [kept.id]
+    # A new function has the name before the sources are told.
+    await put_function(database, "f")
+    new = await service.create(TENANT, "f", "", "a", {})
+    await service.function_gone(TENANT, "f")
+    assert list(source.held) == [kept.id, new.id]
+
+
+async def test_no_relation_is_made_or_moved_to_a_function_that_goes_meanwhile(database: Database) -> None:
+    """``AnyFunction`` finds what the store has no more."""
+    source = Recorder()
+    service = RelationService(database, AnyFunction(), {"a": source})
+    made = await service.create(TENANT, "f", "", "a", {"n": 1})
+    with pytest.raises(NotFound):
+        await service.create(TENANT, "gone", "", "a", {})
+    with pytest.raises(NotFound):
+        await service.update(TENANT, made.id, "gone", "", "a", {})
+    assert source.held == {made.id: made}
+    assert await database.read(all_relations) == [made.row]
+
+
+async def test_the_timer_of_a_relation_goes_with_it(database: Database) -> None:
+    runs = TimerRuns(database, Nobody(), region="r", window_ms=1000)
+    timers = TimerService(database, AnyFunction(), runs)
+    service = RelationService(database, AnyFunction(), {cron_source.NAME: CronSource(timers)})
+    data = {"Name": "n", "ScheduleExpression": "rate(1 minute)"}
+    made = await service.create(TENANT, "f", "", cron_source.NAME, data)
+    await timers.create(TENANT, "own", TimerSpec("f", "rate(1 minute)"))
+    await service.update(TENANT, made.id, "f", "", cron_source.NAME, {**data, "ScheduleExpression": "rate(2 minutes)"})
+    assert [timer.row.name for timer in (await timers.list(TENANT))[0]] == ["own", f"relation.{made.id}"]
+    await delete_function(database, "f")
+    assert [timer.row.name for timer in (await timers.list(TENANT))[0]] == ["own"]
+    assert len(runs) == 2
+    await service.function_gone(TENANT, "f")
+    assert len(runs) == 1
+    # One that was being made when its function went, by a server that was then killed.
+    await timers.create(TENANT, f"relation.{made.id}", TimerSpec("f", "rate(1 minute)", shape=Shape.CFC))
+    await database.write(delete_orphaned_timers)
+    assert [timer.row.name for timer in (await timers.list(TENANT))[0]] == ["own"]
 
 
 def relation(endpoint: str = "e", source: str = "dueros", data: str = "{}", **fields: Any) -> Relation:

@@ -5,14 +5,13 @@ Terraform's provider and SAM ask for these of every function that they look afte
 
 from __future__ import annotations
 
-from alcove.api import aws_shapes, shapes
+from alcove.api import shapes
 from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS, NoCodeSigningConfig
 from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, EMPTY, TEXT, Detail, object_of, one_of, record
 from alcove.errors import InvalidRequest
-from alcove.functions import names
 from alcove.gateway.message import Response
 
 
@@ -65,27 +64,10 @@ async def scaling(call: Call, name: str) -> Response:
     raise InvalidRequest("The function has no capacity provider.", hint="reserve or provision concurrency instead")
 
 
-async def get_resource_policy(call: Call, arn: str) -> Response:
-    """The policy of a function, by its ARN."""
-    named = names.parse(arn)
-    named.check_owner(call.tenant)
-    found = await call.faces.services.permissions.get(call.tenant, named.name, named.qualifier or "")
-    return answer({"Policy": found.text, "RevisionId": found.revision_id}, 200, call.request_id)
-
-
-async def change_resource_policy(call: Call, arn: str) -> Response:
-    """Policies are made of statements, one at a time."""
-    await call.shown(arn)
-    raise InvalidRequest(
-        "A policy is not written as a whole here.", hint="use AddPermission and RemovePermission for its statements"
-    )
-
-
 _SIGNING = "/2020-06-30/functions/{name}/code-signing-config"
 _MANAGEMENT = "/2021-07-20/functions/{name}/runtime-management-config"
 _RECURSION = "/2024-08-31/functions/{name}/recursion-config"
 _SCALING = "/2025-11-30/functions/{name}/function-scaling-config"
-_POLICY = "/2026-07-09/resource-policy/{arn}"
 _GET_SIGNING = Detail(answer=record({"CodeSigningConfigArn": TEXT, "FunctionName": TEXT}))
 _PUT_SIGNING = Detail(object_of("CodeSigningConfigArn", CodeSigningConfigArn=TEXT), answer=_GET_SIGNING.answer)
 _AUTO = record(UpdateRuntimeOn=one_of("Auto"), FunctionArn=TEXT)
@@ -98,8 +80,6 @@ _LOOP = record(RecursiveLoop=one_of("Terminate"))
 _PUT_RECURSION = Detail(object_of("RecursiveLoop", RecursiveLoop=one_of("Allow", "Terminate")), answer=_LOOP)
 _GET_SCALING = Detail(needs=shapes.QUALIFIER, answer=ANYTHING)
 _PUT_SCALING = Detail(object_of(FunctionScalingConfig=object_of()), needs=shapes.QUALIFIER, status=202)
-_PUT_POLICY = Detail(object_of("Policy", Policy=TEXT, RevisionId=TEXT), answer=aws_shapes.POLICY)
-_DELETE_POLICY = Detail(query=("RevisionId",), status=204)
 
 ROUTES = (
     Route("GET", _SIGNING, get_code_signing, AWS, detail=_GET_SIGNING),
@@ -111,7 +91,4 @@ ROUTES = (
     Route("PUT", _RECURSION, put_recursion, AWS, detail=_PUT_RECURSION),
     Route("GET", _SCALING, scaling, AWS, detail=_GET_SCALING),
     Route("PUT", _SCALING, scaling, AWS, detail=_PUT_SCALING),
-    Route("GET", _POLICY, get_resource_policy, AWS, detail=Detail(answer=aws_shapes.POLICY)),
-    Route("PUT", _POLICY, change_resource_policy, AWS, detail=_PUT_POLICY),
-    Route("DELETE", _POLICY, change_resource_policy, AWS, detail=_DELETE_POLICY),
 )

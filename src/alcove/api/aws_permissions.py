@@ -1,4 +1,6 @@
-"""Policies of functions, as AWS Lambda has them: /2015-03-31/functions/{name}/policy."""
+"""Policies of functions, as AWS Lambda has them: by statement at /2015-03-31/functions/{name}/policy, as a whole at
+/2026-07-09/resource-policy/{arn}.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from alcove.api.router import Route
 from alcove.api.schema import FLAG, TEXT, Detail, object_of, one_of
 from alcove.errors import InvalidRequest
 from alcove.functions.names import Reference
+from alcove.functions.permissions import Policy
 from alcove.functions.statements import Statement
 from alcove.gateway.message import Response
 
@@ -62,10 +65,45 @@ async def add_permission(call: Call, name: str) -> Response:
     return answer({"Statement": text}, 201, call.request_id)
 
 
+def _of(call: Call, arn: str) -> Reference:
+    """Return the function, version or alias of a whole ARN."""
+    if not arn.startswith("arn:"):
+        raise InvalidRequest(f"{arn[:200]!r} is not the ARN of a function.", hint="see FunctionArn")
+    return call.reference(arn)
+
+
+async def get_resource_policy(call: Call, arn: str) -> Response:
+    named = _of(call, arn)
+    return _show(call, await call.faces.services.permissions.get(call.tenant, named.name, named.qualifier or ""))
+
+
+async def put_resource_policy(call: Call, arn: str) -> Response:
+    named, document = _of(call, arn), read_object(call.request)
+    written = await call.faces.services.permissions.put(
+        call.tenant,
+        named.name,
+        named.qualifier or "",
+        required(document, "Policy"),
+        revision_id=field(document, "RevisionId", str),
+    )
+    return _show(call, written)
+
+
+async def delete_resource_policy(call: Call, arn: str) -> Response:
+    named = _of(call, arn)
+    await call.faces.services.permissions.delete(
+        call.tenant, named.name, named.qualifier or "", revision_id=call.request.query.get("RevisionId")
+    )
+    return Response(204, {"x-amzn-RequestId": call.request_id})
+
+
 async def get_policy(call: Call, name: str) -> Response:
     named = _named(call, name)
-    found = await call.faces.services.permissions.get(call.tenant, named.name, named.qualifier or "")
-    return answer({"Policy": found.text, "RevisionId": found.revision_id}, 200, call.request_id)
+    return _show(call, await call.faces.services.permissions.get(call.tenant, named.name, named.qualifier or ""))
+
+
+def _show(call: Call, policy: Policy) -> Response:
+    return answer({"Policy": policy.text, "RevisionId": policy.revision_id}, 200, call.request_id)
 
 
 async def remove_permission(call: Call, name: str, statement: str) -> Response:
@@ -80,6 +118,7 @@ async def remove_permission(call: Call, name: str, statement: str) -> Response:
     return Response(204, {"x-amzn-RequestId": call.request_id})
 
 
+_WHOLE = "/2026-07-09/resource-policy/{arn}"
 _PATH = "/2015-03-31/functions/{name}/policy"
 _STATEMENT = object_of(
     "StatementId",
@@ -99,9 +138,13 @@ _STATEMENT = object_of(
 _ADD = Detail(_STATEMENT, query=shapes.QUALIFIER, status=201, answer=aws_shapes.STATEMENT)
 _GET = Detail(query=shapes.QUALIFIER, answer=aws_shapes.POLICY)
 _REMOVE = Detail(query=("Qualifier", "RevisionId"), status=204)
+_PUT = Detail(object_of("Policy", Policy=TEXT, RevisionId=TEXT), answer=aws_shapes.POLICY)
 
 ROUTES = (
     Route("POST", _PATH, add_permission, AWS, detail=_ADD),
     Route("GET", _PATH, get_policy, AWS, detail=_GET),
     Route("DELETE", _PATH + "/{statement}", remove_permission, AWS, detail=_REMOVE),
+    Route("GET", _WHOLE, get_resource_policy, AWS, detail=Detail(answer=aws_shapes.POLICY)),
+    Route("PUT", _WHOLE, put_resource_policy, AWS, detail=_PUT),
+    Route("DELETE", _WHOLE, delete_resource_policy, AWS, detail=Detail(query=("RevisionId",), status=204)),
 )

@@ -25,7 +25,8 @@ from alcove.errors import InvalidRequest
 from alcove.functions import names
 from alcove.functions.brn import function_brn, to_brn
 from alcove.functions.groups import DEFAULT_GROUP, GROUP_TAG
-from alcove.functions.model import CONCURRENCY_TAG, FunctionVersion, Layer
+from alcove.functions.model import CONCURRENCY_TAG, LATEST, FunctionVersion, Layer
+from alcove.functions.routing import is_version
 from alcove.gateway.message import Response
 
 REQUEST_ID = "x-bce-request-id"
@@ -170,10 +171,21 @@ async def get_configuration(call: Call, name: str) -> Response:
 
 
 async def list_functions(call: Call) -> Response:
+    """``FunctionVersion``: ALL, or the version that is listed of each function that has it; ``$LATEST`` without it."""
     at, limit = place_and_limit(call)
-    page = await call.faces.service.list(call.tenant, at.after, limit, skip=at.skip)
+    service, version = call.faces.service, call.request.query.get("FunctionVersion") or LATEST
+    if version == "ALL":
+        page = await service.list_all(call.tenant, at.after, limit, skip=at.skip)
+    else:
+        page = await service.list(call.tenant, at.after, limit, skip=at.skip, version=_version(version))
     found = [configuration(item) for item in page.items]
     return _answer(call, {"Functions": found, "NextMarker": at.following(found, page.marker)})
+
+
+def _version(text: str) -> str:
+    if text != LATEST and not is_version(text):
+        raise InvalidRequest("'FunctionVersion' must be ALL, $LATEST or the number of a version.")
+    return text
 
 
 async def update_code(call: Call, name: str) -> Response:
@@ -232,7 +244,7 @@ _INVOKE = Detail(
     tells=("x-bce-executed-version", "x-bce-function-error", "x-bce-log-result", "X-Alcove-Start"),
 )
 _CREATE = Detail(shapes.CREATE, status=201, answer=bce_shapes.FUNCTION)
-_LIST = Detail(query=shapes.PAGE, answer=bce_shapes.FUNCTIONS)
+_LIST = Detail(query=(*shapes.PAGE, "FunctionVersion"), answer=bce_shapes.FUNCTIONS)
 _GET = Detail(query=_QUALIFIERS, answer=bce_shapes.WHOLE_FUNCTION)
 _DELETE = Detail(query=_QUALIFIERS, status=204)
 _GET_CONFIGURATION = Detail(query=_QUALIFIERS, answer=bce_shapes.FUNCTION)

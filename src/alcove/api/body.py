@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -70,20 +68,6 @@ def shares(document: Mapping[str, Any]) -> dict[str, float] | None:
     if not all(isinstance(weight, int | float) and not isinstance(weight, bool) for weight in weights.values()):
         raise InvalidRequest("'AdditionalVersionWeights' must map versions to numbers.")
     return weights
-
-
-def package(document: Mapping[str, Any]) -> bytes:
-    """Return the zip of a ``ZipFile`` field. Other sources of code are told apart."""
-    encoded = field(document, "ZipFile", str)
-    if encoded is None:
-        for other in ("S3Bucket", "ImageUri", "BosBucket"):
-            if document.get(other) is not None:
-                raise InvalidRequest(f"Code from '{other}' is not supported.", hint="send the zip as ZipFile")
-        raise InvalidRequest("'ZipFile' is required.", hint="send the zip, base64-encoded")
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("'ZipFile' is not base64.") from None
 
 
 def change(document: Mapping[str, Any], tags: Mapping[str, str] | None = None, *, operator: bool) -> FunctionChange:

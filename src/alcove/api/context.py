@@ -6,11 +6,12 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
+from alcove.api.code_source import PackageRoom
 from alcove.api.dialect import MalformedDocument, PayloadTooLarge
 from alcove.errors import AccessDenied, InvalidRequest
 from alcove.events.policy import EVENT_LIMIT
@@ -49,6 +50,7 @@ class Faces:
     host: Host
     services: Services
     code_url: Callable[[str], str]  # where a package (SHA-256) can be fetched for a while
+    room: PackageRoom = field(default_factory=PackageRoom)
 
     @property
     def service(self) -> FunctionService:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from alcove.api.body import beside, change, field, package, read_object, text_map
+from alcove.api.body import beside, change, field, read_object, text_map
+from alcove.api.code_source import package_of
 from alcove.api.context import Call
 from alcove.api.policies import policy_tags, put_policies
 from alcove.api.unoffered import refuse_unoffered
@@ -32,27 +33,29 @@ async def create(call: Call, document: Mapping[str, Any], own_tags: Mapping[str,
     if config.runtime is None:
         raise InvalidRequest("'Runtime' is required.")
     await call.check_dead_letter(config)
-    return await call.faces.service.create(
-        call.tenant,
-        call.reference(name).name,
-        await beside(package, code),
-        config,
-        tags=tags,
-        publish=bool(field(document, "Publish", bool) or field(code, "Publish", bool)),
-        dry_run=bool(field(code, "DryRun", bool)),
-    )
+    async with package_of(call, code) as package:
+        return await call.faces.service.create(
+            call.tenant,
+            call.reference(name).name,
+            package,
+            config,
+            tags=tags,
+            publish=bool(field(document, "Publish", bool) or field(code, "Publish", bool)),
+            dry_run=bool(field(code, "DryRun", bool)),
+        )
 
 
 async def update_code(call: Call, name: str) -> FunctionVersion:
     document = await beside(read_object, call.request)
-    return await call.faces.service.update_code(
-        call.tenant,
-        call.reference(name).name,
-        await beside(package, document),
-        publish=bool(field(document, "Publish", bool)),
-        dry_run=bool(field(document, "DryRun", bool)),
-        revision_id=field(document, "RevisionId", str),
-    )
+    async with package_of(call, document) as package:
+        return await call.faces.service.update_code(
+            call.tenant,
+            call.reference(name).name,
+            package,
+            publish=bool(field(document, "Publish", bool)),
+            dry_run=bool(field(document, "DryRun", bool)),
+            revision_id=field(document, "RevisionId", str),
+        )
 
 
 async def update_configuration(call: Call, name: str, document: Mapping[str, Any]) -> FunctionVersion:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from alcove.api.body import beside, field, package, read_object, words
+from alcove.api.body import beside, field, read_object, words
+from alcove.api.code_source import package_of
 from alcove.api.context import Call
 from alcove.functions.layering import LayerName, parse_layer, parse_layer_version
 from alcove.functions.layers import LayerFacts, LayerVersion
@@ -36,9 +37,9 @@ def named(call: Call, name: str, version: str) -> LayerName:
 
 async def publish(call: Call, layer: str) -> LayerVersion:
     document = await beside(read_object, call.request)
-    zipped = await beside(package, field(document, "Content", dict) or {})
     name = parse_layer(layer, call.tenant)
-    return await call.faces.services.layers.publish(call.tenant, name, zipped, _facts(document))
+    async with package_of(call, field(document, "Content", dict) or {}) as package:
+        return await call.faces.services.layers.publish(call.tenant, name, package, _facts(document))
 
 
 async def find(call: Call, layer: str, version: str) -> LayerVersion:

@@ -34,18 +34,29 @@ CONFIGURATION: dict[str, Schema] = {
     **_POLICIES,
 }
 UPDATE_CONFIGURATION = object_of(**CONFIGURATION, RevisionId=TEXT)
+# The zip itself, or where it lies.
+_CODE: dict[str, Schema] = dict.fromkeys(
+    ("ZipFile", "S3Bucket", "S3Key", "S3ObjectVersion", "BosBucket", "BosObject"), TEXT
+)
+_SOURCES = (("ZipFile",), ("S3Bucket", "S3Key"), ("BosBucket", "BosObject"))
+
+
+def _code(**more: Schema) -> Schema:
+    return {**object_of(**_CODE, **more), "anyOf": [{"required": list(names)} for names in _SOURCES]}
+
+
 CREATE = object_of(
     "FunctionName",
     "Runtime",
     "Code",
     FunctionName=TEXT,
     PackageType=one_of("Zip"),
-    Code=object_of("ZipFile", ZipFile=TEXT, Publish=FLAG, DryRun=FLAG),
+    Code=_code(Publish=FLAG, DryRun=FLAG),
     Publish=FLAG,
     Tags=MAP,
     **CONFIGURATION,
 )
-UPDATE_CODE = object_of("ZipFile", ZipFile=TEXT, Publish=FLAG, DryRun=FLAG, RevisionId=TEXT)
+UPDATE_CODE = _code(Publish=FLAG, DryRun=FLAG, RevisionId=TEXT)
 PUBLISH = object_of(Description=TEXT, CodeSha256=TEXT, RevisionId=TEXT)
 
 WEIGHTS = record(AdditionalVersionWeights={"type": "object", "additionalProperties": DECIMAL})
@@ -62,7 +73,7 @@ RESERVED = record({"ReservedConcurrentExecutions": NUMBER})
 
 PUBLISH_LAYER = object_of(
     "Content",
-    Content=object_of("ZipFile", ZipFile=TEXT),
+    Content=_code(),
     Description=TEXT,
     LicenseInfo=TEXT,
     CompatibleRuntimes=TEXTS,

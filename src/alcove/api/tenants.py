@@ -112,6 +112,8 @@ async def _describe(call: Call, tenant: Tenant) -> dict[str, Any]:
             "code_bytes": code_bytes,
             "timers": timers,
             "events": services.events.depth(tenant.id),
+            "flows": await services.flows.count(tenant.id),
+            "executions": services.flows.running(tenant.id),
         },
     }
 
@@ -130,7 +132,7 @@ _ACTIVE: dict[str, Schema] = {
     "keys": list_of(record(access_key=TEXT, created_ms=NUMBER)),
     "quotas": record(**_QUOTAS),
     "own_quotas": record(_QUOTAS),
-    "used": record(functions=NUMBER, code_bytes=NUMBER, timers=NUMBER, events=NUMBER),
+    "used": record(functions=NUMBER, code_bytes=NUMBER, timers=NUMBER, events=NUMBER, flows=NUMBER, executions=NUMBER),
 }
 _TENANT = Named("Tenant", record(**_ACTIVE))
 _REMOVED = record(id=TEXT, name=TEXT, state=one_of("removing"))

@@ -24,6 +24,8 @@ _HELP = {
     "concurrency": "Calls that may run at once.",
     "timers": "Timers that it may have.",
     "events": "Asynchronous calls that may wait.",
+    "flows": "Flows that it may have.",
+    "executions": "Executions of its flows that may run at once.",
 }
 
 

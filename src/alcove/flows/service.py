@@ -7,7 +7,7 @@ import re
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +25,9 @@ from alcove.sandbox.protocol import TenantId
 from alcove.store import flows as rows
 from alcove.store.database import Database
 from alcove.store.flows import RUNNING, EventRow, ExecutionRow, FlowRow
+from alcove.tenants.quotas import Quotas
 
-FLOWS_LIMIT = 200
-# Executions of one tenant, and of all, at once.
-RUNNING_OF_TENANT = 100
+# Executions of all tenants at once; of one, see its quotas.
 RUNNING_OF_ALL = 2000
 DESCRIPTION_LIMIT = 1024
 PAGE_LIMIT = 100
@@ -41,17 +40,25 @@ _EXECUTION_NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_-]{0,63}")
 class FlowService:
     """``open``, ``start``, ``close``."""
 
-    def __init__(self, database: Database, engine: Engine) -> None:
+    def __init__(self, database: Database, engine: Engine, quotas: Callable[[TenantId], Quotas]) -> None:
         self._database = database
         self._engine = engine
+        self._quotas = quotas
         self._starting: Counter[TenantId] = Counter()
 
     @classmethod
     async def open(
-        cls, path: Path, functions: FunctionResolver, dispatcher: DispatcherProtocol, *, retention_s: float
+        cls,
+        path: Path,
+        functions: FunctionResolver,
+        dispatcher: DispatcherProtocol,
+        *,
+        retention_s: float,
+        quotas: Callable[[TenantId], Quotas] = lambda tenant: Quotas(),
     ) -> FlowService:
         database = await Database.open(path, schema="flows")
-        return cls(database, Engine(database, FunctionCaller(functions, dispatcher), retention_s=retention_s))
+        engine = Engine(database, FunctionCaller(functions, dispatcher), retention_s=retention_s)
+        return cls(database, engine, quotas)
 
     async def start(self) -> None:
         """Go on with what an earlier daemon had running."""
@@ -69,6 +76,10 @@ class FlowService:
         """How many executions run."""
         return len(self._engine)
 
+    def running(self, tenant: TenantId) -> int:
+        """How many executions of the tenant run."""
+        return self._engine.running(tenant)
+
     # Flows
 
     async def create(self, tenant: TenantId, name: str, definition: str, description: str = "") -> FlowRow:
@@ -79,8 +90,11 @@ class FlowService:
         def write(connection: sqlite3.Connection) -> None:
             if rows.find_flow(connection, tenant, name) is not None:
                 raise Conflict(f"The flow {name} exists already.", hint="update it")
-            if rows.count_flows(connection, tenant) >= FLOWS_LIMIT:
-                raise QuotaExceeded(f"A tenant has at most {FLOWS_LIMIT} flows.", code="flows")
+            limit = self._quotas(tenant).flows
+            if rows.count_flows(connection, tenant) >= limit:
+                raise QuotaExceeded(
+                    f"This tenant may have {limit} flows.", code="flows", hint="remove one that is not needed"
+                )
             rows.put_flow(connection, row)
 
         await self._database.write(write)
@@ -103,6 +117,9 @@ class FlowService:
 
     async def list(self, tenant: TenantId) -> Sequence[FlowRow]:
         return await self._database.read(lambda connection: rows.list_flows(connection, tenant))
+
+    async def count(self, tenant: TenantId) -> int:
+        return await self._database.read(lambda connection: rows.count_flows(connection, tenant))
 
     async def delete(self, tenant: TenantId, name: str) -> None:
         """Remove a flow with what is kept of its executions. Raises ``Conflict`` while one runs."""
@@ -176,11 +193,12 @@ class FlowService:
 
     async def _require_room(self, tenant: TenantId, flow: str, name: str) -> None:
         own = self._engine.running(tenant) + self._starting[tenant]
-        if own < RUNNING_OF_TENANT and len(self._engine) + self._starting.total() < RUNNING_OF_ALL:
+        limit = self._quotas(tenant).executions
+        if own < limit and len(self._engine) + self._starting.total() < RUNNING_OF_ALL:
             return
         # Asked for again, it takes no room.
         if await self._database.read(lambda c: rows.find_execution(c, tenant, flow, name)) is None:
-            raise ThrottledError("Too many executions run.", hint=f"a tenant may have {RUNNING_OF_TENANT} at once")
+            raise ThrottledError("Too many executions run.", hint=f"this tenant may have {limit} at once")
 
     async def stop(self, tenant: TenantId, flow: str, name: str) -> ExecutionRow:
         """Stop an execution; one that has ended stays as it is. A function that it called goes on to its end."""

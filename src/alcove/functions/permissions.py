@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.functions.model import LATEST
+from alcove.functions.policy_text import read_policy
 from alcove.functions.records import check_policy_revision, find_function
 from alcove.functions.routing import read_routing
 from alcove.functions.service import FunctionService
@@ -49,22 +50,11 @@ class PermissionService:
     ) -> Policy:
         """Add a statement; the result is the whole policy. Raises ``Conflict`` where its id is taken."""
         check_statement(statement)
-        if qualifier == LATEST:
-            raise InvalidRequest("A policy for $LATEST is not supported.", hint="leave the qualifier out")
 
         def write(connection: sqlite3.Connection) -> Policy:
-            function = find_function(connection, tenant, name)
-            if qualifier:
-                read_routing(connection, self._functions.records, tenant, name, qualifier)
-            self._check_revision(connection, function, qualifier, revision_id)
+            function = self._found(connection, tenant, name, qualifier, revision_id)
             try:
-                rows.insert_permission(
-                    connection,
-                    rows.PermissionRow(
-                        *(function.id, qualifier, statement.id, statement.principal, statement.action),
-                        statement.conditions,
-                    ),
-                )
+                rows.insert_permission(connection, _row(function, qualifier, statement))
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"The statement id ({statement.id}) provided already exists.") from error
             return self._policy(connection, function, qualifier)
@@ -72,6 +62,51 @@ class PermissionService:
         changed = await self._database.write(write)
         self._functions.drop(tenant, name)
         return changed
+
+    async def put(
+        self, tenant: TenantId, name: str, qualifier: str, text: str, *, revision_id: str | None = None
+    ) -> Policy:
+        """Write the whole policy anew; none of the statements that were there stays."""
+
+        def write(connection: sqlite3.Connection) -> Policy:
+            function = self._found(connection, tenant, name, qualifier, revision_id)
+            statements = read_policy(text, self._resource(function, qualifier))
+            rows.delete_permissions(connection, function.id, qualifier)
+            for statement in statements:
+                rows.insert_permission(connection, _row(function, qualifier, statement))
+            return self._policy(connection, function, qualifier)
+
+        changed = await self._database.write(write)
+        self._functions.drop(tenant, name)
+        return changed
+
+    async def delete(self, tenant: TenantId, name: str, qualifier: str, *, revision_id: str | None = None) -> None:
+        """Remove the whole policy. Raises ``NotFound`` where there is none."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            function = self._found(connection, tenant, name, qualifier, revision_id)
+            if not rows.delete_permissions(connection, function.id, qualifier):
+                raise _none()
+
+        await self._database.write(write)
+        self._functions.drop(tenant, name)
+
+    def _found(
+        self,
+        connection: sqlite3.Connection,
+        tenant: TenantId,
+        name: str,
+        qualifier: str,
+        revision_id: str | None,
+    ) -> function_rows.FunctionRow:
+        """Return the function whose policy, of this revision, may be written. Raises what hinders."""
+        if qualifier == LATEST:
+            raise InvalidRequest("A policy for $LATEST is not supported.", hint="leave the qualifier out")
+        function = find_function(connection, tenant, name)
+        if qualifier:
+            read_routing(connection, self._functions.records, tenant, name, qualifier)
+        self._check_revision(connection, function, qualifier, revision_id)
+        return function
 
     async def remove(
         self, tenant: TenantId, name: str, qualifier: str, statement_id: str, *, revision_id: str | None = None
@@ -97,7 +132,7 @@ class PermissionService:
 
         found = await self._database.read(query)
         if found is None:
-            raise NotFound("The resource you requested does not exist.", hint="the function has no policy")
+            raise _none()
         return found
 
     async def may(self, tenant: TenantId, name: str, qualifier: str, caller: Caller) -> bool:
@@ -134,9 +169,12 @@ class PermissionService:
         return [Statement(row.statement_id, row.principal, row.action, row.conditions) for row in found]
 
     def _policy(self, connection: sqlite3.Connection, function: function_rows.FunctionRow, qualifier: str) -> Policy:
-        arn = self._functions.records.arn(function)
-        resource = f"{arn}:{qualifier}" if qualifier else arn
+        resource = self._resource(function, qualifier)
         return Policy(policy(self._statements(connection, function, qualifier), resource), resource)
+
+    def _resource(self, function: function_rows.FunctionRow, qualifier: str) -> str:
+        arn = self._functions.records.arn(function)
+        return f"{arn}:{qualifier}" if qualifier else arn
 
     def _check_revision(
         self,
@@ -150,3 +188,12 @@ class PermissionService:
     def _drop(self, tenant: TenantId, name: str) -> None:
         for key in [key for key in self._known if key[:2] == (tenant, name)]:
             del self._known[key]
+
+
+def _row(function: function_rows.FunctionRow, qualifier: str, statement: Statement) -> rows.PermissionRow:
+    said = (statement.id, statement.principal, statement.action)
+    return rows.PermissionRow(function.id, qualifier, *said, statement.conditions)
+
+
+def _none() -> NotFound:
+    return NotFound("The resource you requested does not exist.", hint="the function has no policy")

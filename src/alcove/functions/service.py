@@ -13,7 +13,7 @@ import logging
 import random
 import sqlite3
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
@@ -67,6 +67,8 @@ class FunctionService:
         self.guard = UsageGuard(database, quotas)
         # Told the id of each function that is deleted.
         self.on_deleted: Callable[[str], None] = lambda function_id: None
+        # Told tenant and name of a function that is gone, with what went with it in the store, before it is drained.
+        self.on_gone: Callable[[TenantId, str], Awaitable[None]] = nobody_asks
         self.records = Records(self.settings, code)
         self._database = database
         self.code = CodeKeeper(database, code)
@@ -100,13 +102,13 @@ class FunctionService:
         self.resolver.drop(tenant, name)
 
     async def list(
-        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0
+        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0, version: str = LATEST
     ) -> Page[FunctionVersion]:
-        """``$LATEST`` of each function, by name, from behind the marker and ``skip`` more on."""
+        """This version of each function that has it, by name, from behind the marker and ``skip`` more on."""
         limit = page_limit(limit)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            found = rows.list_latest(connection, tenant, marker, limit + 1, skip)
+            found = rows.list_functions(connection, tenant, marker, limit + 1, skip, version)
             return [self.records.from_row(*row) for row in found]
 
         items = await self._database.read(query)
@@ -126,14 +128,16 @@ class FunctionService:
         items = await self._database.read(query)
         return Page(items[:limit], items[limit].version if len(items) > limit else None)
 
-    async def list_all(self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT) -> Page[FunctionVersion]:
-        """All versions of all functions, by name, then as ``list_versions``."""
+    async def list_all(
+        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0
+    ) -> Page[FunctionVersion]:
+        """All versions of all functions, by name, then as ``list_versions``; from the marker and ``skip`` more on."""
         limit = page_limit(limit)
         name, _, number = marker.partition(":")
         start = marker_number(number)
 
         def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            found = rows.page_all_versions(connection, tenant, name, start, limit + 1)
+            found = rows.page_all_versions(connection, tenant, name, start, limit + 1, skip)
             return [self.records.from_row(*row) for row in found]
 
         items = await self._database.read(query)
@@ -307,6 +311,8 @@ class FunctionService:
 
         deleted = await self._database.write(change)
         self.drop(tenant, name)
+        if version is None:
+            await self.on_gone(tenant, name)
         await self._dispatcher.forget(deleted[0].function_arn, version)
         await self._dispatcher.remove(deleted)
         if version is None:
@@ -361,6 +367,10 @@ class FunctionService:
         region, tenant, kept = self.settings.region, version.tenant, version.layers
         found = await self._database.read(lambda connection: use_layers(connection, region, tenant, arns, kept))
         return replace(version, layers=found)
+
+
+async def nobody_asks(tenant: TenantId, name: str) -> None:
+    """Nothing outside the store goes with a function."""
 
 
 def check_built_for(latest: FunctionVersion, built_for: FunctionVersion) -> None:

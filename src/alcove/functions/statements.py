@@ -1,7 +1,8 @@
 """Statements of a resource's policy: who else may do what with it, under which conditions.
 
 The words are those of AWS's policies ("Policy evaluation logic" and "Condition operators" in the IAM user guide), of
-which ``AddPermission`` and ``AddLayerVersionPermission`` can write this part: all statements allow.
+which ``AddPermission`` and ``AddLayerVersionPermission`` can write this part: all statements allow. Those of a policy
+that was written as a whole (``policy_text``) may have several principals and actions, with spaces between.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Statement:
 
     def allows(self, caller: Caller) -> bool:
         return (
-            _names(self.principal, caller.principal)
-            and _covers(self.action, caller.action)
+            any(_names(one, caller.principal) for one in self.principal.split(" "))
+            and any(_covers(one, caller.action) for one in self.action.split(" "))
             and all(_holds(name, wanted, caller.facts.get(name)) for name, wanted in self.conditions.items())
         )
 
@@ -73,8 +74,8 @@ class Statement:
         found: dict[str, Any] = {
             "Sid": self.id,
             "Effect": "Allow",
-            "Principal": _principal(self.principal),
-            "Action": self.action,
+            "Principal": _principal(self.principal.split(" ")),
+            "Action": _one_or_all(self.action.split(" ")),
             "Resource": resource,
         }
         condition: dict[str, dict[str, str]] = {}
@@ -165,9 +166,15 @@ def _holds(name: str, wanted: str, fact: str | None) -> bool:
     return arn_like(wanted, fact) if name == "source_arn" else wanted == fact
 
 
-def _principal(stated: str) -> Any:
-    if stated == "*":
+def _principal(stated: Sequence[str]) -> Any:
+    if list(stated) == ["*"]:
         return "*"
-    if _ACCOUNT.fullmatch(stated):
-        return {"AWS": f"arn:aws:iam::{stated}:root"}
-    return {"AWS" if stated.startswith("arn:") else "Service": stated}
+    found: dict[str, list[str]] = {}
+    for one in stated:
+        name = f"arn:aws:iam::{one}:root" if _ACCOUNT.fullmatch(one) else one
+        found.setdefault("AWS" if name == "*" or name.startswith("arn:") else "Service", []).append(name)
+    return {kind: _one_or_all(names) for kind, names in found.items()}
+
+
+def _one_or_all(texts: list[str]) -> Any:
+    return texts[0] if len(texts) == 1 else texts

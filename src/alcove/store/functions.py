@@ -139,29 +139,31 @@ def page_versions(connection: Connection, function_id: str, start: int, limit: i
 
 
 def page_all_versions(
-    connection: Connection, tenant_id: str, name: str, start: int, limit: int
+    connection: Connection, tenant_id: str, name: str, start: int, limit: int, skip: int = 0
 ) -> list[tuple[FunctionRow, VersionRow]]:
-    """All versions of all functions of the tenant, by name and number, from version ``start`` of ``name`` on."""
+    """All versions of all functions of the tenant, by name and number, from version ``start`` of ``name`` on, less the
+    first ``skip`` of them.
+    """
     rows = connection.execute(
         f"SELECT {_FUNCTION_COLUMNS}, {_VERSION_COLUMNS} FROM functions f "  # noqa: S608
         "JOIN versions v ON v.function_id = f.id WHERE f.tenant_id = :tenant AND f.name >= :name "
-        f"AND (f.name > :name OR {_NUMBER} >= :start) ORDER BY f.name, {_NUMBER} LIMIT :limit",
-        {"tenant": tenant_id, "name": name, "start": start, "limit": limit},
+        f"AND (f.name > :name OR {_NUMBER} >= :start) ORDER BY f.name, {_NUMBER} LIMIT :limit OFFSET :skip",
+        {"tenant": tenant_id, "name": name, "start": start, "limit": limit, "skip": skip},
     )
     return [split_row(row) for row in rows]
 
 
-def list_latest(
-    connection: Connection, tenant_id: str, after: str, limit: int, skip: int = 0
+def list_functions(
+    connection: Connection, tenant_id: str, after: str, limit: int, skip: int = 0, version: str = LATEST
 ) -> list[tuple[FunctionRow, VersionRow]]:
     """At most ``limit`` functions of the tenant with names greater than ``after``, less the first ``skip`` of them, by
-    name, with their ``$LATEST``.
+    name, with this version; those that have it.
     """
     found = connection.execute(
         f"SELECT {_FUNCTION_COLUMNS}, {_VERSION_COLUMNS} FROM functions f "  # noqa: S608
-        "JOIN versions v ON v.function_id = f.id AND v.version = '$LATEST' "
+        "JOIN versions v ON v.function_id = f.id AND v.version = ? "
         "WHERE f.tenant_id = ? AND f.name > ? ORDER BY f.name LIMIT ? OFFSET ?",
-        (tenant_id, after, limit, skip),
+        (version, tenant_id, after, limit, skip),
     )
     return [split_row(row) for row in found]
 

@@ -49,6 +49,9 @@ def delete_permission(connection: Connection, function_id: str, qualifier: str, 
     return done.rowcount > 0
 
 
-def delete_permissions(connection: Connection, function_id: str, qualifier: str) -> None:
-    """Remove those of one version or alias, which goes."""
-    connection.execute("DELETE FROM permissions WHERE function_id = ? AND qualifier = ?", (function_id, qualifier))
+def delete_permissions(connection: Connection, function_id: str, qualifier: str) -> bool:
+    """Remove those of the function itself, or of one version or alias; return whether there were any."""
+    done = connection.execute(
+        "DELETE FROM permissions WHERE function_id = ? AND qualifier = ?", (function_id, qualifier)
+    )
+    return done.rowcount > 0

@@ -21,12 +21,29 @@ class RelationRow:
     created_ms: int = 0
 
 
-_MARKS = ", ".join("?" * len(fields(RelationRow)))
+_MARKS = ", ".join(f"?{place}" for place in range(1, len(fields(RelationRow)) + 1))
+_FUNCTION_IS_THERE = "EXISTS (SELECT 1 FROM functions WHERE tenant_id = ?2 AND name = ?3)"
 
 
-def put_relation(connection: Connection, row: RelationRow) -> None:
-    """Insert, or replace the one of this id."""
-    connection.execute(f"INSERT OR REPLACE INTO relations VALUES ({_MARKS})", astuple(row))  # noqa: S608
+def insert_relation(connection: Connection, row: RelationRow) -> bool:
+    """Return whether its function is there: without it nothing is written.
+
+    The row goes with the function, and the relation's timer with the row (triggers in the store).
+    """
+    done = connection.execute(
+        f"INSERT INTO relations SELECT {_MARKS} WHERE {_FUNCTION_IS_THERE}",
+        astuple(row),
+    )
+    return done.rowcount > 0
+
+
+def replace_relation(connection: Connection, row: RelationRow) -> bool:
+    """Return whether it is there, and its new function too."""
+    done = connection.execute(
+        f"UPDATE relations SET function = ?3, qualifier = ?4, data = ?6 WHERE id = ?1 AND {_FUNCTION_IS_THERE}",  # noqa: S608
+        astuple(row)[:6],
+    )
+    return done.rowcount > 0
 
 
 def find_relation(connection: Connection, tenant_id: str, relation_id: str) -> RelationRow | None:
@@ -56,3 +73,11 @@ def all_relations(connection: Connection) -> list[RelationRow]:
 def delete_relation(connection: Connection, tenant_id: str, relation_id: str) -> bool:
     found = connection.execute("DELETE FROM relations WHERE id = ? AND tenant_id = ?", (relation_id, tenant_id))
     return found.rowcount > 0
+
+
+def delete_orphaned_timers(connection: Connection) -> None:
+    """At a start: remove timers that were being made for a relation when its function, and it, went."""
+    connection.execute(
+        "DELETE FROM timers WHERE shape = 'cfc' AND NOT EXISTS "
+        "(SELECT 1 FROM relations r WHERE timers.name = 'relation.' || r.id)"
+    )

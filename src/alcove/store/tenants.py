@@ -72,19 +72,19 @@ def all_access_keys(connection: Connection) -> list[AccessKeyRow]:
     return [AccessKeyRow(*row) for row in rows]
 
 
+_QUOTAS = ("functions", "code_bytes", "concurrency", "timers", "events", "flows", "executions")
+
+
 def all_quotas(connection: Connection) -> dict[str, dict[str, int | None]]:
     """Return the quotas of each tenant that has some of its own; None where it has not."""
-    cursor = connection.execute("SELECT tenant_id, functions, code_bytes, concurrency, timers, events FROM quotas")
-    names = [column[0] for column in cursor.description[1:]]
-    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in cursor}
+    cursor = connection.execute(f"SELECT tenant_id, {', '.join(_QUOTAS)} FROM quotas")  # noqa: S608
+    return {row[0]: dict(zip(_QUOTAS, row[1:], strict=True)) for row in cursor}
 
 
 def put_quotas(connection: Connection, tenant_id: str, quotas: Mapping[str, int | None]) -> None:
-    columns = ("functions", "code_bytes", "concurrency", "timers", "events")
     connection.execute(
-        "INSERT OR REPLACE INTO quotas (tenant_id, functions, code_bytes, concurrency, timers, events) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
-        (tenant_id, *(quotas.get(column) for column in columns)),
+        f"INSERT OR REPLACE INTO quotas (tenant_id, {', '.join(_QUOTAS)}) VALUES (?{', ?' * len(_QUOTAS)})",  # noqa: S608
+        (tenant_id, *(quotas.get(column) for column in _QUOTAS)),
     )
 
 

@@ -10,7 +10,7 @@ from alcove.errors import InvalidRequest, NotFound
 from alcove.host.clock import now_ms
 from alcove.triggers.relation import Address, Relation, enabled, text
 from alcove.triggers.schedule import parse_schedule
-from alcove.triggers.timer import Shape
+from alcove.triggers.timer import Shape, TimerId
 from alcove.triggers.timers import TimerService, TimerSpec, check_input
 
 NAME = "cfc-crontab-trigger/v1/"
@@ -26,6 +26,8 @@ class CronSource:
 
     def __init__(self, timers: TimerService) -> None:
         self._timers = timers
+        # By relation: a timer's row may be gone before the relation is detached.
+        self._ids: dict[str, TimerId] = {}
 
     def check(self, data: Mapping[str, Any]) -> dict[str, Any]:
         text(data, "Name")
@@ -47,10 +49,12 @@ class CronSource:
         )
         name = _timer(relation)
         try:
-            known = (await self._timers.get(relation.tenant, name)).row
+            timer = await self._timers.get(relation.tenant, name)
         except NotFound:
-            await self._timers.create(relation.tenant, name, spec)
+            timer = await self._timers.create(relation.tenant, name, spec)
+            self._ids[relation.id] = timer.id
             return
+        self._ids[relation.id], known = timer.id, timer.row
         # Writing it anew without a change would give up runs that were missed.
         have = (known.function, known.qualifier, known.schedule, known.zone, known.input, bool(known.enabled))
         want = (spec.function, spec.qualifier, spec.schedule.strip(), spec.zone, spec.input, spec.enabled)
@@ -58,6 +62,9 @@ class CronSource:
             await self._timers.update(relation.tenant, name, spec)
 
     async def detach(self, relation: Relation) -> None:
+        timer_id = self._ids.pop(relation.id, None)
+        if timer_id is not None:
+            self._timers.runs.drop(timer_id)
         try:
             await self._timers.delete(relation.tenant, _timer(relation))
         except NotFound:

@@ -1,7 +1,8 @@
 """Relations of Baidu CFC: made, listed, changed, removed; each kind of source does the rest (``relation.Source``).
 
 A relation is written before its source is told, and its source forgets it before it is removed. Every relation is
-attached anew at a start, so a crash in between leaves nothing halfway.
+attached anew at a start, so a crash in between leaves nothing halfway. Relations are found by their function alone: the
+transaction that removes a function removes its relations, and the sources forget them right after.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ class RelationService:
         self._sources = dict(sources)
         # Row and source change together: one change at a time.
         self._changing = asyncio.Lock()
+        # What the sources hold, by tenant and function.
+        self._attached: dict[tuple[str, str], dict[str, Relation]] = {}
 
     async def start(self) -> None:
         for row in await self._database.read(rows.all_relations):
             relation = Relation(row)
             try:
-                await self.source(row.source).attach(relation)
+                await self._attach(relation)
             except AlcoveError as error:
                 log.warning("relation %s of tenant %s is not attached: %s", row.id, row.tenant_id, error)
 
@@ -82,13 +85,13 @@ class RelationService:
             shared = [one.endpoint for one in others if one.source == source_name]
             alone = source.address is not Address.FUNCTION or not shared
             written = row if alone else replace(row, endpoint=shared[0])
-            rows.put_relation(connection, written)
+            _require(rows.insert_relation(connection, written), written)
             return written
 
         async with self._changing:
             relation = Relation(await self._database.write(change))
             try:
-                await source.attach(relation)
+                await self._attach(relation)
             except AlcoveError:
                 await self._database.write(lambda connection: rows.delete_relation(connection, tenant, row.id))
                 raise
@@ -129,20 +132,35 @@ class RelationService:
                 data=_data(source, data),
             )
         )
-        await source.detach(known)
+        await self._detach(known)
         try:
-            await source.attach(changed)
+            await self._attach(changed)
+            await self._database.write(
+                lambda connection: _require(rows.replace_relation(connection, changed.row), changed.row)
+            )
         except AlcoveError:
-            await source.attach(known)
+            await self._detach(changed)
+            await self._attach(known)
             raise
-        await self._database.write(lambda connection: rows.put_relation(connection, changed.row))
         return changed
 
     async def delete(self, tenant: TenantId, relation_id: str) -> None:
         async with self._changing:
             known = await self._find(tenant, relation_id)
-            await self.source(known.row.source).detach(known)
+            await self._detach(known)
             await self._database.write(lambda connection: rows.delete_relation(connection, tenant, relation_id))
+
+    async def function_gone(self, tenant: TenantId, function: str) -> None:
+        """Let the sources forget what went with the function; what has been made for a new one of its name stays."""
+        async with self._changing:
+            held = list(self._attached.get((tenant, function), {}).values())
+            if not held:
+                return
+            found = await self._database.read(lambda connection: rows.list_relations(connection, tenant, function))
+            left = {row.id for row in found}
+            for relation in held:
+                if relation.id not in left:
+                    await self._detach(relation)
 
     async def delete_every(self, tenant: TenantId) -> None:
         """Delete all relations of the tenant."""
@@ -150,11 +168,29 @@ class RelationService:
             if row.tenant_id == tenant:
                 await self.delete(tenant, row.id)
 
+    async def _attach(self, relation: Relation) -> None:
+        await self.source(relation.row.source).attach(relation)
+        self._attached.setdefault((relation.tenant, relation.row.function), {})[relation.id] = relation
+
+    async def _detach(self, relation: Relation) -> None:
+        await self.source(relation.row.source).detach(relation)
+        key = (relation.tenant, relation.row.function)
+        held = self._attached.get(key, {})
+        held.pop(relation.id, None)
+        if not held:
+            self._attached.pop(key, None)
+
     async def _find(self, tenant: TenantId, relation_id: str) -> Relation:
         row = await self._database.read(lambda connection: rows.find_relation(connection, tenant, relation_id))
         if row is None:
             raise NotFound(f"There is no relation {relation_id[:80]!r}.")
         return Relation(row)
+
+
+def _require(written: bool, row: rows.RelationRow) -> None:
+    """Raises ``NotFound`` where the function went meanwhile."""
+    if not written:
+        raise NotFound(f"Function not found: {row.function}")
 
 
 def _data(source: Source, data: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from baidubce.exception import BceHttpClientError
 from tests.parity.conftest import Platform, zipped
 from tests.parity.go_sdk.conftest import CODE, INVALID, MISSING, brn_of, create, refused
 from tests.parity.test_sqs import client_of
@@ -120,6 +121,41 @@ def test_functions_in_pages(go: GoClient) -> None:
     # Without a size as many as there are in a page, and where to go on.
     assert go("ListFunctions", {})["NextMarker"] == "50"
     for one in names:
+        go("DeleteFunction", {"FunctionName": one})
+
+
+def test_versions_of_all_functions(go: GoClient, platform: Platform) -> None:
+    """Of a version's number the client's own documents speak; ALL only the Python client lets through."""
+    for one, more in (("go-ver-a", 2), ("go-ver-b", 0), ("go-ver-c", 1)):
+        create(go, one)
+        for number in range(more):
+            code = base64.b64encode(zipped({"app.py": f"z = {number}\n".encode()})).decode()
+            go("UpdateFunctionCode", {"FunctionName": one, "ZipFile": code, "Publish": True})
+    cfc = platform.cfc()
+
+    def listed(version: str, client: Any = go) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        marker = "0"
+        while marker:
+            if client is go:
+                page = go("ListFunctions", {"FunctionVersion": version, "Marker": int(marker), "MaxItems": 2})
+                found += [(one["FunctionName"][7:], one["Version"]) for one in page["Functions"]]
+                marker = page["NextMarker"]
+            else:
+                page = cfc.list_functions(function_version=version, marker=int(marker), max_items=2)
+                found += [(one.FunctionName[7:], one.Version) for one in page.Functions]
+                marker = page.NextMarker
+        return [one for one in found if one[0] in ("a", "b", "c")]
+
+    latest = [("a", "$LATEST"), ("b", "$LATEST"), ("c", "$LATEST")]
+    assert listed("") == listed("$LATEST") == latest
+    assert listed("1") == [("a", "1"), ("c", "1")]
+    assert listed("ALL", cfc) == [("a", "$LATEST"), ("a", "1"), ("a", "2"), *latest[1:], ("c", "1")]
+    assert listed("2", cfc) == [("a", "2")]
+    with pytest.raises(BceHttpClientError) as caught:
+        cfc.list_functions(function_version="newest")
+    assert caught.value.last_error.status_code == 400
+    for one in ("go-ver-a", "go-ver-b", "go-ver-c"):
         go("DeleteFunction", {"FunctionName": one})
 
 

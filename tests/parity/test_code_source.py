@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 from baidubce.exception import BceHttpClientError
-from tests.parity import test_go_sdk
 from tests.parity.conftest import HELLO, ROLE, Platform, zipped
+from tests.parity.go_sdk import conftest as go_sdk
 from tests.parity.test_boto3 import refused
 from tests.stock_clients.go import GoClient
 
@@ -95,15 +95,15 @@ def test_nobody_reads_a_strangers_bucket(platform: Platform) -> None:
 def test_the_go_client_names_code_in_bos(platform: Platform) -> None:
     with GoClient(platform.url, platform.access_key, platform.secret) as go:
         there = {"BosBucket": BUCKET, "BosObject": "a/hello.zip"}
-        made = test_go_sdk.create(go, "from-bos", Code={"ZipFile": "", **there})
+        made = go_sdk.create(go, "from-bos", Code={"ZipFile": "", **there})
         assert made["CodeSha256"] == digest(HELLO)
         wanted = {"BosBucket": BUCKET, "BosObject": "other.zip"}
         changed = go("UpdateFunctionCode", {"FunctionName": "from-bos", "Publish": True, **wanted})
         assert (changed["CodeSha256"], changed["Version"]) == (digest(OTHER), "1")
         missing = {"FunctionName": "from-bos", "BosBucket": BUCKET, "BosObject": "none"}
-        assert test_go_sdk.refused(go, "UpdateFunctionCode", missing) == INVALID
+        assert go_sdk.refused(go, "UpdateFunctionCode", missing) == INVALID
         nothing = {"FunctionName": "from-bos"}
-        assert test_go_sdk.refused(go, "UpdateFunctionCode", nothing) == INVALID
+        assert go_sdk.refused(go, "UpdateFunctionCode", nothing) == INVALID
         layer = go("PublishLayer", {"LayerName": "from-bos", "Content": wanted, "CompatibleRuntimes": ["python3.11"]})
         assert layer["Content"]["CodeSha256"] == digest(OTHER)
         go("DeleteLayer", {"LayerName": "from-bos"})

@@ -58,7 +58,7 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     (outside / "file").write_text("kept")
     base = tmp_path / "base"
     base.mkdir()
-    for members in ((("a", str(outside)), ("a/file", b"changed")), (("b", str(outside / "file")), ("b", b"changed"))):
+    for members in ((("a", str(outside)), ("a/new", b"added")), (("b", str(outside / "file")), ("b", b"changed"))):
         with pytest.raises((Refused, OSError)):
             put(base, *members)
     assert (outside / "file").read_text() == "kept"

@@ -24,6 +24,7 @@ from alcove.guest import cgroup, clone, kernel, setup
 from alcove.guest.memory import MemoryPeak
 from alcove.guest.port import RETRY_S, Port, find_port
 from alcove.guest.processes import CHUNK, TENANT_USER, Process, ProcessTable
+from alcove.guest.refused import Operation, Refused
 from alcove.guest.runtimes import python as python_runtime
 from alcove.guest.runtimes.java_command import command as java_command
 from alcove.wire.frame import PROTOCOL_VERSION, Frame, FrameError, Kind, document
@@ -45,24 +46,21 @@ _LIBRARIES = {"LD_LIBRARY_PATH": "/var/task/lib:/opt/lib"}
 CHANNEL_FD = 3
 
 
-class Refused(Exception):
-    """An operation cannot be carried out; ``code`` says why in one word."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Agent:
     def __init__(self) -> None:
         self._port = Port(find_port("alcove.agent"))
         self._personality = clone.Personality()
-        self._invoke_device = find_port("alcove.invoke")
         self._peak = MemoryPeak(f"{cgroup.TENANT}/memory.peak")
         self._table = ProcessTable()
         self._copies: dict[int, int] = {}
         self._epoll = select.epoll()
         self._outputs: dict[int, Process] = {}
+        # What an agent of another program adds: descriptors to watch, streams of DATA, whom to tell of other children
+        # and of a channel that is full.
+        self._watched: dict[int, Callable[[int], None]] = {}
+        self.on_data: Callable[[int, bytes], None] = lambda stream, data: None
+        self.on_child: Callable[[int, int], None] = lambda pid, status: None
+        self.on_full: Callable[[bool], None] = lambda full: None
         self._paused = False
         self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -73,7 +71,7 @@ class Agent:
         self._retry_at: float | None = None
         # Whoever asked to power off is answered first.
         self._stopping = False
-        self._ops: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
+        self._ops: dict[str, Operation] = {
             "hello": self._hello,
             "batch": self._batch,
             "personalise": self._personalise,
@@ -110,6 +108,8 @@ class Agent:
                     self._on_children()
                 elif fd in self._outputs:
                     self._forward(fd)
+                elif fd in self._watched:
+                    self._watched[fd](events)
             self._after()
 
     def _patience(self) -> float:
@@ -153,6 +153,41 @@ class Agent:
             self._paused = self._port.full
             for fd in self._outputs:
                 self._epoll.modify(fd, 0 if self._paused else select.EPOLLIN)
+            self.on_full(self._paused)
+
+    # What other programs add
+
+    def add_ops(self, ops: dict[str, Operation]) -> None:
+        self._ops |= ops
+
+    def watch(self, fd: int, mask: int, handler: Callable[[int], None]) -> None:
+        """Call ``handler`` with what of ``mask`` (of select.EPOLL*) is there; again for another mask."""
+        if fd in self._watched:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
+        self._watched[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def number(self) -> int:
+        """Return a number that no process has had."""
+        return self._table.number()
+
+    def log(self, process: int, stream: int, data: bytes) -> None:
+        self._port.send(Kind.LOG, process, bytes([stream]) + data)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        self._port.send(Kind.EVENT, 0, json.dumps(event).encode())
+
+    def take_copy(self, stream: int) -> int:
+        """Return the descriptor, the caller's from now on, of what came as that stream. Raises ``Refused``."""
+        fd = self._copies.pop(stream, -1)
+        if fd < 0:
+            raise Refused("unknown", "no such stream is open")
+        return fd
 
     # Requests
 
@@ -249,11 +284,11 @@ class Agent:
         fd = self._copies.get(frame.id)
         if fd is not None:
             os.write(fd, frame.payload)
+        else:
+            self.on_data(frame.id, frame.payload)
 
     def _copy_end(self, request: dict[str, Any]) -> None:
-        fd = self._copies.pop(int(request["stream"]), -1)
-        if fd < 0:
-            raise Refused("unknown", "no such stream is open")
+        fd = self.take_copy(int(request["stream"]))
         try:
             path = request["path"]
             kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
@@ -266,7 +301,7 @@ class Agent:
 
     def _start_runtime(self, request: dict[str, Any]) -> dict[str, Any]:
         runtime = request["runtime"]
-        channel = os.open(self._invoke_device, os.O_RDWR | os.O_CLOEXEC)
+        channel = os.open(find_port("alcove.invoke"), os.O_RDWR | os.O_CLOEXEC)
         try:
             if runtime == "python3.11":
                 # Forked, not executed: it shares the agent's interpreter, and under emulation its translated code.
@@ -369,7 +404,7 @@ class Agent:
         os.close(fd)
 
     def _on_children(self) -> None:
-        for process in self._table.reap():
+        for process in self._table.reap(self.on_child):
             # What it printed last comes before the report of its end; more than the queue holds is lost with it.
             for fd in process.outputs:
                 while fd in self._outputs and not self._port.full and self._forward(fd):

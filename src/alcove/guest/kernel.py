@@ -18,11 +18,13 @@ _prctl = _libc.prctl
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MS_NOATIME = 1024
 MNT_DETACH = 2
+CLONE_NEWPID = 0x20000000
 _PR_SET_NO_NEW_PRIVS = 38
 _RNDADDENTROPY = 0x40085203
 _RNDRESEEDCRNG = 0x5207
 # _IOW('f', 16, __u64), Linux fs/ext4/ext4.h: the new size in blocks.
 _EXT4_IOC_RESIZE_FS = 0x40086610
+_BLKRRPART = 0x125F
 
 
 def _check(result: int, what: str) -> None:
@@ -46,6 +48,25 @@ def grow_ext4(path: str, size: int) -> None:
         fcntl.ioctl(fd, _EXT4_IOC_RESIZE_FS, struct.pack("Q", size // os.fstatvfs(fd).f_bsize))
     finally:
         os.close(fd)
+
+
+def reread_partitions(device: str) -> None:
+    """Have the kernel read the disk's partition table again; none of them may be in use."""
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _BLKRRPART)
+    finally:
+        os.close(fd)
+
+
+def unshare(flags: int) -> None:
+    """Source: unshare(2)."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def set_namespace(fd: int, kind: int) -> None:
+    """Source: setns(2)."""
+    _check(_libc.setns(fd, kind), "setns")
 
 
 def forbid_new_privileges() -> None:

@@ -19,7 +19,7 @@ _RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWROUTE = 20, 21, 24
 _NLM_F_REQUEST, _NLM_F_REPLACE, _NLM_F_CREATE = 0x1, 0x100, 0x400
 _NLMSG_ERROR = 2
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
 _TABLE_MAIN, _PROTOCOL_STATIC, _TYPE_UNICAST = 254, 4, 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _RESOLVER = "/run/resolv.conf"
@@ -35,12 +35,19 @@ class Nic:
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._netlink.setblocking(False)
         self._address: bytes | None = None
+        self._addresses: list[tuple[bytes, int]] = []
         self._mtu = 0
         self._resolver = ""
 
     def configure(self, network: dict[str, Any]) -> None:
-        """Set DNS, MTU, MAC, /32 address and a default route by an on-link gateway."""
+        """Set DNS, MTU, MAC and, of a function, the /32 address and a default route by an on-link gateway; of a pod the
+        ``addresses`` (``10.1.2.3/24``) and ``routes`` (``{to, via, priority}``, in an order in which each can be
+        added; without ``via`` to neighbours).
+        """
         resolver = "".join(f"nameserver {server}\n" for server in network["dns"])
+        for word in ("search", "options"):
+            if network.get(word):
+                resolver += f"{word} {' '.join(network[word])}\n"
         if resolver != self._resolver:
             with open(_RESOLVER, "w") as file:
                 file.write(resolver)
@@ -50,6 +57,9 @@ class Nic:
             self._mtu = network["mtu"]
         hardware = bytes.fromhex(network["mac"].replace(":", ""))
         self._request(_SIOCSIFHWADDR, struct.pack("H6s16x", 1, hardware))
+        if "addresses" in network:
+            self._settle(network)
+            return
         self._move(socket.inet_aton(network["address"].partition("/")[0]), socket.inet_aton(network["gateway"]))
 
     def _move(self, address: bytes, gateway: bytes) -> None:
@@ -65,8 +75,31 @@ class Nic:
         )
         self._address = address
 
+    def _settle(self, network: dict[str, Any]) -> None:
+        """Take the addresses and routes of the place that the machine takes. IPv6 is not in the guest's kernel."""
+        self.release()
+        for text in network["addresses"]:
+            if ":" not in text:
+                address, prefix = _network(text)
+                self._addresses.append((address, prefix))
+                self._send(_message(_RTM_NEWADDR, self._place(address, prefix)))
+        for route in network["routes"]:
+            if ":" not in route["to"]:
+                self._send(_message(_RTM_NEWROUTE, self._way(route)))
+
+    def _way(self, route: dict[str, Any]) -> bytes:
+        to, prefix = _network("0.0.0.0/0" if route["to"] == "default" else route["to"])
+        via, priority = route.get("via"), route.get("priority")
+        body = _route(prefix, _SCOPE_UNIVERSE if via else _SCOPE_LINK)
+        body += _attribute(_RTA_DST, to) if prefix else b""
+        body += _attribute(_RTA_GATEWAY, socket.inet_aton(via)) if via else b""
+        body += _attribute(_RTA_PRIORITY, struct.pack("I", priority)) if priority else b""
+        return body + _attribute(_RTA_OIF, struct.pack("i", self._index))
+
     def release(self) -> None:
-        """Give up the address; its routes go with it."""
+        """Give up the addresses; their routes go with them."""
+        while self._addresses:
+            self._send(_message(_RTM_DELADDR, self._place(*self._addresses.pop())))
         if self._address is not None:
             self._send(_message(_RTM_DELADDR, self._place(self._address)))
             self._address = None
@@ -74,8 +107,8 @@ class Nic:
     def take_down(self) -> None:
         self._request(_SIOCSIFFLAGS, struct.pack("H22x", 0))
 
-    def _place(self, address: bytes) -> bytes:
-        place = struct.pack("BBBBI", socket.AF_INET, 32, 0, _SCOPE_UNIVERSE, self._index)
+    def _place(self, address: bytes, prefix: int = 32) -> bytes:
+        place = struct.pack("BBBBI", socket.AF_INET, prefix, 0, _SCOPE_UNIVERSE, self._index)
         return place + _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address)
 
     def _request(self, number: int, value: bytes) -> None:
@@ -101,6 +134,12 @@ def bring_up(name: str) -> None:
     """Set a network device up. Raises ``OSError`` where there is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), _IFF_UP | _IFF_RUNNING))
+
+
+def _network(text: str) -> tuple[bytes, int]:
+    """Return address and prefix of ``10.1.2.0/24``."""
+    address, _, prefix = text.partition("/")
+    return socket.inet_aton(address), int(prefix or 32)
 
 
 def _message(kind: int, body: bytes) -> bytes:

@@ -78,15 +78,21 @@ class ProcessTable:
             os.close(write)
         for read, _ in pipes:
             os.set_blocking(read, False)
-        self._next += 1
-        process = Process(self._next, pid, {pipes[0][0]: 1, pipes[1][0]: 2}, runtime)
+        process = Process(self.number(), pid, {pipes[0][0]: 1, pipes[1][0]: 2}, runtime)
         if timeout_s is not None:
             process.deadline = time.monotonic() + timeout_s
         self.by_number[process.number] = process
         return process
 
-    def reap(self) -> list[Process]:
-        """Collect every child that has ended, ours or an orphan's; return those of ours, reported."""
+    def number(self) -> int:
+        """Return a number that no process has had."""
+        self._next += 1
+        return self._next
+
+    def reap(self, other: Callable[[int, int], None] = lambda pid, status: None) -> list[Process]:
+        """Collect every child that has ended, ours or an orphan's; return those of ours, reported. ``other`` is told of
+        each, with its wait status.
+        """
         ended = []
         kills = cgroup.out_of_memory_kills()
         killed_for_memory = kills > self._oom_kills
@@ -97,6 +103,7 @@ class ProcessTable:
                 break
             if pid == 0:
                 break
+            other(pid, status)
             for process in self.by_number.values():
                 if process.pid == pid and process.report is None:
                     process.report = self._report(process, status, killed_for_memory)

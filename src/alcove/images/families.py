@@ -11,10 +11,18 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
-from alcove.images.guest_packages import ENVIRONMENT, run
+from alcove.images.guest_packages import ENVIRONMENT, PACKAGES, run
+from alcove.images.guest_root import MODULES
 
 _PHP = ("php8.2-cli", "php8.2-curl", "php8.2-mbstring", "php8.2-xml")
 JAVA_HOME = "usr/lib/jvm/java-17-openjdk-amd64"
+# A pod's guest runs no function: it has no language but the agent's, and no client programs.
+_NOT_FOR_PODS = frozenset({"curl", "gawk", "nodejs"})
+# Each after what it needs: containers' root file systems, shared folders, NFS.
+_POD_MODULES = (
+    *("overlay", "fuse", "virtiofs"),
+    *("netfs", "fscache", "sunrpc", "grace", "lockd", "dns_resolver", "nfs_acl", "nfs", "nfsv3", "nfsv4"),
+)
 _COMPILER = "jdk.compiler/com.sun.tools.javac.Main"
 # One "+/path" a line: the certificates that Debian's own script would give it.
 _CERTIFICATES = "find /usr/share/ca-certificates -name '*.crt' | sort | sed 's/^/+/'"
@@ -23,11 +31,14 @@ _STORE = "mkdir -p /etc/ssl/certs/java && {find} | /{java}/bin/java -Xmx64m -jar
 
 
 class Family(StrEnum):
-    """``folder`` is where its images are, below the folder of images; ``packages`` come beside those of the base."""
+    """``folder`` is where its images are, below the folder of images; ``packages`` and kernel ``modules`` are what is
+    in them.
+    """
 
     BASE = "base"
     JAVA = "java"
     PHP = "php"
+    POD = "pod"
 
     @property
     def folder(self) -> str:
@@ -35,7 +46,18 @@ class Family(StrEnum):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        return {Family.BASE: (), Family.JAVA: ("openjdk-17-jre-headless",), Family.PHP: _PHP}[self]
+        if self is Family.POD:
+            return (*(name for name in PACKAGES if name not in _NOT_FOR_PODS), "crun")
+        return PACKAGES + {Family.JAVA: ("openjdk-17-jre-headless",), Family.PHP: _PHP}.get(self, ())
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return MODULES + (_POD_MODULES if self is Family.POD else ())
+
+    @property
+    def program(self) -> str:
+        """The module whose ``main`` is PID 1."""
+        return "alcove.guest.pod" if self is Family.POD else "alcove.guest.agent"
 
 
 def finish_base(root: Path, family: Family, progress: Callable[[str], None]) -> None:

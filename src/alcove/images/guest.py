@@ -36,7 +36,7 @@ RUNTIMES = "/opt/alcove/alcove/guest/runtimes"
 AGENT = """\
 import sys
 sys.path.append("/opt/alcove")
-from alcove.guest.agent import main
+from {program} import main
 main()
 """
 # How a container starts a runtime: the invocation channel is its descriptor 0.
@@ -138,7 +138,7 @@ def _base(home: Path, family: Family, progress: Callable[[str], None], refresh: 
     if target.exists() and not refresh:
         return target
     with _building(home) as temporary:
-        packages = guest_root.build_base(temporary, progress, family.packages)
+        packages = guest_root.build_base(temporary, progress, family.packages, family.modules)
         families.finish_base(temporary / "root", family, progress)
         document = json.dumps([package.as_dict() for package in packages], indent=1)
         (temporary / "packages.json").write_text(document)
@@ -159,14 +159,14 @@ def _image(home: Path, base: Path, family: Family, progress: Callable[[str], Non
         guest_packages.run(["cp", "-al", str(base / "root"), str(root)], what="copying the base",
                            hint="Is the disk full?")  # fmt: skip
         progress("adding the guest agent and runtimes")
-        add_guest_code(root)
+        add_guest_code(root, family)
         families.add_runtime(root, family)
         progress("writing the root file system")
         write_squashfs(root, temporary / "root.squashfs")
         shutil.rmtree(root)
         progress("writing the initramfs")
         init = (HERE / "init.sh").read_bytes()
-        initrd = guest_initrd.build_initrd(init, base / "busybox", base / "modules", guest_root.MODULES)
+        initrd = guest_initrd.build_initrd(init, base / "busybox", base / "modules", family.modules)
         (temporary / "initrd").write_bytes(initrd)
         shutil.copyfile(base / "vmlinuz", temporary / "vmlinuz")
         kernel = next(p for p in packages if p["name"].startswith("linux-image-"))
@@ -187,7 +187,7 @@ def guest_sources() -> dict[str, str]:
     return {str(p.relative_to(SOURCES)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
 
 
-def add_guest_code(root: Path) -> None:
+def add_guest_code(root: Path, family: Family = Family.BASE) -> None:
     """Put our code at /opt/alcove, compiled."""
     home = root / "opt/alcove"
     for name in guest_sources():
@@ -196,7 +196,7 @@ def add_guest_code(root: Path) -> None:
         shutil.copyfile(SOURCES / name, path)
         path.chmod(0o755 if path.name == "bootstrap" else 0o644)
     (home / "alcove/__init__.py").write_text("")
-    for name, text in (("agent", AGENT), ("runtime", RUNTIME), ("start", START)):
+    for name, text in (("agent", AGENT.format(program=family.program)), ("runtime", RUNTIME), ("start", START)):
         (home / name).write_text(text)
         (home / name).chmod(0o755)
     guest_root.compile_python(root, "/opt/alcove")

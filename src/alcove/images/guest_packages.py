@@ -109,13 +109,13 @@ class Apt:
         self.config = folder / "apt.conf"
         self.config.write_text("".join(f'{key} "{value}";\n' for key, value in options.items()))
 
-    def fetch(self, more: Sequence[str] = ()) -> list[Package]:
-        """Fetch the closure of ``PACKAGES`` and ``more``, and the kernel; return them sorted by name."""
+    def fetch(self, wanted: Sequence[str] = PACKAGES) -> list[Package]:
+        """Fetch the closure of ``wanted``, and the kernel; return them sorted by name."""
         self.progress("asking the Debian mirror for the newest package lists")
         self._apt("apt-get", "update", "--error-on=any")
         kernel = self._kernel()
         self.progress("downloading Debian packages")
-        self._apt("apt-get", "install", "-y", "--download-only", "--no-install-recommends", *PACKAGES, *more)
+        self._apt("apt-get", "install", "-y", "--download-only", "--no-install-recommends", *wanted)
         self._apt("apt-get", "download", kernel, cwd=self.archives)
         packages = [_describe(path) for path in sorted(self.archives.glob("*.deb"))]
         return sorted((p for p in packages if p.name not in LEFT_OUT), key=lambda p: p.name)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alcove.errors import HostError
-from alcove.images.guest_packages import Apt, Package, run, unpack
+from alcove.images.guest_packages import PACKAGES, Apt, Package, run, unpack
 
 # Loaded in this order; virtio_ring holds symbols that virtio needs.
 MODULES = (
@@ -63,13 +63,18 @@ FILES = {
 }
 
 
-def build_base(folder: Path, progress: Callable[[str], None], more: Sequence[str] = ()) -> list[Package]:
-    """Fill ``folder`` with ``root/``, ``vmlinuz``, ``busybox`` and ``modules/``; return the packages used, those of
-    ``more`` among them.
+def build_base(
+    folder: Path,
+    progress: Callable[[str], None],
+    wanted: Sequence[str] = PACKAGES,
+    modules: Sequence[str] = MODULES,
+) -> list[Package]:
+    """Fill ``folder`` with ``root/``, ``vmlinuz``, ``busybox`` and ``modules/``; return the packages used: those that
+    are ``wanted``, and what they need.
     """
     apt_folder = folder / "apt"
     apt = Apt(apt_folder, progress)
-    packages = apt.fetch(more)
+    packages = apt.fetch(wanted)
     progress(f"unpacking {len(packages)} packages")
     root = folder / "root"
     for name in MERGED:
@@ -79,7 +84,7 @@ def build_base(folder: Path, progress: Callable[[str], None], more: Sequence[str
         if not package.name.startswith("linux-image-"):
             unpack(apt.archives / package.file, root)
     kernel = next(package for package in packages if package.name.startswith("linux-image-"))
-    _take_kernel(apt.archives / kernel.file, folder)
+    _take_kernel(apt.archives / kernel.file, folder, modules)
     shutil.rmtree(apt_folder)
     shutil.copy2(root / "usr/bin/busybox", folder / "busybox")
     progress("arranging the root file system")
@@ -90,7 +95,7 @@ def build_base(folder: Path, progress: Callable[[str], None], more: Sequence[str
     return packages
 
 
-def _take_kernel(archive: Path, folder: Path) -> None:
+def _take_kernel(archive: Path, folder: Path, wanted: Sequence[str]) -> None:
     unpacked = folder / "kernel"
     unpacked.mkdir()
     unpack(archive, unpacked)
@@ -98,7 +103,7 @@ def _take_kernel(archive: Path, folder: Path) -> None:
     modules = folder / "modules"
     modules.mkdir()
     found = {path.stem: path for path in unpacked.rglob("*.ko")}
-    for name in MODULES:
+    for name in wanted:
         if name not in found:
             raise HostError(
                 f"the kernel package lacks the module {name}", hint="Report this: Debian changed its kernel."

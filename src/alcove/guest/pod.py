@@ -1,0 +1,83 @@
+"""The agent of a pod's guest: what every agent does, and containers.
+
+Apart from the agent of functions, whose templates this must not make larger. All modules are imported, crun's copy is
+made and every path is taken once (``rehearse``) before a template is saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from typing import Any
+
+from alcove.guest import files, kernel, pod_cgroup, rehearsal, setup, sysctl, volumes
+from alcove.guest.agent import Agent
+from alcove.guest.containers import Containers
+from alcove.guest.crun import Crun
+from alcove.guest.places import CONTAINERS, DISKS, FILES, HOME, IMAGES, SCRATCH, SHARES
+
+_FILES = "mode=755,size=256m,nr_inodes=262144"
+
+
+class Pod:
+    """Gives an agent the operations of a pod's."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.containers = Containers(agent, Crun())
+        agent.on_data = self.containers.feed
+        agent.on_child = self.containers.ended
+        agent.on_full = self.containers.throttle
+        agent.add_ops(self.containers.ops())
+        agent.add_ops(
+            {
+                "limits": pod_cgroup.limit,
+                "mount_image": volumes.mount_image,
+                "unmount_image": volumes.unmount_image,
+                "mount_disk": volumes.mount_disk,
+                "mount_memory": volumes.mount_memory,
+                "mount_share": volumes.mount_share,
+                "mount_scratch": self._mount_scratch,
+                "put_files": self._put_files,
+                "read_file": files.read_file,
+                "sysctl": sysctl.set_values,
+                "rehearse": lambda request: rehearsal.rehearse(self.containers),
+            }
+        )
+
+    def _mount_scratch(self, request: dict[str, Any]) -> None:
+        """The disk of what containers write; ``path`` is ours to say, whatever is asked for."""
+        device = volumes.device_in(request)
+        # The inode tables of a sparse file are zeros already; what is deleted is freed on the host.
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
+        kernel.mount(device, SCRATCH, "ext4", flags, "noinit_itable,discard")
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{SCRATCH}/lost+found")
+
+    def _put_files(self, request: dict[str, Any]) -> None:
+        tar = self._agent.take_copy(int(request["stream"]))
+        try:
+            files.put_files(request, tar)
+        finally:
+            os.close(tar)
+
+
+def set_up() -> None:
+    """Folders and groups that containers need."""
+    for folder in (HOME, IMAGES, DISKS, SHARES, FILES, CONTAINERS, SCRATCH):
+        os.mkdir(folder, 0o711)
+    # /run itself lets nothing be executed, which scripts of a ConfigMap are; containers' writes are kept out of it.
+    kernel.mount("tmpfs", FILES, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, _FILES)
+    pod_cgroup.set_up()
+
+
+def main() -> None:
+    setup.set_up()
+    set_up()
+    agent = Agent()
+    Pod(agent)
+    # Collecting garbage writes to every object, which after a fork or a restore copies its page.
+    gc.collect()
+    gc.freeze()
+    agent.serve()

@@ -57,7 +57,6 @@ class Agent:
     def __init__(self) -> None:
         self._port = Port(find_port("alcove.agent"))
         self._personality = clone.Personality()
-        self._invoke_device = find_port("alcove.invoke")
         self._peak = MemoryPeak(f"{cgroup.TENANT}/memory.peak")
         self._table = ProcessTable()
         self._copies: dict[int, int] = {}
@@ -266,7 +265,7 @@ class Agent:
 
     def _start_runtime(self, request: dict[str, Any]) -> dict[str, Any]:
         runtime = request["runtime"]
-        channel = os.open(self._invoke_device, os.O_RDWR | os.O_CLOEXEC)
+        channel = os.open(find_port("alcove.invoke"), os.O_RDWR | os.O_CLOEXEC)
         try:
             if runtime == "python3.11":
                 # Forked, not executed: it shares the agent's interpreter, and under emulation its translated code.

@@ -24,6 +24,9 @@ from alcove.gateway.shares import Shares
 from alcove.gateway.streaming import StreamServer
 from alcove.host.files import private_folder
 from alcove.host.network import API_PORT, S3_PORT, Network
+from alcove.pods.model import Defaults, NetworkModel
+from alcove.pods.service import PodService
+from alcove.pods.socket import PodSocket
 from alcove.sandbox.engine import open_engine
 from alcove.sandbox.protocol import Isolation, Runtime, Tier
 from alcove.sandbox.vm import VmSandbox
@@ -109,6 +112,7 @@ class Daemon:
                     if isinstance(tier, VmTier):
                         await tier.keep_waiting(runtime, 1)
         await services.start(stack)
+        await self._serve_pods(tiers.get(Isolation.VM))
         app = App(self, services)
         server = app.server()
         stack.push_async_callback(server.close)
@@ -126,6 +130,21 @@ class Daemon:
             port = await monitor.listen_tcp(settings.metrics_listen.host, settings.metrics_listen.port)
             self.metrics_address = Address(settings.metrics_listen.host, port)
             log.info("metrics on http://%s/metrics", self.metrics_address)
+
+    async def _serve_pods(self, tier: Tier | None) -> None:
+        """The node service, by which shims get machines for their pods."""
+        settings = self.settings
+        if settings.pods == "off" or not isinstance(tier, VmTier):
+            return
+        defaults = Defaults(
+            settings.pod_cpus, settings.pod_memory_mib, settings.pod_disk_mib, NetworkModel(settings.pod_network)
+        )
+        pods = PodService(tier.launcher, settings.state, defaults)
+        self._stack.push_async_callback(pods.close)
+        await pods.recover()
+        door = PodSocket(settings.pods_socket, pods.carry_out)
+        self._stack.push_async_callback(door.close)
+        await door.open()
 
     async def _serve_s3(self, services: Services) -> None:
         """The object store, on listeners of its own."""

@@ -237,6 +237,24 @@ class Settings:
         low=0,
         high=1,
     )
+    pods: str = _row(
+        "on",
+        "Whether machines are made for pods, whose shims ask for them at pods.sock in the run folder.",
+        choices=("on", "off"),
+    )
+    pod_cpus: float = _row(1.0, "Processors of a pod that says nothing of them.", low=0.01, high=8)
+    pod_memory_mib: int = _row(2048, "Memory of a pod that says nothing of it, in MiB.", low=16, high=16_128)
+    pod_disk_mib: int = _row(
+        10_240,
+        "What the containers of a pod may write beside their volumes, in MiB; the host's disk gives what is used.",
+        low=1,
+        high=10_240,
+    )
+    pod_network: str = _row(
+        "tcfilter",
+        "How a pod's machine takes over what a CNI plugin made; the annotation io.alcove.network-model says otherwise.",
+        choices=("tcfilter", "macvtap"),
+    )
     log_level: str = _row(
         "info",
         "How much the server logs on stderr.",
@@ -250,6 +268,10 @@ class Settings:
     @property
     def s3_socket(self) -> Path:
         return self.run / "s3.sock"
+
+    @property
+    def pods_socket(self) -> Path:
+        return self.run / "pods.sock"
 
     @property
     def pid_file(self) -> Path:

@@ -86,6 +86,6 @@ def test_the_command_enters_it_before_qemu_runs() -> None:
     assert "--groups= " in script
     # Arguments are passed as words, never pasted into the script.
     assert argv[argv.index("alcove-jail") + 1 :] == [
-        "/jail", "2000007", "/cg/a /cg/b", str(PROGRAM), "-name", "a b",
+        "/jail", "2000007", "/cg/a /cg/b", "25165824", str(PROGRAM), "-name", "a b",
     ]  # fmt: skip
     assert all(os.path.basename(name) == name for name in FIRMWARE)

@@ -36,6 +36,16 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def cpu_ns(pid: int) -> int:
+    """Return the processor time that a process has used, all its threads; 0 where it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) * 10**9 // os.sysconf("SC_CLK_TCK")
+
+
 # Children that were let go of while they ran. Whoever adopts one is not its parent and cannot reap it; we still are.
 _left: list[subprocess.Popen[bytes]] = []
 

@@ -27,23 +27,30 @@ class GuestImages:
 
     def find(self, runtime: Runtime) -> GuestImage | None:
         """Return the image that holds the runtime, None where it is not built."""
-        family = runtime.family
+        return self.find_family(runtime.family)
+
+    def find_family(self, family: Family) -> GuestImage | None:
         if family not in self._found and (found := find_guest_image(self._folder, family)):
             self._found[family] = found
         return self._found.get(family)
 
     def digest(self, runtime: Runtime) -> str:
         """Return the image's digest; a name that no image has where it is not built."""
-        found = self.find(runtime)
-        return f"no {runtime.family} image" if found is None else found.digest
+        return self.family_digest(runtime.family)
+
+    def family_digest(self, family: Family) -> str:
+        found = self.find_family(family)
+        return f"no {family} image" if found is None else found.digest
 
     async def get(self, runtime: Runtime, progress: Callable[[str], None] = log.info) -> GuestImage:
         """Return the image, built where it is missing, which takes minutes. Raises ``HostError``."""
-        family = runtime.family
+        return await self.get_family(runtime.family, progress)
+
+    async def get_family(self, family: Family, progress: Callable[[str], None] = log.info) -> GuestImage:
         if family in self._found:
             return self._found[family]
         async with self._locks.held(family):
-            found = await asyncio.to_thread(self.find, runtime)
+            found = await asyncio.to_thread(self.find_family, family)
             if found is None:
                 found = await to_the_end(lambda: build_guest_image(self._folder, family, progress=progress))
                 self._found[family] = found

@@ -6,7 +6,7 @@ when the shelf holds more than it may. Machines that were restored from it keep 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from alcove.host.locks import KeyedLock
@@ -51,6 +51,19 @@ class Shelf:
             if saved is not None:
                 self.put(saved)
         return saved
+
+    async def obtain(self, key: str, make: Callable[[], Awaitable[SavedMachine]]) -> SavedMachine:
+        """Return the machine, made where there is none that is whole; once, however many ask."""
+        found = self.get(key)
+        if found is None:
+            async with self.locks.held(key):
+                found = await self.find_locked(key) or await make()
+        return found
+
+    async def discard(self, saved: SavedMachine) -> None:
+        """Drop a machine that does not fit, unless another has taken its place."""
+        if self.get(saved.key) is saved:
+            await self.drop(saved.key)
 
     async def save(
         self, key: str, memory_fd: int, state: bytes, facts: dict[str, Any], scratch_fd: int | None = None

@@ -22,7 +22,6 @@ from alcove.sandbox.record import new_id
 from alcove.sandbox.shelf import Shelf
 from alcove.sandbox.vm import CODE_DRIVE, VmSandbox, personality
 from alcove.sandbox.vm_launcher import MEMORY_MIB, Launcher
-from alcove.vmm.machine import anonymous_file
 from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB
 from alcove.vmm.template import MachineStore, SavedMachine, machine_key
 
@@ -69,21 +68,18 @@ class Templates:
         """
         await self._launcher.images.get(runtime, progress)
         key = self.key(runtime, kernel)
-        found = self.shelf.get(key)
-        if found is not None:
-            return found
-        async with self.shelf.locks.held(key):
-            found = await self.shelf.find_locked(key)
-            if found is None:
-                progress(f"template {runtime}: booting a machine to save")
-                found = await self._build(runtime, key, kernel)
-                progress(f"template {runtime}: saved, {found.memory_bytes() >> 20} MiB")
-            return found
+
+        async def make() -> SavedMachine:
+            progress(f"template {runtime}: booting a machine to save")
+            made = await self._build(runtime, key, kernel)
+            progress(f"template {runtime}: saved, {made.memory_bytes() >> 20} MiB")
+            return made
+
+        return await self.shelf.obtain(key, make)
 
     async def discard(self, saved: SavedMachine) -> None:
         """Drop a template that does not fit, unless another has taken its place."""
-        if self.shelf.get(saved.key) is saved:
-            await self.shelf.drop(saved.key)
+        await self.shelf.discard(saved)
 
     async def retain_current(self) -> None:
         """Remove the templates of other images, accelerators and QEMUs, and of kernels that are gone."""
@@ -144,9 +140,4 @@ async def save(sandbox: VmSandbox) -> tuple[bytes, int]:
     await sandbox.machine.pause()
     await sandbox.machine.swap(CODE_DRIVE, None, size=IMAGE_SIZE)
     await sandbox.machine.drop_unused()
-    state = anonymous_file("alcove-state")
-    try:
-        await sandbox.machine.save(state)
-        return os.pread(state, os.fstat(state).st_size, 0), sandbox.resources.duplicate_scratch()
-    finally:
-        os.close(state)
+    return await sandbox.machine.saved_state(), sandbox.resources.duplicate_scratch()

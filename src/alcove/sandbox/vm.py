@@ -418,13 +418,13 @@ def _before_code() -> Iterator[None]:
         raise SandboxLost(str(gone), reason="killed") from gone
 
 
-def personality(id: SandboxId, network: dict[str, Any] | None) -> dict[str, Any]:
+def personality(id: SandboxId, network: dict[str, Any] | None, hostname: str = "") -> dict[str, Any]:
     """Return the agent's operation that makes a clone unlike any other."""
     return {
         "op": "personalise",
         "entropy": secrets.token_hex(64),
         "time_ns": time.time_ns(),
-        "hostname": f"alcove-{id[2:]}",
+        "hostname": hostname or f"alcove-{id[2:]}",
         "machine_id": secrets.token_hex(16),
         "boot_id": str(uuid.uuid4()),
         "network": network,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -29,10 +28,11 @@ from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB, disk_bytes
 from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.protocol import Runtime, SandboxId, Start
 from alcove.sandbox.record import RecordStore, new_id
+from alcove.sandbox.users import MachineUsers
 from alcove.sandbox.vm import CODE_DRIVE, SCRATCH_DRIVE, VmSandbox
 from alcove.sandbox.vm_resources import VmResources, destroy
 from alcove.vmm.accelerator import Accelerator
-from alcove.vmm.jail import USERS, Jail, machine_users
+from alcove.vmm.jail import Jail
 from alcove.vmm.machine import Machine
 from alcove.vmm.qmp import listen
 from alcove.vmm.spec import (
@@ -100,10 +100,9 @@ class Launcher:
         self._launched = asyncio.Event()
         self._launched.set()
         self._rehearsal_image = rehearsal_image
-        self._cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
-        self._disk_io = DiskIo.IO_URING if io_uring_works() else DiskIo.THREADS
-        self._users = itertools.cycle(machine_users(tag))
-        self._taken: set[int] = set()
+        self.cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
+        self.disk_io = DiskIo.IO_URING if io_uring_works() else DiskIo.THREADS
+        self.users = MachineUsers(tag)
 
     async def launch(
         self,
@@ -151,10 +150,13 @@ class Launcher:
         kernel: str,
     ) -> VmSandbox:
         id = new_id()
-        user = self._free_user()
-        folder = self.records.create(id, {"tier": "vm", "step": "launching", "user": user})
-        self._taken.add(user)
-        resources = VmResources(id, folder, Cgroup(self.tag, id), user, cpu_scale=self._cpu_scale)
+        user = self.users.take()
+        try:
+            folder = self.records.create(id, {"tier": "vm", "step": "launching", "user": user})
+        except BaseException:
+            self.users.free(user)
+            raise
+        resources = VmResources(id, folder, Cgroup(self.tag, id), user, cpu_scale=self.cpu_scale)
         sandbox: VmSandbox | None = None
         try:
             await to_the_end(resources.cgroup.create)
@@ -178,7 +180,7 @@ class Launcher:
             if sandbox is not None:
                 sandbox.detach()
             await destroy(resources, self.network, self.records)
-            self._taken.discard(user)
+            self.users.free(user)
             if isinstance(error, OSError):
                 raise start_failure(error, "machine") from error
             raise
@@ -199,13 +201,13 @@ class Launcher:
 
     def adopted(self, sandbox: VmSandbox) -> None:
         """Own a machine that an earlier daemon launched."""
-        self._taken.add(sandbox.resources.user)
+        self.users.claim(sandbox.resources.user)
         self.live.add(sandbox)
 
     def resources(self, id: SandboxId, user: int, machine: Machine) -> VmResources:
         """Return what a machine of an earlier daemon owns, less its tap."""
         return VmResources(
-            id, self.records.folder / id, Cgroup(self.tag, id), user, None, machine, cpu_scale=self._cpu_scale
+            id, self.records.folder / id, Cgroup(self.tag, id), user, None, machine, cpu_scale=self.cpu_scale
         )
 
     async def close(self, keep: Callable[[VmSandbox], bool]) -> None:
@@ -293,15 +295,9 @@ class Launcher:
             qmp_fd=sockets["qmp"].fileno(),
             tap_fd=tap_fd,
             boot=boot,
-            disk_io=self._disk_io,
+            disk_io=self.disk_io,
         )
-
-    def _free_user(self) -> int:
-        for user in itertools.islice(self._users, USERS):
-            if user not in self._taken:
-                return user
-        raise CapacityError("every machine user is taken", hint="stop sandboxes, then try again")
 
     def _released(self, sandbox: VmSandbox) -> None:
         self.live.discard(sandbox)
-        self._taken.discard(sandbox.resources.user)
+        self.users.free(sandbox.resources.user)

@@ -31,15 +31,16 @@ _FIRST_USER = 2_000_000
 _INSTANCES = 4096
 USERS = 65_536
 
-# No file grows beyond 12 GiB (in blocks of 512 bytes), whatever a guest that has broken out asks for: the largest
-# scratch disk has 10.2.
+# No file grows beyond 12 GiB, whatever a guest that has broken out asks for: the largest scratch disk has 10.2. Pods
+# may have larger disks.
+LARGEST_FILE = 12 << 30
 # The shell joins the cgroups while it is still root in the host's view, so that no instruction of QEMU's runs outside
 # of them. /proc shows the process itself alone, for /proc/self/fd; in a mount namespace of its own, it vanishes with
 # the process.
 _LAUNCH = """
-root=$1 user=$2 groups=$3; shift 3
+root=$1 user=$2 groups=$3 blocks=$4; shift 4
 ulimit -c 0
-ulimit -f 25165824
+ulimit -f "$blocks"
 for file in $groups; do echo $$ > "$file" || exit 71; done
 mount -t proc -o nosuid,nodev,noexec,hidepid=2,subset=pid proc "$root/proc" || exit 71
 exec chroot --userspec="$user:$user" --groups= "$root" "$@"
@@ -53,12 +54,16 @@ class Jail:
     root: Path
     digest: str
 
-    def command(self, arguments: Sequence[str], *, user: int, cgroup_files: Sequence[Path]) -> list[str]:
-        """Return the argv that starts QEMU with ``arguments`` in the jail as ``user``."""
+    def command(
+        self, arguments: Sequence[str], *, user: int, cgroup_files: Sequence[Path], largest_file: int = LARGEST_FILE
+    ) -> list[str]:
+        """Return the argv that starts QEMU with ``arguments`` in the jail as ``user``; no file grows beyond
+        ``largest_file`` bytes.
+        """
         return [
             "/usr/bin/unshare", "--mount", "--net", "--ipc", "--uts", "--",
             "/bin/sh", "-c", _LAUNCH, "alcove-jail",
-            str(self.root), str(user), " ".join(map(str, cgroup_files)),
+            str(self.root), str(user), " ".join(map(str, cgroup_files)), str(largest_file // 512),
             str(PROGRAM), *arguments,
         ]  # fmt: skip
 

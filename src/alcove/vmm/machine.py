@@ -18,7 +18,7 @@ from typing import IO
 
 from alcove.errors import SandboxError, SandboxGone
 from alcove.host.process import Process, spawn
-from alcove.vmm.jail import Jail
+from alcove.vmm.jail import LARGEST_FILE, Jail
 from alcove.vmm.qmp import Command, CommandError, Monitor
 from alcove.vmm.spec import DiskIo, MachineSpec, render
 
@@ -51,14 +51,21 @@ class Machine:
 
     @classmethod
     async def launch(
-        cls, spec: MachineSpec, jail: Jail, *, user: int, cgroup_files: Sequence[Path], monitor_path: Path
+        cls,
+        spec: MachineSpec,
+        jail: Jail,
+        *,
+        user: int,
+        cgroup_files: Sequence[Path],
+        monitor_path: Path,
+        largest_file: int = LARGEST_FILE,
     ) -> Machine:
         """Start QEMU and connect to its monitor. Raises ``SandboxError`` with QEMU's own words where it does
         not start.
         """
         with contextlib.ExitStack() as stack:
             output = stack.enter_context(tempfile.TemporaryFile())
-            argv = jail.command(render(spec), user=user, cgroup_files=cgroup_files)
+            argv = jail.command(render(spec), user=user, cgroup_files=cgroup_files, largest_file=largest_file)
             process = spawn(argv, pass_fds=spec.descriptors(), output=output.fileno())
             monitor = Monitor()
             connecting = asyncio.ensure_future(monitor.connect(monitor_path))
@@ -124,6 +131,15 @@ class Machine:
         await self.monitor.execute("getfd", {"fdname": "state"}, fd=state)
         await self.monitor.execute("migrate", {"uri": "fd:state"})
         await self._await_migration()
+
+    async def saved_state(self) -> bytes:
+        """As ``save``; return the device state."""
+        state = anonymous_file("alcove-state")
+        try:
+            await self.save(state)
+            return os.pread(state, os.fstat(state).st_size, 0)
+        finally:
+            os.close(state)
 
     async def _await_migration(self) -> None:
         pause = 0.001

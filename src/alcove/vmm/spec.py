@@ -39,9 +39,10 @@ class DiskIo(StrEnum):
 
 
 class DeviceModel(StrEnum):
-    """The products' device models, lightest first."""
+    """The products' device models, lightest first. ``instance`` has slots for a pod's images and disks."""
 
     FUNCTION = "function"
+    INSTANCE = "instance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,17 @@ class DiskLimits:
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A virtio disk; ``fd`` None is an empty placeholder of ``size`` bytes, whose backing is swapped in later."""
+    """A virtio disk; ``fd`` None is an empty placeholder of ``size`` bytes, whose backing is swapped in later.
+
+    ``queue`` is the length of its only queue; 0 leaves both to QEMU, which gives each virtual processor a queue of 256.
+    """
 
     name: str
     fd: int | None
     size: int = 0
     read_only: bool = True
     limits: DiskLimits | None = None
+    queue: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,29 @@ class MachineSpec:
         if self.boot is not None:
             fds += [self.boot.kernel_fd, self.boot.initrd_fd]
         return fds
+
+
+# The slots of the device model ``instance``, in the order in which the guest names them: after its root (vda) and its
+# scratch disk (vdb). How large a slot's disk is, its guest is told once, and more than any file: what is behind it says
+# what there really is (a partition table, a file system), and requests beyond the file's end fail.
+IMAGE_SLOTS = tuple(f"image{number}" for number in range(8))
+DISK_SLOTS = tuple(f"disk{number}" for number in range(8))
+SLOT_BYTES = 1 << 40
+IMAGE_QUEUE = 64
+DISK_QUEUE = 128
+_FIRST_SLOT = "c"
+
+
+def instance_slots() -> tuple[Drive, ...]:
+    """Return the empty slots of a pod's machine."""
+    images = (Drive(name, None, SLOT_BYTES, queue=IMAGE_QUEUE) for name in IMAGE_SLOTS)
+    disks = (Drive(name, None, SLOT_BYTES, read_only=False, queue=DISK_QUEUE) for name in DISK_SLOTS)
+    return (*images, *disks)
+
+
+def slot_device(slot: str) -> str:
+    """Return the guest's name of a slot's disk."""
+    return "vd" + chr(ord(_FIRST_SLOT) + (*IMAGE_SLOTS, *DISK_SLOTS).index(slot))
 
 
 KERNEL_COMMAND_LINE = (
@@ -198,6 +226,8 @@ def _drive(number: int, drive: Drive, spec: MachineSpec) -> list[str]:
     else:
         options += ["-blockdev", file]
         top = raw
+    if drive.queue:
+        notify += f",num-queues=1,queue-size={drive.queue}"
     return [*options, "-blockdev", top, "-device", f"virtio-blk-pci,drive={drive.name},id=disk-{drive.name}{notify}"]
 
 

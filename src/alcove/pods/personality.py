@@ -1,0 +1,39 @@
+"""What the host tells the agent of a pod's machine, before a shim is its client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alcove.pods.host import PodHost
+from alcove.pods.interfaces import Interface
+from alcove.sandbox import vm
+from alcove.sandbox.agent import AgentClient
+
+MOUNT_SCRATCH: dict[str, Any] = {"op": "mount_scratch", "device": "vdb", "path": "/tmp"}
+GUEST_PIDS = 4096
+
+
+def personality(host: PodHost, interface: Interface | None) -> dict[str, Any]:
+    """Return the operation that makes a machine this pod and no other."""
+    network = None if interface is None else network_config(interface)
+    return vm.personality(host.id, network, host.spec.hostname)
+
+
+def network_config(interface: Interface) -> dict[str, Any]:
+    """Return the interface's place in the guest; ``address`` and ``gateway`` are for agents that know one of each."""
+    first = next((one for one in interface.addresses if ":" not in one), None)
+    gateway = next((one.via for one in interface.routes if one.via and ":" not in one.via), None)
+    config = interface.guest_config()
+    if first is not None:
+        config |= {"address": first, "gateway": gateway or first.partition("/")[0]}
+    return config
+
+
+def limits(host: PodHost) -> dict[str, Any]:
+    return {"op": "limits", "memory_mib": host.spec.memory_mib, "pids": GUEST_PIDS}
+
+
+async def run_to_end(agent: AgentClient, *argv: str) -> dict[str, Any]:
+    """Run a program of the image's; return the report of its end."""
+    (reply,) = await agent.batch({"op": "run", "argv": list(argv)})
+    return await agent.request("wait", process=reply["process"])

@@ -1,0 +1,225 @@
+"""One pod that runs: its machine with the slots, watched for its end and its shim's.
+
+Each change of a slot is written down before it is made; what fails is taken back. The agent inside is the shim's: once
+the machine runs, the host speaks to its VMM alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from alcove.errors import InvalidRequest, SandboxGone
+from alcove.host.process import Process, ProcessIdentity, cpu_ns
+from alcove.host.threads import to_the_end
+from alcove.pods import network
+from alcove.pods.disks import DiskMaker
+from alcove.pods.host import PodHost, open_read_only
+from alcove.pods.launcher import PodLauncher
+from alcove.pods.model import PodSpec, check_name
+from alcove.pods.slots import Image
+from alcove.sandbox.vm_launcher import OVERHEAD_MIB, SCRATCH_LIMITS
+from alcove.vmm.drives import Drives
+from alcove.vmm.machine import Machine
+from alcove.vmm.spec import MIB, DiskIo
+
+# What a shim that died may still have had under way when its successor is none.
+SHIM_GRACE_S = 10.0
+
+
+class Pod:
+    """See the module's docstring. ``ended`` is called once, where the machine or the shim ended by itself."""
+
+    def __init__(
+        self,
+        host: PodHost,
+        launcher: PodLauncher,
+        disks: DiskMaker,
+        disk_io: DiskIo,
+        ended: Callable[[Pod, str], Awaitable[None]],
+    ) -> None:
+        self.host = host
+        self._launcher = launcher
+        self._disks = disks
+        self._drives = Drives(self.machine.monitor, disk_io)
+        self._ended = ended
+        self._changing = asyncio.Lock()
+        self._watches: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def machine(self) -> Machine:
+        if self.host.machine is None:
+            raise SandboxGone("the pod's machine is not running")
+        return self.host.machine
+
+    def describe(self) -> dict[str, Any]:
+        """Return what ``start_pod`` answers."""
+        host = self.host
+        process = host.process
+        return {
+            "agent": str(host.agent_socket),
+            "machine": {"pid": process.pid, "start_time": process.started} if process else None,
+            "kernel": host.kernel,
+            "interfaces": [host.takeover.interface.to_json()] if host.takeover else [],
+        }
+
+    # Images and disks
+
+    async def attach_image(self, layers: list[str]) -> dict[str, Any]:
+        """Show the layers, lowest first, as one disk; the same ones twice are one disk, counted."""
+        files = _check_layers(layers)
+        async with self._changing:
+            slots = self.host.slots
+            image = slots.find_image(files)
+            if image is not None:
+                image.count += 1
+                await self._record()
+            else:
+                image = slots.add_image(files)
+                with self._or_forget(image):
+                    await self._record()
+                    await self._insert_image(image)
+            return {"device": image.device, "partitions": image.partitions}
+
+    @contextlib.contextmanager
+    def _or_forget(self, image: Image) -> Any:
+        try:
+            yield
+        except BaseException:
+            self.host.slots.remove_image(image)
+            self.host.record()
+            raise
+
+    async def _insert_image(self, image: Image) -> None:
+        try:
+            fd = open_read_only(image.layers[0])
+        except OSError as error:
+            raise InvalidRequest(f"the layer {image.layers[0]} cannot be opened: {error.strerror}") from error
+        try:
+            await self._drives.insert(image.slot, image.number, fd)
+        finally:
+            os.close(fd)
+        empty = self.host.slots.empties.pop(image.slot, None)
+        if empty is not None:
+            await self._drives.forget_empty(empty)
+
+    async def detach_image(self, device: str) -> None:
+        """Take it away once for each time it was attached; the last time, the slot is empty again."""
+        async with self._changing:
+            slots = self.host.slots
+            image = slots.image_at(device)
+            image.count -= 1
+            if image.count:
+                await self._record()
+                return
+            slots.empties[image.slot] = slots.number()
+            await self._record()
+            await self._drives.eject(image.slot, image.number, slots.empties[image.slot])
+            slots.remove_image(image)
+            await self._record()
+
+    async def attach_disk(self, name: str, size: int) -> dict[str, Any]:
+        """Give the pod a disk of its own that holds ``size`` bytes; the same name again is the same disk."""
+        check_name(name, "disk")
+        size = self._disks.check(size)
+        async with self._changing:
+            disk = self.host.slots.find_disk(name, size)
+            if disk is None:
+                disk = self.host.slots.add_disk(name, size)
+                try:
+                    await self._record()
+                    fd = await to_the_end(self._disks.make, size)
+                    try:
+                        await self._drives.insert_disk(disk.slot, disk.number, fd, SCRATCH_LIMITS)
+                    finally:
+                        os.close(fd)
+                except BaseException:
+                    self.host.slots.disks.pop(name, None)
+                    self.host.record()
+                    raise
+            return {"device": disk.device, "fresh": False}
+
+    async def _record(self) -> None:
+        await to_the_end(self.host.record)
+
+    # Limits and figures
+
+    async def update(self, spec: PodSpec) -> None:
+        """Change what the pod may use. Raises ``InvalidRequest`` beyond what its machine was made for."""
+        own = self.host.spec
+        if spec.vcpus > own.vcpus or spec.memory_class > own.memory_class:
+            raise InvalidRequest(
+                f"the pod's machine has {own.vcpus} processors and {own.memory_class} MiB",
+                hint="start the pod anew with larger limits",
+            )
+        self.host.spec = replace(own, cpus=spec.cpus, memory_mib=spec.memory_mib)
+        await self._record()
+        self.host.cgroup.set_limits(memory_bytes=(spec.memory_mib + OVERHEAD_MIB) * MIB)
+        self._launcher.limit_cpu(self.host)
+
+    async def statistics(self) -> dict[str, Any]:
+        takeover = self.host.takeover
+        traffic = await to_the_end(network.statistics, takeover) if takeover else None
+        return {
+            "machine": {
+                "rss_bytes": self.host.cgroup.memory_bytes(),
+                "cpu_ns": cpu_ns(self.machine.process.pid),
+            },
+            "network": [traffic] if traffic else [],
+        }
+
+    # Ends
+
+    def watch(self) -> None:
+        """Watch the machine and the shim from now on."""
+        self._watches["machine"] = asyncio.create_task(self._watch_machine())
+        self.watch_shim(self.host.spec.shim)
+
+    def watch_shim(self, shim: ProcessIdentity | None) -> None:
+        """Watch this shim in the place of an earlier one."""
+        self.host.spec = replace(self.host.spec, shim=shim)
+        earlier = self._watches.pop("shim", None)
+        if earlier is not None:
+            earlier.cancel()
+        if shim is not None:
+            self._watches["shim"] = asyncio.create_task(self._watch_shim(shim))
+
+    async def _watch_machine(self) -> None:
+        how = await self.machine.ended()
+        await self._ended(self, how)
+
+    async def _watch_shim(self, shim: ProcessIdentity) -> None:
+        process = Process.adopt(shim)
+        if process is not None:
+            try:
+                await process.wait()
+            finally:
+                process.release()
+        await asyncio.sleep(SHIM_GRACE_S)
+        await self._ended(self, "its shim has ended")
+
+    def unwatch(self) -> None:
+        for task in self._watches.values():
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._watches.clear()
+
+    async def leave(self) -> None:
+        """Let go of it without ending it: a later daemon adopts it."""
+        self.unwatch()
+        async with self._changing:
+            await self.machine.detach()
+
+
+def _check_layers(layers: object) -> tuple[str, ...]:
+    if not isinstance(layers, list) or not 1 <= len(layers) <= 128:
+        raise InvalidRequest("layers: a list of 1 to 128 paths is wanted")
+    for path in layers:
+        if not isinstance(path, str) or not Path(path).is_absolute() or "\0" in path:
+            raise InvalidRequest(f"layers: {path!r} is no absolute path")
+    return tuple(layers)

@@ -1,0 +1,199 @@
+"""The node service: makes, keeps and ends the machines of pods for their shims.
+
+Each pod is one entry by its own name, each operation on it one at a time. What is asked twice is done once. A daemon
+that starts adopts the pods of an earlier one by their records, through their VMMs alone, and reaps what has no whole
+record; one that stops leaves them running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from alcove.errors import InvalidRequest, NotFound, SandboxError
+from alcove.host.cgroup import Cgroup
+from alcove.host.locks import KeyedLock
+from alcove.host.process import Process, ProcessIdentity
+from alcove.host.threads import to_the_end
+from alcove.pods import network
+from alcove.pods.disks import DiskMaker
+from alcove.pods.host import PodHost, pod_id
+from alcove.pods.launcher import LARGEST_DISK, PodLauncher
+from alcove.pods.model import HOST_PATHS, Defaults, parse_spec, pod_name
+from alcove.pods.network import Takeover
+from alcove.pods.pod import Pod
+from alcove.pods.starting import Starter
+from alcove.sandbox.protocol import SandboxId
+from alcove.sandbox.vm_launcher import Launcher
+from alcove.vmm.machine import Machine
+
+log = logging.getLogger(__name__)
+
+Request = dict[str, Any]
+
+
+class PodService:
+    """See the module's docstring. ``recover`` comes before the first operation."""
+
+    def __init__(self, engine: Launcher, state: Path, defaults: Defaults) -> None:
+        self._defaults = defaults
+        self._launcher = PodLauncher(engine, state)
+        self._starter = Starter(self._launcher, state)
+        # Above what a volume may hold come the file system's own tables.
+        self._disks = DiskMaker(self._launcher.records.folder, LARGEST_DISK * 15 // 16)
+        self._pods: dict[SandboxId, Pod] = {}
+        self._locks = KeyedLock()
+        self._ops: dict[str, Callable[[Request], Awaitable[Any]]] = {
+            "start_pod": self._start,
+            "stop_pod": self._stop,
+            "attach_image": lambda request: self._of(request).attach_image(request.get("layers", [])),
+            "detach_image": lambda request: self._of(request).detach_image(str(request.get("device"))),
+            "attach_disk": lambda request: self._of(request).attach_disk(
+                str(request.get("name")), request.get("bytes", 0)
+            ),
+            "share_path": self._share,
+            "update_pod": self._update,
+            "pod_stats": lambda request: self._of(request).statistics(),
+            "pods": self._list,
+        }
+
+    async def carry_out(self, request: Request) -> Any:
+        """Return what an operation answers. Raises the errors of ``alcove.errors``."""
+        op = request.get("op")
+        operation = self._ops.get(op) if isinstance(op, str) else None
+        if operation is None:
+            raise InvalidRequest(f"no operation is named {op!r}", hint=f"one of {', '.join(self._ops)}")
+        return await operation(request) or {}
+
+    def _of(self, request: Request) -> Pod:
+        name = pod_name(request)
+        pod = self._pods.get(pod_id(name))
+        if pod is None:
+            raise NotFound(f"there is no pod {name}")
+        return pod
+
+    async def _start(self, request: Request) -> dict[str, Any]:
+        spec = parse_spec(request, self._defaults)
+        id = pod_id(spec.pod)
+        async with self._locks.held(id):
+            pod = self._pods.get(id)
+            if pod is None:
+                host = await self._starter.start(spec)
+                pod = self._keep(host)
+                log.info("pod %s runs in machine %s", spec.pod, id)
+            elif spec.shim is not None and spec.shim != pod.host.spec.shim:
+                pod.watch_shim(spec.shim)
+                await to_the_end(pod.host.record)
+            return pod.describe()
+
+    def _keep(self, host: PodHost) -> Pod:
+        pod = Pod(host, self._launcher, self._disks, self._launcher.engine.disk_io, self._ended)
+        self._pods[host.id] = pod
+        pod.watch()
+        return pod
+
+    async def _stop(self, request: Request) -> None:
+        await self._end(pod_id(pod_name(request)))
+
+    async def _end(self, id: SandboxId, only: Pod | None = None) -> None:
+        """End the pod of that id, ``only`` this one."""
+        async with self._locks.held(id):
+            pod = self._pods.get(id)
+            if pod is None or only not in (None, pod):
+                return
+            pod.unwatch()
+            await pod.host.free(self._launcher.engine.users)
+            del self._pods[id]
+
+    async def _ended(self, pod: Pod, how: str) -> None:
+        log.warning("pod %s is ended: %s", pod.host.spec.pod, how)
+        await self._end(pod.host.id, pod)
+
+    async def _update(self, request: Request) -> None:
+        pod = self._of(request)
+        own = pod.host.spec
+        defaults = replace(self._defaults, cpus=own.cpus, memory_mib=own.memory_mib)
+        await pod.update(parse_spec({**request, "annotations": None}, defaults))
+
+    async def _share(self, request: Request) -> Any:
+        pod = self._of(request)
+        if pod.host.spec.annotations.get(HOST_PATHS) != "true":
+            raise InvalidRequest(
+                "the pod may not see paths of the host",
+                hint=f'an operator allows it with the annotation {HOST_PATHS}: "true"',
+            )
+        raise InvalidRequest("paths of the host are not offered", hint="use an emptyDir, an image or small files")
+
+    async def _list(self, request: Request) -> dict[str, Any]:
+        return {
+            "pods": [
+                {"pod": pod.host.spec.pod, "namespace": pod.host.spec.namespace, **pod.describe()}
+                for pod in self._pods.values()
+            ]
+        }
+
+    # After a crash, and at the end
+
+    async def recover(self) -> None:
+        """Adopt the pods that run, destroy every other leftover."""
+        records = self._launcher.records
+        for id, record in records.all().items():
+            if not await self._adopt(id, record):
+                await self._reap(id, record)
+        for name in Cgroup.list_children(self._launcher.engine.tag):
+            if name.startswith("p-") and name not in self._pods:
+                stray = Cgroup(self._launcher.engine.tag, name)
+                await to_the_end(stray.kill_all)
+                await to_the_end(stray.remove)
+
+    async def _adopt(self, id: SandboxId, record: dict[str, Any]) -> bool:
+        process: Process | None = None
+        try:
+            host = PodHost.from_record(id, record, self._launcher.engine.tag, self._launcher.records)
+            if host.step != "running" or host.process is None:
+                return False
+            process = Process.adopt(host.process)
+            if process is None:
+                return False
+            host.machine = await Machine.adopt(id, process, host.monitor_socket)
+        except (SandboxError, KeyError, TypeError, ValueError, OSError, TimeoutError) as error:
+            log.warning("pod %s cannot be adopted: %s", id, error)
+            if process is not None:
+                process.release()
+            return False
+        self._launcher.engine.users.claim(host.user)
+        self._keep(host)
+        log.info("adopted pod %s", host.spec.pod)
+        return True
+
+    async def _reap(self, id: SandboxId, record: dict[str, Any]) -> None:
+        """End what an earlier daemon left of a pod, as far as its record tells."""
+        with suppress(KeyError, TypeError, ValueError):
+            process = Process.adopt(ProcessIdentity.from_json(record["process"]))
+            if process is not None:
+                process.signal(signal.SIGKILL)
+                await process.wait()
+                process.release()
+        cgroup = Cgroup(self._launcher.engine.tag, id)
+        await to_the_end(cgroup.kill_all)
+        with suppress(KeyError, TypeError, ValueError, OSError):
+            await to_the_end(network.disconnect, Takeover.from_json(record["takeover"]))
+        await to_the_end(cgroup.remove)
+        self._launcher.records.remove(id)
+        log.info("reaped pod %s, left by an earlier daemon", id)
+
+    async def close(self) -> None:
+        """Let go of every pod: they run on, and a later daemon adopts them."""
+        for pod in list(self._pods.values()):
+            async with self._locks.held(pod.host.id):
+                if self._pods.pop(pod.host.id, None) is not None:
+                    await pod.leave()
+        self._starter.templates.shelf.close()
+        self._disks.close()
+        await asyncio.sleep(0)

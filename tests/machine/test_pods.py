@@ -1,0 +1,125 @@
+"""Pods in real machines: network taken over, images and disks put into slots, ends that leave nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.machine.lab import Lab, until
+from tests.machine.podlab import POD, PodLab, pings, pod_network
+
+from alcove.errors import InvalidRequest
+from alcove.host.process import start_time
+from alcove.sandbox.agent import AgentError
+
+pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
+
+MIB = 1 << 20
+# Write until the disk is full, and say how much went in.
+FILL = """
+import errno, os
+fd, held = os.open("/mnt/fill", os.O_WRONLY | os.O_CREAT), 0
+try:
+    while True:
+        held += os.write(fd, bytes(65536))
+except OSError as error:
+    assert error.errno == errno.ENOSPC
+print(held)
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pods(lab: Lab) -> AsyncIterator[PodLab]:
+    pods = PodLab(lab)
+    # What a run that was killed has left.
+    await pods.service.recover()
+    await pods.end_all()
+    yield pods
+    await pods.close()
+    assert pods.leftovers() == []
+
+
+@pytest.mark.parametrize("model", ["tcfilter", "macvtap"])
+async def test_a_pod_takes_over_its_network_and_gives_it_back(pods: PodLab, model: str) -> None:
+    with pod_network() as network:
+        before = network.describe()
+        annotations = {"io.alcove.network-model": model}
+        started = await pods.ask("start_pod", pod="net", netns=network.path, hostname="web", annotations=annotations)
+        assert started["interfaces"][0]["mac"] == before["mac"]
+        assert pings(POD)
+        async with pods.guest(started) as guest:
+            assert (await guest.run("/bin/cat", "/sys/class/net/eth0/address"))[1].strip() == before["mac"]
+            assert (await guest.run("/bin/cat", "/proc/sys/kernel/hostname"))[1].strip() == "web"
+        assert (await pods.ask("pod_stats", pod="net"))["network"][0]["rx_bytes"] > 0
+        # Asked again, the same machine.
+        assert await pods.ask("start_pod", pod="net", netns=network.path, annotations=annotations) == started
+        await pods.ask("stop_pod", pod="net")
+        assert network.describe() == before
+
+
+async def test_images_and_disks_go_into_slots(pods: PodLab, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "hello").write_text("from the image\n")
+    image = tmp_path / "layer.squashfs"
+    subprocess.run(["mksquashfs", str(tree), str(image), "-quiet", "-no-progress"], check=True, capture_output=True)
+    before = image.read_bytes()
+    started = await pods.ask("start_pod", pod="slots")
+    async with pods.guest(started) as guest:
+        attached = await pods.ask("attach_image", pod="slots", layers=[str(image)])
+        assert attached["device"] == "vdc"
+        agent = guest.agent
+        await agent.batch({"op": "mount_code", "device": "vdc", "path": "/var/task"})
+        assert (await guest.run("/bin/cat", "/var/task/hello"))[1] == "from the image\n"
+        await agent.batch({"op": "unmount_code", "path": "/var/task"})
+        # Counted: the second time it goes.
+        assert await pods.ask("attach_image", pod="slots", layers=[str(image)]) == attached
+        for _ in range(2):
+            await pods.ask("detach_image", pod="slots", device="vdc")
+        with pytest.raises(AgentError):
+            await agent.batch({"op": "mount_code", "device": "vdc", "path": "/var/task"})
+        assert await pods.ask("attach_image", pod="slots", layers=[str(image)]) == attached
+        await agent.batch({"op": "mount_code", "device": "vdc", "path": "/var/task"})
+
+        disk = await pods.ask("attach_disk", pod="slots", name="cache", bytes=8 * MIB)
+        assert disk == {"device": "vdk", "fresh": False}
+        assert await pods.ask("attach_disk", pod="slots", name="cache", bytes=8 * MIB) == disk
+        with pytest.raises(InvalidRequest):
+            await pods.ask("attach_disk", pod="slots", name="cache", bytes=9 * MIB)
+        await agent.batch({"op": "mount_scratch", "device": "vdk", "path": "/mnt"})
+        held = int((await guest.run("/usr/bin/python3.11", "-c", FILL))[1])
+        # Less the block that maps the file's extents, where it needs one.
+        assert 8 * MIB - 8192 <= held <= 8 * MIB
+    assert image.read_bytes() == before
+
+
+async def test_a_daemon_that_restarts_adopts_the_pod(pods: PodLab, tmp_path: Path) -> None:
+    with pod_network() as network:
+        started = await pods.ask("start_pod", pod="kept", netns=network.path)
+        first = await pods.ask("attach_disk", pod="kept", name="a", bytes=4 * MIB)
+        await pods.restart()
+        assert (await pods.ask("pods"))["pods"][0]["machine"] == started["machine"]
+        assert pings(POD)
+        assert await pods.ask("attach_disk", pod="kept", name="a", bytes=4 * MIB) == first
+        assert (await pods.ask("attach_disk", pod="kept", name="b", bytes=4 * MIB))["device"] == "vdl"
+        await pods.ask("stop_pod", pod="kept")
+        assert network.describe()["queues"] == []
+
+
+async def test_a_pod_ends_with_its_shim(pods: PodLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alcove.pods.pod.SHIM_GRACE_S", 0.0)
+    shim = subprocess.Popen(["sleep", "1000"])
+    try:
+        identity = {"pid": shim.pid, "start_time": start_time(shim.pid)}
+        started = await pods.ask("start_pod", pod="orphan", shim=identity)
+        assert (await pods.ask("pods"))["pods"]
+    finally:
+        shim.kill()
+        shim.wait()
+    pid = started["machine"]["pid"]
+    await until(lambda: not os.path.exists(f"/proc/{pid}"))
+    await until(lambda: not pods.leftovers())

@@ -23,7 +23,7 @@ from alcove.vmm.machine import Machine
 from alcove.vmm.qmp import listen
 from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, Boot, Channel, DeviceModel, Drive, MachineSpec, instance_slots
 
-FAMILY = Family.BASE
+FAMILY = Family.POD
 SCRATCH = "scratch"
 # A disk of a pod's may be this large; the jail lets no file grow beyond it.
 LARGEST_DISK = 64 << 30

@@ -83,6 +83,8 @@ class Process:
         if self._input is not None:
             with contextlib.suppress(OSError):
                 os.write(self._input, data)
+            fields = {"id": self.container, "process": self.number, "bytes": len(data)}
+            self._guest.agent.event(event="stdin", **fields)
 
     def close_input(self) -> None:
         if self._input is not None:
@@ -229,13 +231,14 @@ class Guest:
         path = self.folder / "containers" / fields["id"] / f"exec-{process.number}.json"
         path.write_text(json.dumps(spec))
         self._execs[fields["id"], fields["exec"]] = process, path
-        return {"process": process.number, "pid": process.number}
+        return {"process": process.number, "pid": 0}
 
-    async def _exec_start(self, fields: Fields) -> None:
+    async def _exec_start(self, fields: Fields) -> Fields:
         process, path = self._execs.pop((fields["id"], fields["exec"]))
         command = ["runc", "--root", str(self.folder / "runc"), "exec", "--process", str(path), fields["id"]]
         child = process.run(command)
         self._watch(process, child.wait)
+        return {"process": process.number, "pid": child.pid}
 
     def _process(self, fields: Fields) -> Process:
         number = len(self.processes) + 1

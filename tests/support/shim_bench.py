@@ -112,7 +112,11 @@ class Guest:
         self.data: dict[int, bytes] = {}
         self.agent = AgentServer({})
         self._processes = 0
-        special: dict[str, Operation] = {"create_container": self._create, "exec_create": self._create}
+        special: dict[str, Operation] = {
+            "create_container": self._create,
+            "exec_create": self._create,
+            "exec_start": self._exec_start,
+        }
         names = (
             *("mount_image", "unmount_image", "mount_disk", "mount_memory", "mount_share", "copy_begin", "put_files"),
             *("start_container", "delete_container", "exec_start", "signal_container", "resize", "close_stdin", "ack"),
@@ -144,6 +148,9 @@ class Guest:
 
     async def _create(self, fields: Fields) -> Fields:
         self._processes += 1
+        return {"process": self._processes, "pid": 100 + self._processes}
+
+    async def _exec_start(self, fields: Fields) -> Fields:
         return {"process": self._processes, "pid": 100 + self._processes}
 
     def _data(self, stream: int, chunk: bytes) -> None:

@@ -316,6 +316,32 @@ async def test_input_is_handed_on_and_ends_when_it_is_closed(bench: Bench) -> No
     assert await bench.guest.until("close_stdin") == [{"process": 1}]
 
 
+async def test_input_that_a_process_does_not_read_waits_in_its_fifo(bench: Bench) -> None:
+    stdin = bench.fifo("in")
+    await running(bench, stdin=stdin)
+    writer = os.open(stdin, os.O_WRONLY | os.O_NONBLOCK)
+    await fill(writer)
+    assert 256 * 1024 <= len(bench.guest.data[1]) <= 320 * 1024
+    bench.guest.agent.event(event="stdin", id="c1", process=1, bytes=len(bench.guest.data[1]))
+    taken = len(bench.guest.data[1])
+    async with asyncio.timeout(20):
+        while len(bench.guest.data[1]) == taken:
+            await asyncio.sleep(0.01)
+    os.close(writer)
+
+
+async def fill(writer: int) -> None:
+    """Write until nothing more is taken for a while."""
+    refused = 0
+    while refused < 20:
+        try:
+            os.write(writer, bytes(16 * 1024))
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+            await asyncio.sleep(0.02)
+
+
 async def test_the_size_of_a_terminal_is_told_when_it_is_there(bench: Bench) -> None:
     shim = await bench.start("c1")
     await bench.create(shim, "c1", terminal=True, stdout=bench.fifo("tty"))

@@ -22,6 +22,8 @@ from alcove.shim.provision import Provisioner
 from alcove.wire import event_messages, task_messages
 from alcove.wire.ttrpc import FAILED_PRECONDITION, NOT_FOUND, Failure
 
+# What a process has not read of its standard input waits in the guest, so much of it; the rest waits in the FIFO.
+STDIN_WINDOW = 256 * 1024
 # How long the end of a first process waits for the ends of the others, which the agent has been asked to kill.
 _LAST_EXITS_S = 5.0
 
@@ -134,7 +136,10 @@ class Pod:
             data = await process.stdio.input.read()
             if not data or process.stopped or self._machine is None:
                 break
+            process.unread += len(data)
             await self._machine.agent.send_data(process.number, data)
+            while process.unread >= STDIN_WINDOW and not process.stopped:
+                await process.read
         if self._machine is not None and not process.stopped:
             self._machine.agent.notify("close_stdin", process=process.number)
 
@@ -154,6 +159,10 @@ class Pod:
             self._on_exit(container, event)
         elif kind == "oom":
             self.events.publish(event_messages.OOM, container_id=container.id)
+        elif kind == "stdin":
+            process = self._by_number.get(int(event["process"]))
+            if process is not None:
+                process.has_read(self._loop, int(event["bytes"]))
 
     def _on_exit(self, container: Container, event: dict[str, Any]) -> None:
         status = exit_status(event)

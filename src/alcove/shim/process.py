@@ -28,6 +28,9 @@ class Process:
         self.number: int | None = None
         self.guest_pid = 0
         self.size: tuple[int, int] | None = None
+        # Of its standard input: bytes that the guest has and the process has not read.
+        self.unread = 0
+        self.read: Future[None] = loop.future()
         self.stdio: Stdio | None = None
         self.status = task_messages.CREATED
         self.exit_status = 0
@@ -50,6 +53,13 @@ class Process:
         if self.stdio is not None:
             self.stdio.end()
         self.exited.set_result(None)
+        self.read.set_result(None)
+
+    def has_read(self, loop: Loop, count: int) -> None:
+        """The process has taken so much of its standard input."""
+        self.unread = max(0, self.unread - count)
+        self.read.set_result(None)
+        self.read = loop.future()
 
 
 def exit_status(event: dict[str, Any]) -> int:

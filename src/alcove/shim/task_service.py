@@ -82,8 +82,8 @@ class TaskService:
         }
 
         def on_reply(reply: Message) -> None:
-            created = reply["replies"][0]
-            process.guest_pid = int(created.get("pid") or 0)
+            created, started = reply["replies"]
+            process.guest_pid = int(started.get("pid") or 0)
             self._pod.registered(process, int(created["process"]))
             self._pod.started(process)
 

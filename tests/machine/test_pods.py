@@ -22,7 +22,7 @@ MIB = 1 << 20
 # Write until the disk is full, and say how much went in.
 FILL = """
 import errno, os
-fd, held = os.open("/mnt/fill", os.O_WRONLY | os.O_CREAT), 0
+fd, held = os.open("/run/alcove/disks/cache/fill", os.O_WRONLY | os.O_CREAT), 0
 try:
     while True:
         held += os.write(fd, bytes(65536))
@@ -65,36 +65,39 @@ async def test_images_and_disks_go_into_slots(pods: PodLab, tmp_path: Path) -> N
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "hello").write_text("from the image\n")
-    image = tmp_path / "layer.squashfs"
-    subprocess.run(["mksquashfs", str(tree), str(image), "-quiet", "-no-progress"], check=True, capture_output=True)
-    before = image.read_bytes()
+    above = tmp_path / "above"
+    above.mkdir()
+    (above / "hello").write_text("from the layer above\n")
+    layers = [str(tree), str(above)]
     started = await pods.ask("start_pod", pod="slots")
     async with pods.guest(started) as guest:
-        attached = await pods.ask("attach_image", pod="slots", layers=[str(image)])
-        assert attached["device"] == "vdc"
+        attached = await pods.ask("attach_image", pod="slots", layers=layers)
+        assert attached == {"device": "vdc", "partitions": 2}
         agent = guest.agent
-        await agent.batch({"op": "mount_code", "device": "vdc", "path": "/var/task"})
-        assert (await guest.run("/bin/cat", "/var/task/hello"))[1] == "from the image\n"
-        await agent.batch({"op": "unmount_code", "path": "/var/task"})
+        mount = {"op": "mount_image", "name": "image", **attached}
+        unmount = {"op": "unmount_image", "name": "image"}
+        await agent.batch(mount)
+        for number, words in ((1, "from the image\n"), (2, "from the layer above\n")):
+            assert (await guest.run("/bin/cat", f"/run/alcove/images/image/{number}/hello"))[1] == words
+        await agent.batch(unmount)
         # Counted: the second time it goes.
-        assert await pods.ask("attach_image", pod="slots", layers=[str(image)]) == attached
+        assert await pods.ask("attach_image", pod="slots", layers=layers) == attached
         for _ in range(2):
             await pods.ask("detach_image", pod="slots", device="vdc")
         with pytest.raises(AgentError):
-            await agent.batch({"op": "mount_code", "device": "vdc", "path": "/var/task"})
-        assert await pods.ask("attach_image", pod="slots", layers=[str(image)]) == attached
-        await agent.batch({"op": "mount_code", "device": "vdc", "path": "/var/task"})
+            await agent.batch(mount)
+        assert await pods.ask("attach_image", pod="slots", layers=layers) == attached
+        await agent.batch(mount)
 
         disk = await pods.ask("attach_disk", pod="slots", name="cache", bytes=8 * MIB)
         assert disk == {"device": "vdk", "fresh": False}
         assert await pods.ask("attach_disk", pod="slots", name="cache", bytes=8 * MIB) == disk
         with pytest.raises(InvalidRequest):
             await pods.ask("attach_disk", pod="slots", name="cache", bytes=9 * MIB)
-        await agent.batch({"op": "mount_scratch", "device": "vdk", "path": "/mnt"})
+        await agent.batch({"op": "mount_disk", "name": "cache", **disk})
         held = int((await guest.run("/usr/bin/python3.11", "-c", FILL))[1])
         # Less the block that maps the file's extents, where it needs one.
         assert 8 * MIB - 8192 <= held <= 8 * MIB
-    assert image.read_bytes() == before
 
 
 async def test_a_daemon_that_restarts_adopts_the_pod(pods: PodLab, tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 from alcove.pods.host import PodHost
 from alcove.pods.interfaces import Interface
 from alcove.sandbox import vm
-from alcove.sandbox.agent import AgentClient
 
-MOUNT_SCRATCH: dict[str, Any] = {"op": "mount_scratch", "device": "vdb", "path": "/tmp"}
+MOUNT_SCRATCH: dict[str, Any] = {"op": "mount_scratch", "device": "vdb", "path": "/run/alcove/scratch"}
 GUEST_PIDS = 4096
 
 
@@ -31,9 +30,3 @@ def network_config(interface: Interface) -> dict[str, Any]:
 
 def limits(host: PodHost) -> dict[str, Any]:
     return {"op": "limits", "memory_mib": host.spec.memory_mib, "pids": GUEST_PIDS}
-
-
-async def run_to_end(agent: AgentClient, *argv: str) -> dict[str, Any]:
-    """Run a program of the image's; return the report of its end."""
-    (reply,) = await agent.batch({"op": "run", "argv": list(argv)})
-    return await agent.request("wait", process=reply["process"])

@@ -17,16 +17,18 @@ from typing import Any
 from alcove.errors import InvalidRequest, SandboxGone
 from alcove.host.process import Process, ProcessIdentity, cpu_ns
 from alcove.host.threads import to_the_end
+from alcove.images.image_disk import descriptor, image_disk
+from alcove.images.layers import LayerStore
 from alcove.pods import network
 from alcove.pods.disks import DiskMaker
-from alcove.pods.host import PodHost, open_read_only
+from alcove.pods.host import PodHost
 from alcove.pods.launcher import PodLauncher
 from alcove.pods.model import PodSpec, check_name
 from alcove.pods.slots import Image
 from alcove.sandbox.vm_launcher import OVERHEAD_MIB, SCRATCH_LIMITS
 from alcove.vmm.drives import Drives
 from alcove.vmm.machine import Machine
-from alcove.vmm.spec import MIB, DiskIo
+from alcove.vmm.spec import MIB, SLOT_BYTES, DiskIo
 
 # What a shim that died may still have had under way when its successor is none.
 SHIM_GRACE_S = 10.0
@@ -40,12 +42,14 @@ class Pod:
         host: PodHost,
         launcher: PodLauncher,
         disks: DiskMaker,
+        layers: LayerStore,
         disk_io: DiskIo,
         ended: Callable[[Pod, str], Awaitable[None]],
     ) -> None:
         self.host = host
         self._launcher = launcher
         self._disks = disks
+        self._layers = layers
         self._drives = Drives(self.machine.monitor, disk_io)
         self._ended = ended
         self._changing = asyncio.Lock()
@@ -96,14 +100,11 @@ class Pod:
             raise
 
     async def _insert_image(self, image: Image) -> None:
-        try:
-            fd = open_read_only(image.layers[0])
-        except OSError as error:
-            raise InvalidRequest(f"the layer {image.layers[0]} cannot be opened: {error.strerror}") from error
-        try:
-            await self._drives.insert(image.slot, image.number, fd)
-        finally:
-            os.close(fd)
+        layers = await self._layers.get_all(Path(path) for path in image.layers)
+        with image_disk([layer.path for layer in layers], SLOT_BYTES) as pieces:
+            await self._drives.insert(image.slot, image.number, pieces, descriptor)
+        image.partitions = len(layers)
+        await self._record()
         empty = self.host.slots.empties.pop(image.slot, None)
         if empty is not None:
             await self._drives.forget_empty(empty)
@@ -119,7 +120,9 @@ class Pod:
                 return
             slots.empties[image.slot] = slots.number()
             await self._record()
-            await self._drives.eject(image.slot, image.number, slots.empties[image.slot])
+            # Beside its layers, what is before and after them.
+            pieces = image.partitions + 2
+            await self._drives.eject(image.slot, image.number, pieces, slots.empties[image.slot])
             slots.remove_image(image)
             await self._record()
 

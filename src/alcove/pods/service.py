@@ -21,6 +21,7 @@ from alcove.host.cgroup import Cgroup
 from alcove.host.locks import KeyedLock
 from alcove.host.process import Process, ProcessIdentity
 from alcove.host.threads import to_the_end
+from alcove.images.layers import LayerStore
 from alcove.pods import network
 from alcove.pods.disks import DiskMaker
 from alcove.pods.host import PodHost, pod_id
@@ -47,6 +48,7 @@ class PodService:
         self._starter = Starter(self._launcher, state)
         # Above what a volume may hold come the file system's own tables.
         self._disks = DiskMaker(self._launcher.records.folder, LARGEST_DISK * 15 // 16)
+        self._layers = LayerStore(state / "images" / "layers")
         self._pods: dict[SandboxId, Pod] = {}
         self._locks = KeyedLock()
         self._ops: dict[str, Callable[[Request], Awaitable[Any]]] = {
@@ -93,7 +95,7 @@ class PodService:
             return pod.describe()
 
     def _keep(self, host: PodHost) -> Pod:
-        pod = Pod(host, self._launcher, self._disks, self._launcher.engine.disk_io, self._ended)
+        pod = Pod(host, self._launcher, self._disks, self._layers, self._launcher.engine.disk_io, self._ended)
         self._pods[host.id] = pod
         pod.watch()
         return pod
@@ -142,6 +144,7 @@ class PodService:
 
     async def recover(self) -> None:
         """Adopt the pods that run, destroy every other leftover."""
+        await to_the_end(self._layers.recover)
         records = self._launcher.records
         for id, record in records.all().items():
             if not await self._adopt(id, record):
@@ -196,4 +199,5 @@ class PodService:
                     await pod.leave()
         self._starter.templates.shelf.close()
         self._disks.close()
+        self._layers.close()
         await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from alcove.pods.host import PodHost
 from alcove.pods.interfaces import Interface, Route
 from alcove.pods.launcher import FAMILY, PodLauncher
 from alcove.pods.model import GUEST_OWN_MIB, NetworkModel, PodSpec
-from alcove.pods.personality import MOUNT_SCRATCH, personality, run_to_end
+from alcove.pods.personality import MOUNT_SCRATCH, personality
 from alcove.sandbox.agent import AgentClient
 from alcove.sandbox.shelf import Shelf
 from alcove.sandbox.templates import BOOT_TIMEOUT_S, REHEARSALS, SETTLE_S
@@ -24,7 +24,7 @@ from alcove.vmm.template import MachineStore, SavedMachine, machine_key
 log = logging.getLogger(__name__)
 
 # Bump when what a pod's saved machine holds changes.
-FORMAT = 1
+FORMAT = 2
 # Addresses that are nobody's (RFC 5737), by which a template's machine rehearses its own network.
 _SAMPLE = Interface("eth0", 0, "02:00:00:00:00:02", 1500, ("192.0.2.2/24",), (Route("0.0.0.0/0", "192.0.2.1"),))
 
@@ -118,7 +118,7 @@ async def _rehearse(host: PodHost) -> None:
         await agent.batch(MOUNT_SCRATCH)
         for _ in range(REHEARSALS):
             await agent.batch(personality(host, _SAMPLE), {"op": "release_address"})
-            await run_to_end(agent, "/bin/true")
+            await agent.request("rehearse", timeout_s=BOOT_TIMEOUT_S)
         await asyncio.sleep(SETTLE_S)
         assert host.machine is not None
         await host.machine.pause()

@@ -34,6 +34,8 @@ from alcove.api import (
     bce_mappings,
     event_invoke,
     hooks,
+    instance_logs,
+    instances,
     kernels,
     mappings,
     metrics,
@@ -114,6 +116,8 @@ FACES = (
     audit,
     policy,
     kernels,
+    instances,
+    instance_logs,
 )
 ROUTES: tuple[Route, ...] = (
     *(route for face in FACES for route in face.ROUTES),

@@ -1,0 +1,108 @@
+"""Commands for instances: ``alcove apply``, ``logs``, ``stop``, ``rm``, ``inspect``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from alcove.cli import output, pod_client
+from alcove.cli.client import Client
+from alcove.cli.options import json_option, run_option
+from alcove.cli.pod_manifests import read_manifests
+
+DAYS_S = 30 * 86_400.0
+
+
+@click.command()
+@click.option("-f", "--file", "file", type=click.File("rb"), required=True, help="YAML or JSON; - is stdin.")
+@click.option("--isolation", type=click.Choice(["vm", "gvisor", "process"]), help="Tier for all of them.")
+@run_option
+@json_option
+def apply(file: Any, isolation: str | None, run: Path, as_json: bool) -> None:
+    """Make instances of the Pods in a file, with the ConfigMaps that stand beside them.
+
+    \b
+    Example:
+      alcove apply -f pod.yaml
+    """
+    client = Client(run)
+    suffix = f"?isolation={isolation}" if isolation else ""
+    made = [client.call("POST", f"{pod_client.PODS}{suffix}", one) for one in read_manifests(file.read())]
+    if as_json:
+        output.print_json(made)
+        return
+    for one in made:
+        click.echo(f"made {one['metadata']['name']}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("-c", "--container", default="", help="Which container; the first otherwise.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
+@click.option("--tail", type=int, help="Only so many of its last lines.")
+@click.option("--previous", is_flag=True, help="Of the container before its last restart.")
+@click.option("--timestamps", is_flag=True, help="Begin each line with its time.")
+@run_option
+def logs(name: str, run: Path, **query: Any) -> None:
+    """Print what an instance printed: its stdout to ours, its stderr to ours.
+
+    \b
+    Examples:
+      alcove logs web
+      alcove logs web -f --tail 10
+    """
+    try:
+        pod_client.follow(Client(run, timeout_s=DAYS_S), name, **query)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("-t", "--time", "grace_s", type=int, help="Seconds that its containers get to end; its own otherwise.")
+@run_option
+def stop(names: tuple[str, ...], grace_s: int | None, run: Path) -> None:
+    """Stop instances and remove them, once their containers have ended.
+
+    \b
+    Example:
+      alcove stop web -t 5
+    """
+    for name in names:
+        pod_client.remove(Client(run), name, grace_s=grace_s)
+        click.echo(name)
+
+
+@click.command("rm")
+@click.argument("names", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Kill what still runs.")
+@run_option
+def remove(names: tuple[str, ...], force: bool, run: Path) -> None:
+    """Remove instances.
+
+    \b
+    Example:
+      alcove rm -f web
+    """
+    for name in names:
+        pod_client.remove(Client(run), name, grace_s=0 if force else None)
+        click.echo(name)
+
+
+@click.command()
+@click.argument("name")
+@run_option
+def inspect(name: str, run: Path) -> None:
+    """Print an instance's manifest, status and events, as JSON.
+
+    \b
+    Example:
+      alcove inspect web
+    """
+    client = Client(run)
+    found = client.call("GET", pod_client.path(name))
+    found["events"] = client.call("GET", pod_client.path(name, "events"))["items"]
+    output.print_json(found)

@@ -161,6 +161,8 @@ def test_a_command_line_becomes_a_manifest() -> None:
         "entrypoint": "",
         "kernel": "rt",
         "restart": "on-failure",
+        "stdin": False,
+        "tty": False,
         "command": ("--", "echo", "--", "x"),
     }
     made = manifest.read(from_command_line("busybox", **given_options))

@@ -34,6 +34,8 @@ from alcove.api import (
     bce_mappings,
     event_invoke,
     hooks,
+    images,
+    instance_exec,
     instance_logs,
     instances,
     kernels,
@@ -117,7 +119,9 @@ FACES = (
     policy,
     kernels,
     instances,
+    instance_exec,
     instance_logs,
+    images,
 )
 ROUTES: tuple[Route, ...] = (
     *(route for face in FACES for route in face.ROUTES),

@@ -91,6 +91,24 @@ async def pod_events(call: Call, name: str) -> Response:
     return answer({"items": items}, 200, call.request_id)
 
 
+async def pod_stats(call: Call, name: str) -> Response:
+    """What an instance's containers use now."""
+    items = [
+        {
+            "name": (one["attributes"]["metadata"] or {}).get("name", ""),
+            "cpuNanoseconds": _value(one["cpu"], "usage_core_nano_seconds"),
+            "memoryBytes": _value(one["memory"], "working_set_bytes"),
+            "diskBytes": _value(one["writable_layer"], "used_bytes"),
+        }
+        for one in await call.faces.services.instances.stats(call.tenant, name)
+    ]
+    return answer({"items": items}, 200, call.request_id)
+
+
+def _value(group: dict[str, Any] | None, name: str) -> int:
+    return int(((group or {}).get(name) or {}).get("value", 0))
+
+
 def whole(text: str, name: str) -> int | None:
     """Return a number of the query, None where it is not there. Raises ``InvalidRequest``."""
     if not text:
@@ -111,6 +129,7 @@ POD = record(
 )
 _EVENT = record(type=TEXT, reason=TEXT, message=TEXT, count=NUMBER, firstTimestamp=TEXT, lastTimestamp=TEXT)
 _MANIFEST = object_of("spec", apiVersion=TEXT, kind=TEXT, metadata=_OBJECT, spec=_OBJECT)
+_STATS = record(name=TEXT, cpuNanoseconds=NUMBER, memoryBytes=NUMBER, diskBytes=NUMBER)
 _PODS = "/alcove/v1/pods"
 
 ROUTES = (
@@ -125,5 +144,6 @@ ROUTES = (
     Route("GET", _PODS, list_pods, AWS, detail=Detail(query=("after", "limit"), answer=record(items=list_of(POD)))),
     Route("GET", f"{_PODS}/{{name}}", get_pod, AWS, detail=Detail(answer=POD)),
     Route("DELETE", f"{_PODS}/{{name}}", delete_pod, AWS, detail=Detail(query=("grace",), status=202, answer=POD)),
+    Route("GET", f"{_PODS}/{{name}}/stats", pod_stats, AWS, detail=Detail(answer=record(items=list_of(_STATS)))),
     Route("GET", f"{_PODS}/{{name}}/events", pod_events, AWS, detail=Detail(answer=record(items=list_of(_EVENT)))),
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -12,6 +14,7 @@ from alcove.cli import output, pod_client
 from alcove.cli.client import Client
 from alcove.cli.options import json_option, run_option
 from alcove.cli.pod_manifests import read_manifests
+from alcove.cli.terminal import talk
 
 DAYS_S = 30 * 86_400.0
 
@@ -58,6 +61,32 @@ def logs(name: str, run: Path, **query: Any) -> None:
         pod_client.follow(Client(run, timeout_s=DAYS_S), name, **query)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True)
+@click.option("-c", "--container", default="", help="Which container; the first otherwise.")
+@click.option("-i", "--stdin", is_flag=True, help="Hand our stdin on.")
+@click.option("-t", "--tty", "terminal", is_flag=True, help="Give it a terminal.")
+@run_option
+def exec_command(name: str, command: tuple[str, ...], container: str, stdin: bool, terminal: bool, run: Path) -> None:
+    """Run a program in a container of an instance.
+
+    \b
+    Examples:
+      alcove exec web -- nginx -t
+      alcove exec -it web -- sh
+
+    The exit code is the program's.
+    """
+    words = command[1:] if command[:1] == ("--",) else command
+    query = [("command", word) for word in words]
+    query += [(key, "true") for key, wanted in (("stdin", stdin), ("tty", terminal)) if wanted]
+    query += [("container", container)] if container else []
+    path = f"{pod_client.path(name, 'exec')}?{urlencode(query)}"
+    tenant = os.environ.get("ALCOVE_TENANT", "")
+    sys.exit(talk(run, path, tenant=tenant, stdin=stdin, terminal=terminal and sys.stdout.isatty()))
 
 
 @click.command()

@@ -27,7 +27,7 @@ _HEAD = struct.Struct(">B3xI")
 def path(name: str, *more: str, **query: object) -> str:
     """Return the path of an instance or of what is below it; ``query`` without what is None or empty."""
     base = "/".join([PODS, quote(name, safe=""), *more])
-    given = {key: value for key, value in query.items() if value not in (None, "", False)}
+    given = {key: value for key, value in query.items() if value is not None and value is not False and value != ""}
     return f"{base}?{urlencode({k: 'true' if v is True else v for k, v in given.items()})}" if given else base
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import click
 from alcove.cli import output, pod_client
 from alcove.cli.client import Client
 from alcove.cli.options import run_option
+from alcove.cli.terminal import talk
 from alcove.errors import AlcoveError, InvalidRequest
 
 DAYS_S = 30 * 86_400.0
@@ -31,6 +35,8 @@ SIGNALS = 128
 @click.option("--entrypoint", default="", help="The program in place of the image's.")
 @click.option("--isolation", type=click.Choice(["vm", "gvisor", "process"]), help="Tier; the server's default is vm.")
 @click.option("--kernel", default="", help="A registered kernel (alcove kernel) for its VM.")
+@click.option("-i", "--stdin", is_flag=True, help="Hand our stdin on.")
+@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 @click.option("--rm", "removed", is_flag=True, help="Remove the instance when it has ended.")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait for it; print its name.")
 @click.option("--restart", type=click.Choice(["no", "on-failure", "always"]), default="no", show_default=True)
@@ -50,14 +56,39 @@ def run_command(run: Path, image: str, detach: bool, removed: bool, isolation: s
     made = client.call("POST", _create_path(isolation), manifest(image, **given))
     name = made["metadata"]["name"]
     if detach:
+        pod_client.await_start(client, name, output.note)
         click.echo(name)
         return
-    code = _attend(client, name, removed=removed)
-    sys.exit(code)
+    if given["stdin"] or given["tty"]:
+        sys.exit(_join(client, run, name, removed=removed, stdin=given["stdin"], tty=given["tty"]))
+    sys.exit(_attend(client, name, removed=removed))
 
 
 def _create_path(isolation: str | None) -> str:
     return f"{pod_client.PODS}?isolation={isolation}" if isolation else pod_client.PODS
+
+
+def _join(client: Client, run: Path, name: str, *, removed: bool, stdin: bool, tty: bool) -> int:
+    """Take part in its streams. Without a terminal its log is what we print, so that nothing from before is lost."""
+    tenant = os.environ.get("ALCOVE_TENANT", "")
+    path = pod_client.path(name, "attach", stdin=stdin, tty=tty)
+    try:
+        pod_client.await_start(client, name, output.note)
+        if tty:
+            talk(run, path, tenant=tenant, stdin=stdin, terminal=sys.stdout.isatty())
+        else:
+            threading.Thread(target=_feed, args=(run, path, tenant), daemon=True).start()
+            pod_client.follow(client, name, follow=True)
+        return pod_client.exit_code(client, name)
+    finally:
+        if removed:
+            pod_client.remove(client, name, grace_s=0)
+
+
+def _feed(run: Path, path: str, tenant: str) -> None:
+    # A program that has ended already needs no input.
+    with contextlib.suppress(AlcoveError, OSError):
+        talk(run, path, tenant=tenant, stdin=True, silent=True)
 
 
 def _attend(client: Client, name: str, *, removed: bool) -> int:
@@ -85,6 +116,9 @@ def manifest(image: str, **given: Any) -> dict[str, Any]:
         "image": image,
         "command": [given["entrypoint"]] if given["entrypoint"] else [],
         "args": list(given["command"][1:] if given["command"][:1] == ("--",) else given["command"]),
+        "stdin": given["stdin"],
+        "stdinOnce": given["stdin"],
+        "tty": given["tty"],
         "workingDir": given["workdir"],
         "env": [_variable(text) for text in given["variables"]],
         "ports": [_port(text) for text in given["ports"]],

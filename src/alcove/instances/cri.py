@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alcove.errors import AlcoveError, Conflict, HostError, InvalidRequest, NotFound, RetryLater
+from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound, ThrottledError
 from alcove.instances.cri_tables import MESSAGES
 
 Value = dict[str, Any]
@@ -41,8 +41,8 @@ class CriError(AlcoveError):
     """The runtime failed at what it was asked for."""
 
 
-class Unavailable(HostError, RetryLater):
-    """containerd does not answer."""
+class Unavailable(ThrottledError):
+    """containerd does not answer now: who asks is told to come again, as with any limit of the moment."""
 
 
 class Cri:
@@ -77,12 +77,12 @@ class Cri:
 
     async def call(self, name: str, request: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Value:
         """Call the method ``name`` with the fields of its request; return those of its answer."""
-        with self._translated(name):
+        with self.translated(name):
             answer: Value = await self._calls[name](dict(request or {}), timeout=timeout_s)
             return answer
 
     @contextmanager
-    def _translated(self, name: str) -> Iterator[None]:
+    def translated(self, name: str) -> Iterator[None]:
         try:
             yield
         except self._grpc.aio.AioRpcError as error:

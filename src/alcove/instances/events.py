@@ -27,7 +27,7 @@ _RETRY_S = 1.0
 
 
 class Listener:
-    """Calls ``ended`` with a container's id, several times, from when it has ended. ``start``, ``close``."""
+    """Calls ``ended`` with a container's id, several times, from when it has ended; "" is any. ``start``, ``close``."""
 
     def __init__(self, runtime: Runtime, ended: Callable[[str], None]) -> None:
         self._runtime = runtime
@@ -60,6 +60,8 @@ class Listener:
         call: Any = cri.channel.unary_stream(
             _METHOD, request_serializer=_SUBSCRIBE.encode, response_deserializer=_ENVELOPE.decode
         )({"filters": _FILTERS}, metadata=(("containerd-namespace", "k8s.io"),))
+        # Whoever ended before this, while nobody listened, is looked for.
+        self._tell("")
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for envelope in call:
                 if (event := envelope["event"]) is not None:

@@ -26,7 +26,7 @@ MANIFEST_LIMIT = 2 << 20
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
-_IMAGE = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9._/:@]{0,510}")
+IMAGE = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9._/:@]{0,510}")
 # Kubernetes' class -> the tier.
 RUNTIME_CLASSES = {"alcove": Isolation.VM, "runsc": Isolation.GVISOR, "runc": Isolation.PROCESS}
 
@@ -214,7 +214,7 @@ class Container(Strict, frozen=True):
 
     def __post_init__(self) -> None:
         _check(NAME.fullmatch(self.name), f"{self.name[:80]!r} is no name of a container")
-        _check(_IMAGE.fullmatch(self.image), f"{self.image[:80]!r} is no name of an image")
+        _check(IMAGE.fullmatch(self.image), f"{self.image[:80]!r} is no name of an image")
 
     def port(self, port: int | str) -> int:
         """Return the number of a port that may be given by its name. Raises ``ValueError``."""

@@ -215,6 +215,14 @@ class InstanceService:
                 return await self.runtime.cri(), str(told["containerID"]).removeprefix("containerd://")
         raise Conflict(f"The container {chosen} does not run.", hint=f"alcove inspect {name}")
 
+    async def stats(self, tenant: TenantId, name: str) -> Sequence[dict[str, Any]]:
+        """Return what the containers use now, as CRI tells it."""
+        row = await self._row(tenant, name)
+        cri = await self.runtime.cri()
+        request = {"filter": {"label_selector": {cri_config.UID: row.uid}}}
+        found: Sequence[dict[str, Any]] = (await cri.call("ListContainerStats", request))["stats"]
+        return found
+
     def _judge(self, pod: Pod, *, operator: bool, chosen: Isolation | None) -> Isolation:
         asked = chosen or pod.spec.isolation
         tier = asked or self._rules.default
@@ -263,7 +271,7 @@ class InstanceService:
 
     def _ended(self, container: str) -> None:
         for worker in self._workers.values():
-            if container in worker.ids:
+            if not container or container in worker.ids:
                 worker.stir()
 
     def _begin_chores(self) -> None:

@@ -18,7 +18,7 @@ from alcove.errors import AlcoveError, InvalidRequest, NotFound
 from alcove.host.clock import now_ms
 from alcove.instances import cri_config, manifest, volumes
 from alcove.instances import plan as plans
-from alcove.instances.cri import Cri
+from alcove.instances.cri import Cri, Unavailable
 from alcove.instances.cri_config import Identity
 from alcove.instances.manifest import Container
 from alcove.instances.place import Place
@@ -102,6 +102,9 @@ class Worker:
                 try:
                     wait_s = await self._step()
                     pause_s = RETRY_S[0]
+                except Unavailable:
+                    # containerd is started anew, or its socket is another's to mend.
+                    wait_s = RETRY_S[0]
                 except AlcoveError as error:
                     log.info("pod %s: %s", self.name, error)
                     await self._event("Warning", "FailedSync", str(error))

@@ -19,7 +19,7 @@ from pathlib import Path
 from alcove.errors import AlcoveError, HostError
 from alcove.host.files import private_folder, write_json
 from alcove.host.process import Process, ProcessIdentity, spawn
-from alcove.instances import containerd_config, pause
+from alcove.instances import containerd_config, firewall, pause
 from alcove.instances.containerd_config import ContainerdSpec
 from alcove.instances.cri import Cri, Unavailable
 
@@ -85,6 +85,7 @@ class Containerd:
         for registry, mirrors in spec.mirrors.items():
             private_folder(spec.hosts / registry)
             (spec.hosts / registry / "hosts.toml").write_text(containerd_config.hosts(registry, mirrors))
+        firewall.load(spec.bridge, spec.subnet)
         wanted = containerd_config.render(spec)
         before = spec.config.read_text() if spec.config.exists() else ""
         spec.config.write_text(wanted)
@@ -181,10 +182,12 @@ class Containerd:
 
 
 def remove_bridge(name: str) -> None:
-    """Remove the pods' bridge where no pod is on it. Blocking."""
+    """Remove the pods' bridge, and its rules, where no pod is on it. Blocking."""
     ports = Path(f"/sys/class/net/{name}/brif")
     if ports.is_dir() and not any(ports.iterdir()):
         subprocess.run(["/usr/sbin/ip", "link", "delete", name], capture_output=True, check=False)
+    if not Path(f"/sys/class/net/{name}").exists():
+        firewall.remove(name)
 
 
 def may_raise_priority(status: Path = Path("/proc/self/status")) -> bool:

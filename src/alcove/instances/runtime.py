@@ -14,6 +14,7 @@ from typing import Any
 
 from alcove.errors import AlcoveError, HostError, InvalidRequest
 from alcove.host.files import instance_tag
+from alcove.instances import firewall
 from alcove.instances.containerd import Containerd, may_raise_priority
 from alcove.instances.containerd_config import SHIM, ContainerdSpec
 from alcove.instances.cri import Cri
@@ -64,6 +65,11 @@ class Runtime:
             raise
         self._containerd = containerd
         return Cri(containerd.socket)
+
+    async def isolate(self) -> None:
+        """Keep pods apart whose networks were just made. Of another's containerd the network is another's too."""
+        if self._socket is None:
+            await asyncio.to_thread(firewall.isolate, self.spec.bridge)
 
     async def close(self) -> None:
         if self._cri is not None:

@@ -263,6 +263,7 @@ class Worker:
     async def _create(self, cri: Cri, action: plans.StartContainer, sandbox: str, address: str) -> str:
         one = action.container
         await self._pull(cri, one)
+        await self._context.runtime.isolate()
         config = cri_config.container(self.pod, one, self._identity, self._place, action.attempt, address=address)
         self._memory.attempts[one.name] = action.attempt
         await self._keep()

@@ -232,3 +232,23 @@ def test_checksums_after_the_content(platform: Platform, s3: Any, bucket: str) -
         status, text = put_with_trailer(platform, "bad", trailer, **headers)
         assert (status, wanted in text) == (400, True), text
     assert "bad" not in [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_listings_name_the_checksum(s3: Any, bucket: str, version: int) -> None:
+    for name in ("SHA256", "CRC32"):
+        s3.put_object(Bucket=bucket, Key=f"listed/{name}", Body=b"x", ChecksumAlgorithm=name)
+    s3.put_object(Bucket=bucket, Key="listed/none", Body=b"x")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="listed/parts", ChecksumAlgorithm="SHA1")["UploadId"]
+    where = {"Bucket": bucket, "Key": "listed/parts", "UploadId": upload}
+    part = s3.upload_part(**where, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA1")
+    known = {"PartNumber": 1, "ETag": part["ETag"], "ChecksumSHA1": part["ChecksumSHA1"]}
+    s3.complete_multipart_upload(**where, MultipartUpload={"Parts": [known]})
+    listing = s3.list_objects_v2 if version == 2 else s3.list_objects
+    found = listing(Bucket=bucket, Prefix="listed/")["Contents"]
+    assert {one["Key"][7:]: (one["ChecksumAlgorithm"], one["ChecksumType"]) for one in found} == {
+        "SHA256": (["SHA256"], "FULL_OBJECT"),
+        "CRC32": (["CRC32"], "FULL_OBJECT"),
+        "none": (["CRC64NVME"], "FULL_OBJECT"),
+        "parts": (["SHA1"], "COMPOSITE"),
+    }

@@ -17,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from tests.parity.conftest import HELLO, ROLE, Platform
+from tests.parity.test_s3_forms import send, signed
 
 from alcove.cli.app import root
 from alcove.cli.client import Client
@@ -96,6 +97,17 @@ def test_a_change_calls_the_function_that_is_set(
     assert made["s3"]["configurationId"] == "images"
     assert made["s3"]["bucket"]["arn"] == f"arn:aws:s3:::{bucket}"
     assert (made["s3"]["object"]["key"], made["s3"]["object"]["size"]) == ("in/a+b.jpg", 5)
+
+
+def test_a_form_that_uploads_is_told_as_one(s3: Any, bucket: str, printer: tuple[str, str, Printed]) -> None:
+    _, arn, printed = printer
+    rule = {"LambdaFunctionArn": arn, "Events": ["s3:ObjectCreated:Post"]}
+    put = {"Bucket": bucket, "NotificationConfiguration": {"LambdaFunctionConfigurations": [rule]}}
+    s3.put_bucket_notification_configuration(**put)
+    s3.put_object(Bucket=bucket, Key="put", Body=b"")
+    assert send(signed(s3, bucket, "posted"), b"123").status_code == 204
+    (record,) = printed(1)[0]["Records"]
+    assert (record["eventName"], record["s3"]["object"]["key"]) == ("ObjectCreated:Post", "posted")
 
 
 def test_a_bucket_calls_only_what_lets_it_in(

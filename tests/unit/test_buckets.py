@@ -78,6 +78,14 @@ def files(folder: Path) -> list[Path]:
     return [path for path in (folder / "buckets").rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("text", ["{}", '{"headers": {}, "metadata": {}, "checksums": {}}'])
+async def test_objects_of_before_are_listed(store: BucketService, text: str) -> None:
+    """Written when their checksums had no kind, or were not kept."""
+    await put(store, "k", b"x")
+    await store.database.write(lambda connection: connection.execute("UPDATE objects SET attributes = ?", (text,)))
+    assert [one.attributes for one in (await store.page(ME, "bucket", Listing())).objects] == [Attributes()]
+
+
 async def test_what_is_replaced_or_removed_leaves_no_file(store: BucketService, tmp_path: Path) -> None:
     for data in (b"one", b"two"):
         await put(store, "k", data)

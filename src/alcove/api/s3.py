@@ -20,6 +20,7 @@ from alcove.api import (
     s3_buckets,
     s3_errors,
     s3_foreign,
+    s3_form,
     s3_notifications,
     s3_objects,
     s3_uploads,
@@ -86,6 +87,10 @@ class S3App:
         request_id = uuid.uuid4().hex[:16].upper()
         try:
             address = s3_address.parse(request.headers, request.raw_path)
+            if s3_form.is_upload(request, address):
+                response = await s3_form.post_object(self._services, request, address, request_id)
+                response.headers["x-amz-request-id"] = request_id
+                return response
             signature, tenant = await self._authenticate(request, address)
             act = _find(request, address)
             s3_foreign.check_owner(request.headers, tenant)

@@ -98,7 +98,7 @@ def arrival(request: StreamRequest, signature: Signature) -> Arrival:
         content = aiter(request.content)
     expected = Expected(size, headers.get("content-md5", ""), checksums(headers))
     coming = Arrival(content, expected, announced, late)
-    _check_algorithm(coming.named, headers.get("x-amz-sdk-checksum-algorithm", "").lower())
+    check_algorithm(coming.named, headers.get("x-amz-sdk-checksum-algorithm", "").lower())
     return coming
 
 
@@ -108,7 +108,8 @@ def checksums(headers: Mapping[str, str]) -> dict[str, str]:
     return {known(name): value for name, value in found.items() if name not in ("algorithm", "type", "mode")}
 
 
-def _check_algorithm(named: frozenset[str], algorithm: str) -> None:
+def check_algorithm(named: frozenset[str], algorithm: str) -> None:
+    """A client sends one checksum, and that which it says. Raises ``BadRequest``."""
     if len(named) > 1:
         raise BadRequest("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
     if algorithm and named != {algorithm}:

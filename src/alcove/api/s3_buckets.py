@@ -147,10 +147,17 @@ def _contents(call: S3Call, one: StoredObject, *, owner: bool) -> list[tuple[str
         ("Key", s3_xml.shown(call.query, one.key)),
         ("LastModified", s3_xml.stamp(one.modified_ms)),
         ("ETag", f'"{one.etag}"'),
+        *_checksum(one),
         ("Size", one.size),
         ("StorageClass", "STANDARD"),
         ("Owner", [("ID", call.tenant), ("DisplayName", call.tenant)] if owner else None),
     ]
+
+
+def _checksum(one: StoredObject) -> list[tuple[str, str]]:
+    """Which checksum the object has, not its value: "Object" in the Amazon S3 API reference."""
+    names = [("ChecksumAlgorithm", name.upper()) for name in one.attributes.checksums]
+    return [*names, ("ChecksumType", one.attributes.checksum_kind)] if names else []
 
 
 def _to_token(after: str) -> str:

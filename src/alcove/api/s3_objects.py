@@ -27,7 +27,7 @@ from alcove.buckets.service import Opened
 from alcove.gateway.message import Response
 from alcove.gateway.streaming import StreamResponse
 
-_KEPT = ("content-type", "content-encoding", "content-language", "content-disposition", "cache-control", "expires")
+KEPT = ("content-type", "content-encoding", "content-language", "content-disposition", "cache-control", "expires")
 _META = "x-amz-meta-"
 
 
@@ -41,7 +41,7 @@ async def put_object(call: S3Call) -> Response:
         call.cause,
         **conditions(call),
     )
-    return Response(200, {"ETag": f'"{made.etag}"', **_checksums(made)})
+    return Response(200, {"ETag": f'"{made.etag}"', **checksum_headers(made)})
 
 
 def conditions(call: S3Call) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def again(source: Opened, start: int, length: int) -> Arrival:
 
 def attributes(headers: Mapping[str, str]) -> Attributes:
     """What is kept of a request's headers. Raises ``MetadataTooLarge``."""
-    kept = {name: headers[name] for name in _KEPT if name in headers}
+    kept = {name: headers[name] for name in KEPT if name in headers}
     encodings = [one.strip() for one in kept.pop("content-encoding", "").split(",")]
     encoding = ",".join(one for one in encodings if one and one != "aws-chunked")
     if encoding:
@@ -151,7 +151,7 @@ def _described(call: S3Call, opened: Opened) -> tuple[StreamResponse, tuple[int,
     part = _span(call, opened, headers)
     if part is None:
         if call.header("x-amz-checksum-mode").upper() == "ENABLED":
-            headers |= _checksums(found)
+            headers |= checksum_headers(found)
         return StreamResponse(200, headers, length=found.size), (0, found.size)
     start, length = part
     if length:
@@ -186,10 +186,10 @@ def last_modified(found: StoredObject) -> str:
 def _overridden(call: S3Call) -> dict[str, str]:
     """Headers that the query of a signed request asks for, such as ``response-content-type``."""
     query: Mapping[str, Any] = call.request.query
-    return {name.title(): query[f"response-{name}"] for name in _KEPT if f"response-{name}" in query}
+    return {name.title(): query[f"response-{name}"] for name in KEPT if f"response-{name}" in query}
 
 
-def _checksums(found: StoredObject) -> dict[str, str]:
+def checksum_headers(found: StoredObject) -> dict[str, str]:
     headers = {f"x-amz-checksum-{name}": value for name, value in found.attributes.checksums.items()}
     return {**headers, "x-amz-checksum-type": found.attributes.checksum_kind} if headers else {}
 

@@ -71,7 +71,12 @@ class Signers:
             claimed = parse_claim(headers, raw_query).signer.access_key
         except AccessDenied:
             return cls(services)
-        found = await services.keys.find(claimed)
+        return await cls.of_key(services, claimed)
+
+    @classmethod
+    async def of_key(cls, services: Services, claimed: str) -> Signers:
+        """As ``of``, for one key."""
+        found = await services.keys.find(claimed) if claimed.startswith(PREFIX) else None
         try:
             # A tenant that is being removed has no key any more, nor have its functions.
             return cls(services, found if found and services.tenants.find(found.tenant) else None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from alcove.buckets import checksums
 from alcove.buckets.blobs import BlobStore
-from alcove.buckets.errors import BadDigest, IncompleteBody, InvalidDigest
+from alcove.buckets.errors import BadDigest, EntityTooLarge, EntityTooSmall, IncompleteBody, InvalidDigest
 from alcove.buckets.model import Written
 
 # Written in pieces of this size: fewer turns to the threads.
@@ -19,11 +19,29 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the client said: ``size`` in bytes, digests in base64 by algorithm, ``md5`` in base64."""
+    """What the client said: ``size`` in bytes, digests in base64 by algorithm, ``md5`` in base64. Not ``exact``: the
+    size is the most that it may be, and ``least`` the least.
+    """
 
     size: int
     md5: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict)
+    least: int = 0
+    exact: bool = True
+
+    def check_more(self, size: int) -> None:
+        """So much has come, and it is not all. Raises ``IncompleteBody``, ``EntityTooLarge``."""
+        if size > self.size and self.exact:
+            raise IncompleteBody("The request's body is longer than it was said to be.")
+        if size > self.size:
+            raise EntityTooLarge("Your proposed upload exceeds the maximum allowed size")
+
+    def check_whole(self, size: int) -> None:
+        """Raises ``IncompleteBody``, ``EntityTooSmall``."""
+        if self.exact and size != self.size:
+            raise IncompleteBody("You did not provide the number of bytes specified by the Content-Length HTTP header")
+        if size < self.least:
+            raise EntityTooSmall("Your proposed upload is smaller than the minimum allowed size")
 
 
 class Late:
@@ -85,18 +103,16 @@ class Digests:
 async def receive(blobs: BlobStore, arrival: Arrival, also: frozenset[str] = frozenset()) -> Written:
     """Write the content as one file, durable under its final name; nothing is left where this raises.
 
-    Computes the checksums that the client names, and ``also`` these. Raises ``IncompleteBody``, ``BadDigest``.
+    Computes the checksums that the client names, and ``also`` these. Raises ``BadDigest``, and as ``Expected`` does.
     """
     expected = arrival.expected
     digests = Digests(arrival.named | also)
     async with blobs.writing(expected.size) as writer:
         async for piece in _pieces(arrival.content):
-            if writer.size + len(piece) > expected.size:
-                raise IncompleteBody("The request's body is longer than it was said to be.")
+            expected.check_more(writer.size + len(piece))
             await blobs.run(digests.update, piece)
             await writer.write(piece)
-        if writer.size != expected.size:
-            raise IncompleteBody("You did not provide the number of bytes specified by the Content-Length HTTP header")
+        expected.check_whole(writer.size)
         digests.compare(expected, arrival.announced, arrival.late)
         segment = await writer.finish()
     return Written(segment, digests.md5, digests.checksums())

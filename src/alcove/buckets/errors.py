@@ -122,6 +122,22 @@ class DiskFull(BucketError, CapacityError):
     code, status = "InsufficientStorage", 507
 
 
+class BadFormError(BucketError, InvalidRequest):
+    code = "MalformedPOSTRequest"
+
+
+class FieldsTooLarge(BucketError, InvalidRequest):
+    code = "MaxPostPreDataLengthExceeded"
+
+
+class BadPolicy(BucketError, InvalidRequest):
+    code = "InvalidPolicyDocument"
+
+
+class PolicyViolated(BucketError, RequestError):
+    code, status = "AccessDenied", 403
+
+
 class NotImplementedHere(BucketError, RequestError):
     code, status = "NotImplemented", 501
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from alcove.buckets.model import Attributes, Page, StoredObject
+from alcove.buckets.model import Page, StoredObject
+from alcove.buckets.records import to_object
 from alcove.store import buckets as rows
 
 MOST = 1000
@@ -48,7 +49,7 @@ class Listing:
                     prefixes.append(common)
                     start = common + _LAST
                     break
-                objects.append(plain(row))
+                objects.append(to_object(row))
                 start = row.key
             else:
                 if len(found) < batch:
@@ -59,8 +60,3 @@ class Listing:
             return ""
         end = key.find(self.delimiter, len(self.prefix))
         return "" if end < 0 else key[: end + len(self.delimiter)]
-
-
-def plain(row: rows.ObjectRow) -> StoredObject:
-    """An object without its attributes."""
-    return StoredObject(row.id, row.key, row.size, row.etag, row.modified_ms, Attributes())

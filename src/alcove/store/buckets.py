@@ -127,11 +127,18 @@ def delete_object(connection: Connection, object_id: int) -> None:
     connection.execute("DELETE FROM objects WHERE id = ?", (object_id,))
 
 
+# Of an object's attributes, what a listing shows: headers and metadata may be large. Old rows may lack both.
+_CHECKSUMS = (
+    "json_object('checksums', json(coalesce(json_extract(attributes, '$.checksums'), '{}')), "
+    "'checksum_kind', coalesce(json_extract(attributes, '$.checksum_kind'), 'FULL_OBJECT'))"
+)
+
+
 def scan_objects(connection: Connection, bucket_id: str, start: str, *, inclusive: bool, limit: int) -> list[ObjectRow]:
-    """Objects in the order of their keys' bytes, from ``start`` on; their attributes are left out."""
+    """Objects in the order of their keys' bytes, from ``start`` on; of their attributes, their checksums alone."""
     comparison = ">=" if inclusive else ">"
     rows = connection.execute(
-        "SELECT id, bucket_id, key, size, etag, modified_ms, '{}' FROM objects "  # noqa: S608
+        f"SELECT id, bucket_id, key, size, etag, modified_ms, {_CHECKSUMS} FROM objects "  # noqa: S608
         f"WHERE bucket_id = ? AND key {comparison} ? ORDER BY key LIMIT ?",
         (bucket_id, start, limit),
     )

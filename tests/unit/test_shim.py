@@ -113,6 +113,13 @@ async def test_the_sandboxs_container_is_no_process_in_the_guest(bench: Bench) -
     assert bench.requests("stop_pod")
 
 
+async def test_the_sandboxs_kernel_settings_are_the_guests(bench: Bench) -> None:
+    values = {"kernel.shm_rmid_forced": "1"}
+    shim = await bench.start("pod", annotations=SANDBOX, linux={"sysctl": values})
+    await bench.create(shim, "pod")
+    assert bench.guest.requests("sysctl")[0]["values"] == values
+
+
 async def test_the_end_of_a_sandbox_is_told_last(bench: Bench) -> None:
     shim = await sandboxed(bench)
     await shim.call("Kill", id="pod", signal=9)

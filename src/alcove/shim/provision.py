@@ -57,6 +57,12 @@ class Provisioner:
             await self._agent.request("sysctl", values=plan.sysctls)
         await self._create(container, plan)
 
+    async def set_kernel(self, spec: dict[str, Any]) -> None:
+        """Give the pod the kernel settings that its sandbox asks for. Raises ``AgentError`` for one that is no pod's."""
+        values = (spec.get("linux") or {}).get("sysctl")
+        if values:
+            await self._agent.request("sysctl", values=values)
+
     async def _attach_image(self, container: Container, layers: list[str]) -> None:
         answer = await self._node.request("attach_image", pod=self._pod, layers=layers)
         device = container.device = str(answer["device"])

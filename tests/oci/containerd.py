@@ -21,7 +21,7 @@ version = 2
 root = "{folder}/root"
 state = "{folder}/state"
 oom_score = 0
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs"]
+disabled_plugins = ["io.containerd.internal.v1.opt"]
 [grpc]
   address = "{folder}/containerd.sock"
 [ttrpc]

@@ -58,7 +58,7 @@ class Provisioner:
         await self._create(container, plan)
 
     async def set_kernel(self, spec: dict[str, Any]) -> None:
-        """Give the pod the kernel settings that its sandbox asks for. Raises ``AgentError`` for one that is no pod's."""
+        """Set what the sandbox asks of the pod's kernel. Raises ``AgentError`` for a setting that is no pod's."""
         values = (spec.get("linux") or {}).get("sysctl")
         if values:
             await self._agent.request("sysctl", values=values)

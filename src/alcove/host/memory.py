@@ -140,13 +140,13 @@ def load_memory(path: Path, name: str) -> int:
 
 
 def read_only_file(name: str, data: bytes, *, at: int = 0) -> int:
-    """Return the descriptor, for reading alone, of a file in memory that ends with ``data``, ``at`` bytes from its
-    beginning; what is before takes no memory.
+    """Return the descriptor, for reading alone, of a sealed file in memory that ends with ``data``, ``at`` bytes from
+    its beginning; what is before takes no memory.
     """
-    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    fd = create_memory(name, at + len(data))
     try:
-        os.ftruncate(fd, at + len(data))
         os.pwrite(fd, data, at)
+        seal_memory(fd)
         return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(fd)

@@ -100,9 +100,9 @@ class Pod:
             raise
 
     async def _insert_image(self, image: Image) -> None:
-        layers = await self._layers.get_all(Path(path) for path in image.layers)
-        with image_disk([layer.path for layer in layers], SLOT_BYTES) as pieces:
-            await self._drives.insert(image.slot, image.number, pieces, descriptor)
+        async with self._layers.images([Path(path) for path in image.layers]) as layers:
+            with image_disk([layer.path for layer in layers], SLOT_BYTES) as pieces:
+                await self._drives.insert(image.slot, image.number, pieces, descriptor)
         image.partitions = len(layers)
         await self._record()
         empty = self.host.slots.empties.pop(image.slot, None)

@@ -36,6 +36,9 @@ from alcove.vmm.machine import Machine
 
 log = logging.getLogger(__name__)
 
+# How often layers are looked for whose images are gone.
+SWEEP_S = 600.0
+
 Request = dict[str, Any]
 
 
@@ -49,6 +52,7 @@ class PodService:
         # Above what a volume may hold come the file system's own tables.
         self._disks = DiskMaker(self._launcher.records.folder, LARGEST_DISK * 15 // 16)
         self._layers = LayerStore(state / "images" / "layers")
+        self._sweeping: asyncio.Task[None] | None = None
         self._pods: dict[SandboxId, Pod] = {}
         self._locks = KeyedLock()
         self._ops: dict[str, Callable[[Request], Awaitable[Any]]] = {
@@ -154,6 +158,17 @@ class PodService:
                 stray = Cgroup(self._launcher.engine.tag, name)
                 await to_the_end(stray.kill_all)
                 await to_the_end(stray.remove)
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Remove the layers of images that containerd has removed, now and from time to time."""
+        while True:
+            try:
+                for layer in await self._layers.remove_unused():
+                    log.info("removed the layer %s, %d MiB", layer.digest[:12], layer.size >> 20)
+            except OSError as error:
+                log.warning("layers that nobody uses cannot be removed: %s", error)
+            await asyncio.sleep(SWEEP_S)
 
     async def _adopt(self, id: SandboxId, record: dict[str, Any]) -> bool:
         process: Process | None = None
@@ -193,6 +208,9 @@ class PodService:
 
     async def close(self) -> None:
         """Let go of every pod: they run on, and a later daemon adopts them."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
         for pod in list(self._pods.values()):
             async with self._locks.held(pod.host.id):
                 if self._pods.pop(pod.host.id, None) is not None:

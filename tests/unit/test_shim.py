@@ -115,7 +115,7 @@ async def test_the_sandboxs_container_is_no_process_in_the_guest(bench: Bench) -
 
 async def test_the_sandboxs_kernel_settings_are_the_guests(bench: Bench) -> None:
     values = {"kernel.shm_rmid_forced": "1"}
-    shim = await bench.start("pod", annotations=SANDBOX, linux={"sysctl": values})
+    shim = await bench.start("pod", annotations=SANDBOX, linux={"sysctl": values, "namespaces": [{"type": "network"}]})
     await bench.create(shim, "pod")
     assert bench.guest.requests("sysctl")[0]["values"] == values
 

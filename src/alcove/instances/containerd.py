@@ -125,7 +125,7 @@ class Containerd:
         except TimeoutError:
             raise HostError("containerd does not answer", hint=f"see {self.spec.root / 'containerd.log'}") from None
         finally:
-            await cri.close()
+            cri.close()
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
@@ -145,7 +145,7 @@ class Containerd:
         except TimeoutError:
             raise HostError("containerd does not take the pods' image", hint="see its log") from None
         finally:
-            await cri.close()
+            cri.close()
 
     def _ctr(self, *arguments: str) -> None:
         command = [_CTR, "--address", str(self.socket), "--namespace", "k8s.io", *arguments]

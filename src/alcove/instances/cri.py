@@ -5,25 +5,25 @@ Messages are dictionaries by ``cri_tables``. What gRPC raises becomes our errors
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
+from grpclib.const import Status
+from grpclib.encoding.base import CodecBase
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
 from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound, ThrottledError
 from alcove.instances.cri_tables import MESSAGES
+from alcove.wire.protobuf import Message
 
 Value = dict[str, Any]
 
-# gRPC must not hook into fork(): the daemon's children are executed at once.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 # A pod that the operating system of a busy machine makes takes seconds; what takes longer hangs.
 TIMEOUT_S = 120.0
 PULL_TIMEOUT_S = 3600.0
-# What one answer may have: lists of many thousand containers, and exec's output.
-MESSAGE_LIMIT = 64 << 20
-# What one command may print when it is run and waited for; beyond it CRI's answer is refused as a whole.
 _IMAGE = ("ListImages", "ImageStatus", "PullImage", "RemoveImage", "ImageFsInfo")
 _RUNTIME = (
     *("Version", "Status", "RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "PodSandboxStatus", "ListPodSandbox"),
@@ -37,6 +37,11 @@ _METHODS = {
 }
 
 
+_NAMESPACE = {"containerd-namespace": "k8s.io"}
+# Of methods whose answers have nothing in them that is asked for.
+_NOTHING = Message("Nothing")
+
+
 class CriError(AlcoveError):
     """The runtime failed at what it was asked for."""
 
@@ -45,48 +50,57 @@ class Unavailable(ThrottledError):
     """containerd does not answer now: who asks is told to come again, as with any limit of the moment."""
 
 
+class _Tables(CodecBase):
+    """grpclib's way to our messages, which are dictionaries; a table is their type."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Value, message_type: Message) -> bytes:
+        return message_type.encode(message)
+
+    def decode(self, data: bytes, message_type: Message) -> Value:
+        return message_type.decode(data)
+
+
 class Cri:
-    """``connect`` to ``close``. Methods raise ``NotFound``, ``Conflict``, ``InvalidRequest``, ``Unavailable`` or
-    ``CriError``.
+    """Connects at the first call, and again after containerd has started anew; ``close`` at the end. Methods raise
+    ``NotFound``, ``Conflict``, ``InvalidRequest``, ``Unavailable`` or ``CriError``.
     """
 
     def __init__(self, socket: Path) -> None:
-        import grpc
-
-        self._grpc = grpc
-        options = [
-            ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-            # One containerd that starts again must be found soon, not after two minutes.
-            ("grpc.max_reconnect_backoff_ms", 1000),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            # A proxy that the environment names is for no UNIX socket.
-            ("grpc.enable_http_proxy", 0),
-        ]
-        self.channel = grpc.aio.insecure_channel(f"unix:{socket}", options)
+        self._channel = Channel(path=str(socket), codec=_Tables())
         self._calls = {name: self._unary(name, path) for name, path in _METHODS.items()}
 
-    def _unary(self, name: str, path: str) -> Any:
-        return self.channel.unary_unary(
-            path,
-            request_serializer=MESSAGES[f"{name}Request"].encode,
-            response_deserializer=MESSAGES[f"{name}Response"].decode if f"{name}Response" in MESSAGES else _nothing,
-        )
+    def _unary(self, name: str, path: str) -> UnaryUnaryMethod[Any, Any]:
+        answer = MESSAGES.get(f"{name}Response", _NOTHING)
+        return UnaryUnaryMethod(self._channel, path, MESSAGES[f"{name}Request"], answer)  # type: ignore[arg-type]
 
-    async def close(self) -> None:
-        await self.channel.close()
+    def close(self) -> None:
+        self._channel.close()
 
     async def call(self, name: str, request: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Value:
         """Call the method ``name`` with the fields of its request; return those of its answer."""
-        with self.translated(name):
+        with _translated(name):
             answer: Value = await self._calls[name](dict(request or {}), timeout=timeout_s)
             return answer
 
-    @contextmanager
-    def translated(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except self._grpc.aio.AioRpcError as error:
-            raise _error(name, error.code().name, error.details() or "") from error
+    # containerd's own services, which answer on the same socket
+
+    async def ask(self, path: str, request: Value, tables: tuple[Message, Message]) -> Value:
+        """Call a method by its path; ``tables`` are those of its request and answer."""
+        method: UnaryUnaryMethod[Any, Any] = UnaryUnaryMethod(self._channel, path, *tables)  # type: ignore[arg-type]
+        with _translated(path):
+            answer: Value = await method(request, timeout=TIMEOUT_S, metadata=_NAMESPACE)
+            return answer
+
+    async def follow(self, path: str, request: Value, tables: tuple[Message, Message]) -> AsyncGenerator[Value, None]:
+        """Yield what a method that streams has to tell, until it ends."""
+        method: UnaryStreamMethod[Any, Any] = UnaryStreamMethod(self._channel, path, *tables)  # type: ignore[arg-type]
+        with _translated(path):
+            async with method.open(metadata=_NAMESPACE) as stream:
+                await stream.send_message(request, end=True)
+                async for message in stream:
+                    yield message
 
     # Pods
 
@@ -153,18 +167,26 @@ class Cri:
         return str((await self.call("PullImage", request, PULL_TIMEOUT_S))["image_ref"])
 
 
-def _nothing(data: bytes) -> Value:
-    return {}
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except GRPCError as error:
+        raise _error(name, error.status, error.message or "") from error
+    except TimeoutError as error:
+        raise CriError(f"{name}: no answer in time") from error
+    except (OSError, StreamTerminatedError) as error:
+        raise _error(name, Status.UNAVAILABLE, str(error)) from error
 
 
-def _error(name: str, code: str, details: str) -> AlcoveError:
+def _error(name: str, status: Status, details: str) -> AlcoveError:
     message = f"{name}: {details}"
-    if code == "NOT_FOUND":
+    if status is Status.NOT_FOUND:
         return NotFound(message)
-    if code == "ALREADY_EXISTS":
+    if status is Status.ALREADY_EXISTS:
         return Conflict(message)
-    if code == "INVALID_ARGUMENT":
+    if status is Status.INVALID_ARGUMENT:
         return InvalidRequest(message)
-    if code in ("UNAVAILABLE", "CANCELLED"):
+    if status in (Status.UNAVAILABLE, Status.CANCELLED):
         return Unavailable(message, hint="containerd does not answer; it is started anew, or look at its log")
     return CriError(message)

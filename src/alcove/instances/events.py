@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
 
 from alcove.errors import AlcoveError
 from alcove.instances.runtime import Runtime
@@ -53,17 +52,13 @@ class Listener:
             # Whoever waits looks now and then by itself too.
             await asyncio.sleep(_RETRY_S)
 
-    async def _events(self) -> AsyncIterator[str]:
-        import grpc
-
+    async def _events(self) -> AsyncGenerator[str, None]:
         cri = await self._runtime.cri()
-        call: Any = cri.channel.unary_stream(
-            _METHOD, request_serializer=_SUBSCRIBE.encode, response_deserializer=_ENVELOPE.decode
-        )({"filters": _FILTERS}, metadata=(("containerd-namespace", "k8s.io"),))
+        told = cri.follow(_METHOD, {"filters": _FILTERS}, (_SUBSCRIBE, _ENVELOPE))
         # Whoever ended before this, while nobody listened, is looked for.
         self._tell("")
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            async for envelope in call:
+        async with contextlib.aclosing(told):
+            async for envelope in told:
                 if (event := envelope["event"]) is not None:
                     task = _TASK.decode(event["value"])
                     if task["id"] in ("", task["container_id"]):

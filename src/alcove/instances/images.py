@@ -74,10 +74,8 @@ class ImageStore:
 
 
 async def _progress(cri: Cri) -> Progress:
-    call = cri.channel.unary_unary(_STATUSES, request_serializer=_REQUEST.encode, response_deserializer=_ANSWER.decode)
     try:
-        with cri.translated("ListStatuses"):
-            statuses = (await call({}, timeout=5, metadata=(("containerd-namespace", "k8s.io"),)))["statuses"]
+        statuses = (await cri.ask(_STATUSES, {}, (_REQUEST, _ANSWER)))["statuses"]
     except AlcoveError:
         return Progress(0, 0)
     return Progress(sum(one["offset"] for one in statuses), sum(one["total"] for one in statuses))

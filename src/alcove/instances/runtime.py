@@ -73,7 +73,7 @@ class Runtime:
 
     async def close(self) -> None:
         if self._cri is not None:
-            await self._cri.close()
+            self._cri.close()
         if self._containerd is not None:
             await self._containerd.close()
 

@@ -36,8 +36,13 @@ from alcove.functions.provisioning import Provisioner
 from alcove.functions.records import Settings as ServiceSettings
 from alcove.functions.scheduler import Bounds
 from alcove.functions.service import FunctionService
+from alcove.host.files import instance_tag
 from alcove.images.code import CodeStore
 from alcove.images.kernels import KernelStore
+from alcove.instances.runtime import Runtime as ContainerRuntime
+from alcove.instances.runtime import find_shim, private, read_mirrors
+from alcove.instances.service import InstanceService
+from alcove.instances.service import Rules as InstanceRules
 from alcove.metering.bill import Tariff
 from alcove.metering.meter import Meter
 from alcove.policy.rules_file import load_rules
@@ -91,6 +96,7 @@ async def open_services(
     await composition.open_queues()
     composition.open_delivery()
     await composition.open_flows()
+    await composition.open_instances()
     await composition.open_triggers()
     return composition.services()
 
@@ -225,6 +231,31 @@ class _Composition:
         )
         self.stack.push_async_callback(self.flows.close)
 
+    async def open_instances(self) -> None:
+        """Nothing is started here; containerd is when an instance is made, or one is there already."""
+        settings = self.settings
+        spec = private(
+            settings.state,
+            settings.run,
+            subnet=settings.instance_subnet,
+            mirrors=read_mirrors(settings.registry_mirrors),
+            shim=find_shim(),
+        )
+        runtime = ContainerRuntime(
+            spec,
+            socket=Path(settings.containerd) if settings.containerd else None,
+            auth_file=Path(settings.registry_auth) if settings.registry_auth else None,
+        )
+        rules = InstanceRules(
+            allowed=frozenset(Isolation(name) for name in settings.isolation_allowed),
+            floor=Isolation(settings.isolation_floor),
+            default=Isolation(settings.instance_isolation),
+        )
+        self.instances = await InstanceService.open(
+            settings.state, runtime, instance_tag(settings.state), rules, dns=tuple(map(str, settings.dns))
+        )
+        self.stack.push_async_callback(self.instances.close)
+
     async def open_triggers(self) -> None:
         self.runs = TimerRuns(
             self.database,
@@ -293,6 +324,7 @@ class _Composition:
             outbox=self.outbox,
             upload_expiry=UploadExpiry(self.buckets),
             hooks=self.hooks,
+            instances=self.instances,
             scans=self.scans,
         )
 
@@ -306,6 +338,7 @@ class _Composition:
                 self.timers.delete_every,
                 self.routes.release_every,
                 self.flows.delete_every,
+                self.instances.delete_every,
                 self.functions.delete_every,
                 self.layers.delete_every,
                 self.groups.delete_every,

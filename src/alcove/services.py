@@ -31,6 +31,7 @@ from alcove.functions.permissions import PermissionService
 from alcove.functions.service import FunctionService
 from alcove.images.code import CodeStore
 from alcove.images.kernels import KernelStore
+from alcove.instances.service import InstanceService
 from alcove.metering.bill import Tariff
 from alcove.metering.meter import Meter
 from alcove.policy.scans import Scans
@@ -92,6 +93,7 @@ class Services:
     outbox: Outbox
     upload_expiry: UploadExpiry
     hooks: HookService
+    instances: InstanceService
     scans: Scans | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
@@ -117,6 +119,7 @@ class Services:
         stack.push_async_callback(self.runs.close)
         await self.runs.start()
         await self.relations.start()
+        await self.instances.start()
         stack.push_async_callback(self.outbox.close)
         self.outbox.start()
         stack.push_async_callback(self.upload_expiry.close)

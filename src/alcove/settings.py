@@ -209,6 +209,28 @@ class Settings:
     dns: tuple[IPv4Address, ...] = _row(
         (), "Resolvers for sandboxes (IPv4 addresses); without any, those of this host."
     )
+    containerd: str = _row(
+        "",
+        "The socket of a containerd to run container images with ('alcove setup containerd' says how to set it up); "
+        "without one a private containerd is started when it is first needed.",
+    )
+    instance_subnet: IPv4Network = _row(
+        IPv4Network("10.213.0.0/16"),
+        "Addresses for instances that the private containerd runs. Choose one that nothing else here uses.",
+    )
+    instance_isolation: str = _row(
+        "vm",
+        "Isolation tier of instances that name none; the operator may choose another for each.",
+        choices=("vm", "gvisor", "process"),
+    )
+    registry_mirrors: tuple[str, ...] = _row(
+        (),
+        "Where images of a registry are fetched first: REGISTRY=URL, such as docker.io=http://cache.lan:5000; "
+        "the registry * stands for all. For the private containerd.",
+    )
+    registry_auth: str = _row(
+        "", "A file of credentials for registries, as docker and skopeo write it (config.json, auth.json)."
+    )
     source_networks: tuple[IPv4Network | IPv6Network, ...] = _row(
         (),
         "Networks that event sources outside (Redis, RabbitMQ) may be in; without any, all but this host and "

@@ -113,7 +113,11 @@ class Platform:
 async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         settings = Settings(
-            state=folder, max_sandboxes=8, memory_reserve_mib=0, source_networks=(ip_network("127.0.0.0/8"),)
+            containerd=str(folder / "no-containerd.sock"),
+            state=folder,
+            max_sandboxes=8,
+            memory_reserve_mib=0,
+            source_networks=(ip_network("127.0.0.0/8"),),
         )
         services = await open_services(
             stack, settings, {Isolation.VM: FakeKernelTier(boot_s=1.0)}, region="eu-central-1"

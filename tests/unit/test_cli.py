@@ -307,6 +307,7 @@ def test_env_names_the_region_as_boto3_reads_it(stub: Stub, tmp_path: Path) -> N
 def test_ps_prints_the_columns_that_there_are(stub: Stub, tmp_path: Path) -> None:
     one = {"sandbox": "vm-1", "isolation": "vm", "function": None}
     stub.answers["GET /alcove/v1/instances"] = (200, {}, {"instances": [one]})
+    stub.answers["GET /alcove/v1/pods"] = (200, {}, {"items": []})
     assert alcove(tmp_path, "ps").stdout == "SANDBOX\tISOLATION\tFUNCTION\nvm-1\tvm\t\n"
 
 

@@ -111,6 +111,9 @@ def test_eventbridge_expressions_are_pyawscrons(expression: str, moment: datetim
         wanted = AWSCron.get_next_n_schedule(3, moment.replace(tzinfo=UTC, second=0, microsecond=0), expression)
     except (AttributeError, ValueError, RecursionError):
         return  # what it says where it finds nothing ten months ahead, or for 31 June: one in thirty
+    except Exception as error:
+        assert "this shouldn't happen" in str(error)  # noqa: PT017 (its own guess at how far it must look)
+        return
     wanted = [one.replace(tzinfo=None) for one in wanted if one is not None]
     try:
         assert ours(expression, moment, 3)[: len(wanted)] == wanted

@@ -30,6 +30,13 @@ KITCHEN_SINK = Message(
 SINK_ORACLE = Oracle(KITCHEN_SINK)
 
 
+def told(value: Any) -> Any:
+    """Return what can be compared: a NaN is one, and a map has no order."""
+    if isinstance(value, dict):
+        return sorted((repr(key), told(one)) for key, one in value.items())
+    return [told(one) for one in value] if isinstance(value, list) else repr(value)
+
+
 def numbers(kind: Scalar) -> st.SearchStrategy[Any]:
     if kind is protobuf.FLOAT:
         return st.floats(width=32, allow_nan=False)
@@ -85,7 +92,7 @@ def test_any_bytes_are_read_as_google_reads_them_or_refused(data: bytes) -> None
         ours = KITCHEN_SINK.decode(data)
     except ProtobufError:
         return
-    assert repr(ours) == repr(SINK_ORACLE.decode(data))
+    assert told(ours) == told(SINK_ORACLE.decode(data))
 
 
 @given(values(KITCHEN_SINK), st.data())
@@ -98,7 +105,7 @@ def test_a_message_cut_short_is_read_as_google_reads_it(value: dict[str, Any], d
         with pytest.raises(ProtobufError):
             KITCHEN_SINK.decode(part)
     else:
-        assert repr(KITCHEN_SINK.decode(part)) == repr(theirs)
+        assert told(KITCHEN_SINK.decode(part)) == told(theirs)
 
 
 def test_a_message_that_comes_in_pieces_is_put_together() -> None:

@@ -34,6 +34,10 @@ from alcove.api import (
     bce_mappings,
     event_invoke,
     hooks,
+    images,
+    instance_exec,
+    instance_logs,
+    instances,
     kernels,
     mappings,
     metrics,
@@ -114,6 +118,10 @@ FACES = (
     audit,
     policy,
     kernels,
+    instances,
+    instance_exec,
+    instance_logs,
+    images,
 )
 ROUTES: tuple[Route, ...] = (
     *(route for face in FACES for route in face.ROUTES),

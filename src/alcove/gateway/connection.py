@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
+from alcove.gateway.channel import Channel, ChannelClosed
 from alcove.gateway.link import Link, unanswered
 from alcove.gateway.message import Request, Response
-from alcove.gateway.reader import Refused, RequestReader
+from alcove.gateway.reader import Refused, RequestReader, Upgraded
 
 if TYPE_CHECKING:
     from alcove.gateway.http import Server
@@ -32,11 +33,31 @@ class Connection(Link):
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Request, bool, Refused | None]] = deque()
         self._asked: asyncio.Future[None] | None = None
+        self._channel: Channel | None = None
         self._continue_due = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._wake()
+        if self._channel is not None:
+            self._channel.end()
+
+    def data_received(self, data: bytes) -> None:
+        if self._channel is not None:
+            self._channel.feed(data, self._transport)
+            return
+        super().data_received(data)
+
+    def eof_received(self) -> bool:
+        if self._channel is not None:
+            self._channel.end()
+        return super().eof_received()
+
+    def _refuse(self, refusal: Refused) -> None:
+        if isinstance(refusal, Upgraded):
+            self._channel = Channel()
+            self._channel.feed(refusal.rest, self._transport)
+        super()._refuse(refusal)
 
     # Called by the reader
 
@@ -86,7 +107,10 @@ class Connection(Link):
         finally:
             self._server.budget.held -= len(request.body)
         close = close or self._server.draining
-        if response.parts is not None:
+        if response.takeover is not None and self._channel is not None and self._transport is not None:
+            await self._hand_over(request, response, self._channel, self._transport)
+            close = True
+        elif response.parts is not None:
             close = await self._send_parts(request, response, response.parts, close=close)
         else:
             self._write(response.encode(self._server.date, close=close, head=request.method == "HEAD"))
@@ -94,6 +118,20 @@ class Connection(Link):
                 await self._writable
         if close:
             self._end(linger=refusal is not None)
+
+    async def _hand_over(
+        self, request: Request, response: Response, channel: Channel, transport: asyncio.Transport
+    ) -> None:
+        """Let the answer's own protocol have the connection until it is done with it."""
+        assert response.takeover is not None
+        self._write(response.encode(self._server.date, close=False, head=True))
+        channel.attach(transport, lambda: self._writable)
+        try:
+            await response.takeover(channel)
+        except ChannelClosed:
+            pass
+        except Exception as error:
+            log.info("%s %s broke off: %s", request.method, request.raw_path, error)
 
     async def _send_parts(
         self, request: Request, response: Response, parts: AsyncGenerator[bytes, None], *, close: bool

@@ -9,6 +9,8 @@ from http import HTTPStatus
 from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote
 
+from alcove.gateway.channel import Channel
+
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -70,6 +72,8 @@ class Response:
     body: bytes = b""
     cookies: tuple[str, ...] = ()
     parts: AsyncGenerator[bytes, None] | None = None
+    # With status 101: who takes the connection over; it ends when that returns.
+    takeover: Callable[[Channel], Awaitable[None]] | None = None
 
     def encode(self, date: bytes, *, close: bool, head: bool, chunked: bool = False) -> bytes:
         """The response as bytes, ready to be written at once; without its body where that comes in parts."""
@@ -81,7 +85,7 @@ class Response:
             lines.append("Transfer-Encoding: chunked")
         elif status >= 200 and status != 204 and self.parts is None:
             lines.append(f"Content-Length: {len(self.body)}")
-        if close:
+        if close and status != 101:
             lines.append("Connection: close")
         head_bytes = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\nDate: " + date + b"\r\n\r\n"
         return head_bytes if head or status in (204, 304) else head_bytes + self.body

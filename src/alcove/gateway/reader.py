@@ -33,6 +33,14 @@ class Refused(Exception):
         self.status = status
 
 
+class Upgraded(Refused):
+    """The request wants to leave HTTP; what follows it, from ``rest`` on, is another protocol's."""
+
+    def __init__(self, rest: bytes) -> None:
+        super().__init__(0, "upgrade")
+        self.rest = rest
+
+
 class Budget:
     """Bytes of request bodies that may be held at once, by all connections together."""
 
@@ -98,10 +106,9 @@ class RequestReader:
             self.deadline_s = time.monotonic() + HEAD_TIMEOUT_S
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # No other protocol is offered here: the request was handed on; what follows is not
-            # HTTP.
-            raise Refused(0, "upgrade") from None
+        except httptools.HttpParserUpgrade as upgrade:
+            # The request was handed on; whether it may is for its answer to say.
+            raise Upgraded(data[upgrade.args[0] :] if upgrade.args else b"") from None
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, Refused):
                 raise error.__context__ from None

@@ -1,0 +1,58 @@
+"""What instances print, as it is printed.
+
+``format=text`` is the bytes of both streams as they came; ``frames`` puts 8 bytes before each piece, as Docker's API
+does: 1 for stdout or 2 for stderr, three zeros, the length (big-endian), so that a client can tell them apart.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from alcove.api.context import Call
+from alcove.api.dialect import AWS
+from alcove.api.instances import whole
+from alcove.api.router import Route
+from alcove.api.schema import ANYTHING, Detail
+from alcove.errors import InvalidRequest
+from alcove.gateway.message import Response
+from alcove.instances.log_files import Line
+
+STREAMS = {"stdout": 1, "stderr": 2}
+_YES = ("1", "true")
+
+
+async def pod_logs(call: Call, name: str) -> Response:
+    """What a container of an instance printed; with follow until it has ended for good."""
+    query = call.request.query
+    form = query.get("format", "text")
+    if form not in ("text", "frames"):
+        raise InvalidRequest("'format' must be text or frames.")
+    lines = await call.faces.services.instances.logs(
+        call.tenant,
+        name,
+        container=query.get("container", ""),
+        follow=query.get("follow", "") in _YES,
+        tail=whole(query.get("tail", ""), "tail"),
+        previous=query.get("previous", "") in _YES,
+    )
+    stamped = query.get("timestamps", "") in _YES
+    headers = {"Content-Type": "application/octet-stream", "x-amzn-RequestId": call.request_id}
+    return Response(200, headers, parts=_pieces(lines, framed=form == "frames", stamped=stamped))
+
+
+async def _pieces(lines: AsyncGenerator[Line, None], *, framed: bool, stamped: bool) -> AsyncGenerator[bytes, None]:
+    async with aclosing(lines):
+        async for line in lines:
+            text = b"%b %b" % (line.time.encode(), line.text) if stamped else line.text
+            yield struct.pack(">B3xI", STREAMS[line.stream], len(text)) + text if framed else text
+
+
+_LOGS = Detail(
+    query=("container", "follow", "tail", "previous", "timestamps", "format"),
+    answer=ANYTHING,
+    media="application/octet-stream",
+)
+
+ROUTES = (Route("GET", "/alcove/v1/pods/{name}/logs", pod_logs, AWS, detail=_LOGS),)

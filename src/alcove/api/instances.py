@@ -1,0 +1,149 @@
+"""Instances, in Alcove's own API: /alcove/v1/pods. Manifests and status are as Kubernetes' Pods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from alcove.api.body import read_object
+from alcove.api.context import Call, answer
+from alcove.api.dialect import AWS
+from alcove.api.router import Route
+from alcove.api.schema import NUMBER, TEXT, Detail, Schema, list_of, object_of, one_of, or_null, record
+from alcove.errors import InvalidRequest
+from alcove.gateway.message import Response
+from alcove.instances import manifest
+from alcove.instances.manifest import MANIFEST_LIMIT
+from alcove.instances.service import Instance
+from alcove.instances.status import moment
+from alcove.sandbox.protocol import Isolation
+
+
+def describe(one: Instance) -> dict[str, Any]:
+    """Return an instance as kubectl would show it, and our own facts in ``alcove``."""
+    row, document = one.row, msgspec.to_builtins(one.pod)
+    metadata = {
+        **document.get("metadata", {}),
+        "name": row.name,
+        "namespace": row.tenant_id,
+        "uid": row.uid,
+        "creationTimestamp": moment(row.created_ms),
+    }
+    if row.deleted_ms:
+        metadata["deletionTimestamp"] = moment(row.deleted_ms)
+        metadata["deletionGracePeriodSeconds"] = row.grace_s
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": document["spec"],
+        "status": one.status or {"phase": "Pending"},
+        "alcove": {"isolation": row.isolation},
+    }
+
+
+async def create_pod(call: Call) -> Response:
+    """Make an instance of a Kubernetes Pod manifest; it is written down when this is answered."""
+    pod = manifest.read(read_object(call.request))
+    chosen = call.request.query.get("isolation", "")
+    if chosen and chosen not in list(Isolation):
+        raise InvalidRequest(f"The isolation must be one of {', '.join(Isolation)}.")
+    made = await call.faces.services.instances.create(
+        call.tenant, pod, operator=call.operator, isolation=Isolation(chosen) if chosen else None
+    )
+    return answer(describe(made), 201, call.request_id)
+
+
+async def list_pods(call: Call) -> Response:
+    """Instances by name, a page at a time."""
+    query = call.request.query
+    limit = whole(query.get("limit", ""), "limit") or 100
+    found = await call.faces.services.instances.list(call.tenant, after=query.get("after", ""), limit=limit)
+    return answer({"items": [describe(one) for one in found]}, 200, call.request_id)
+
+
+async def get_pod(call: Call, name: str) -> Response:
+    return answer(describe(await call.faces.services.instances.get(call.tenant, name)), 200, call.request_id)
+
+
+async def delete_pod(call: Call, name: str) -> Response:
+    """Have an instance stopped and removed; it can be seen until that is done."""
+    grace_s = whole(call.request.query.get("grace", ""), "grace")
+    gone = await call.faces.services.instances.delete(call.tenant, name, grace_s=grace_s)
+    return answer(describe(gone), 202, call.request_id)
+
+
+async def pod_events(call: Call, name: str) -> Response:
+    """What happened to an instance, the oldest first."""
+    found = await call.faces.services.instances.events(call.tenant, name)
+    items = [
+        {
+            "type": one.type,
+            "reason": one.reason,
+            "message": one.message,
+            "count": one.count,
+            "firstTimestamp": moment(one.first_ms),
+            "lastTimestamp": moment(one.last_ms),
+        }
+        for one in found
+    ]
+    return answer({"items": items}, 200, call.request_id)
+
+
+async def pod_stats(call: Call, name: str) -> Response:
+    """What an instance's containers use now."""
+    items = [
+        {
+            "name": (one["attributes"]["metadata"] or {}).get("name", ""),
+            "cpuNanoseconds": _value(one["cpu"], "usage_core_nano_seconds"),
+            "memoryBytes": _value(one["memory"], "working_set_bytes"),
+            "diskBytes": _value(one["writable_layer"], "used_bytes"),
+        }
+        for one in await call.faces.services.instances.stats(call.tenant, name)
+    ]
+    return answer({"items": items}, 200, call.request_id)
+
+
+def _value(group: dict[str, Any] | None, name: str) -> int:
+    return int(((group or {}).get(name) or {}).get("value", 0))
+
+
+def whole(text: str, name: str) -> int | None:
+    """Return a number of the query, None where it is not there. Raises ``InvalidRequest``."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InvalidRequest(f"'{name}' must be a whole number.")
+    return int(text)
+
+
+_OBJECT: Schema = {"type": "object"}
+POD = record(
+    apiVersion=TEXT,
+    kind=one_of("Pod"),
+    metadata=_OBJECT,
+    spec=_OBJECT,
+    status=object_of(phase=TEXT, podIP=or_null(TEXT)),
+    alcove=record(isolation=one_of(*Isolation)),
+)
+_EVENT = record(type=TEXT, reason=TEXT, message=TEXT, count=NUMBER, firstTimestamp=TEXT, lastTimestamp=TEXT)
+_MANIFEST = object_of("spec", apiVersion=TEXT, kind=TEXT, metadata=_OBJECT, spec=_OBJECT)
+_STATS = record(name=TEXT, cpuNanoseconds=NUMBER, memoryBytes=NUMBER, diskBytes=NUMBER)
+_PODS = "/alcove/v1/pods"
+
+ROUTES = (
+    Route(
+        "POST",
+        _PODS,
+        create_pod,
+        AWS,
+        MANIFEST_LIMIT,
+        detail=Detail(_MANIFEST, query=("isolation",), status=201, answer=POD),
+    ),
+    Route("GET", _PODS, list_pods, AWS, detail=Detail(query=("after", "limit"), answer=record(items=list_of(POD)))),
+    Route("GET", f"{_PODS}/{{name}}", get_pod, AWS, detail=Detail(answer=POD)),
+    Route("DELETE", f"{_PODS}/{{name}}", delete_pod, AWS, detail=Detail(query=("grace",), status=202, answer=POD)),
+    Route("GET", f"{_PODS}/{{name}}/stats", pod_stats, AWS, detail=Detail(answer=record(items=list_of(_STATS)))),
+    Route("GET", f"{_PODS}/{{name}}/events", pod_events, AWS, detail=Detail(answer=record(items=list_of(_EVENT)))),
+)

@@ -1,0 +1,137 @@
+"""Commands for instances: ``alcove apply``, ``logs``, ``stop``, ``rm``, ``inspect``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from alcove.cli import output, pod_client
+from alcove.cli.client import Client
+from alcove.cli.options import json_option, run_option
+from alcove.cli.pod_manifests import read_manifests
+from alcove.cli.terminal import talk
+
+DAYS_S = 30 * 86_400.0
+
+
+@click.command()
+@click.option("-f", "--file", "file", type=click.File("rb"), required=True, help="YAML or JSON; - is stdin.")
+@click.option("--isolation", type=click.Choice(["vm", "gvisor", "process"]), help="Tier for all of them.")
+@run_option
+@json_option
+def apply(file: Any, isolation: str | None, run: Path, as_json: bool) -> None:
+    """Make instances of the Pods in a file, with the ConfigMaps that stand beside them.
+
+    \b
+    Example:
+      alcove apply -f pod.yaml
+    """
+    client = Client(run)
+    suffix = f"?isolation={isolation}" if isolation else ""
+    made = [client.call("POST", f"{pod_client.PODS}{suffix}", one) for one in read_manifests(file.read())]
+    if as_json:
+        output.print_json(made)
+        return
+    for one in made:
+        click.echo(f"made {one['metadata']['name']}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("-c", "--container", default="", help="Which container; the first otherwise.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
+@click.option("--tail", type=int, help="Only so many of its last lines.")
+@click.option("--previous", is_flag=True, help="Of the container before its last restart.")
+@click.option("--timestamps", is_flag=True, help="Begin each line with its time.")
+@run_option
+def logs(name: str, run: Path, **query: Any) -> None:
+    """Print what an instance printed: its stdout to ours, its stderr to ours.
+
+    \b
+    Examples:
+      alcove logs web
+      alcove logs web -f --tail 10
+    """
+    try:
+        pod_client.follow(Client(run, timeout_s=DAYS_S), name, **query)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True)
+@click.option("-c", "--container", default="", help="Which container; the first otherwise.")
+@click.option("-i", "--stdin", is_flag=True, help="Hand our stdin on.")
+@click.option("-t", "--tty", "terminal", is_flag=True, help="Give it a terminal.")
+@run_option
+def exec_command(name: str, command: tuple[str, ...], container: str, stdin: bool, terminal: bool, run: Path) -> None:
+    """Run a program in a container of an instance.
+
+    \b
+    Examples:
+      alcove exec web -- nginx -t
+      alcove exec -it web -- sh
+
+    The exit code is the program's.
+    """
+    words = command[1:] if command[:1] == ("--",) else command
+    query = [("command", word) for word in words]
+    query += [(key, "true") for key, wanted in (("stdin", stdin), ("tty", terminal)) if wanted]
+    query += [("container", container)] if container else []
+    path = f"{pod_client.path(name, 'exec')}?{urlencode(query)}"
+    tenant = os.environ.get("ALCOVE_TENANT", "")
+    sys.exit(talk(run, path, tenant=tenant, stdin=stdin, terminal=terminal and sys.stdout.isatty()))
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("-t", "--time", "grace_s", type=int, help="Seconds that its containers get to end; its own otherwise.")
+@run_option
+def stop(names: tuple[str, ...], grace_s: int | None, run: Path) -> None:
+    """Stop instances and remove them, once their containers have ended.
+
+    \b
+    Example:
+      alcove stop web -t 5
+    """
+    for name in names:
+        pod_client.remove(Client(run), name, grace_s=grace_s)
+        click.echo(name)
+
+
+@click.command("rm")
+@click.argument("names", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Kill what still runs.")
+@run_option
+def remove(names: tuple[str, ...], force: bool, run: Path) -> None:
+    """Remove instances.
+
+    \b
+    Example:
+      alcove rm -f web
+    """
+    for name in names:
+        pod_client.remove(Client(run), name, grace_s=0 if force else None)
+        click.echo(name)
+
+
+@click.command()
+@click.argument("name")
+@run_option
+def inspect(name: str, run: Path) -> None:
+    """Print an instance's manifest, status and events, as JSON.
+
+    \b
+    Example:
+      alcove inspect web
+    """
+    client = Client(run)
+    found = client.call("GET", pod_client.path(name))
+    found["events"] = client.call("GET", pod_client.path(name, "events"))["items"]
+    output.print_json(found)

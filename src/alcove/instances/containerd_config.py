@@ -1,0 +1,137 @@
+"""What containerd is told: its configuration, the pods' network, mirrors of registries, Kubernetes' RuntimeClasses.
+
+Everything here is text made of a frozen ``ContainerdSpec``; ``containerd`` writes it and runs the program.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from alcove.instances import pause
+
+# The isolation tier -> the handler that CRI knows it by.
+HANDLERS = {"vm": "alcove", "gvisor": "runsc", "process": "runc"}
+SHIM = "containerd-shim-alcove-v2"
+# containerd's plugins that Alcove has no use for; some of them look for programs of their own at start.
+_DISABLED = ("internal.v1.opt", *(f"snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")))
+_CRI = 'plugins."io.containerd.grpc.v1.cri"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerdSpec:
+    """A private containerd: ``root`` keeps images and containers, ``state`` its sockets (gone with a reboot)."""
+
+    root: Path
+    state: Path
+    subnet: IPv4Network
+    bridge: str
+    plugins: Path = Path("/usr/lib/cni")
+    mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Where we may not raise a process's priority with the kernel's memory killer, runc must not try (proc(5)).
+    restrict_oom_score_adj: bool = False
+    shim: Path | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.state / "containerd.sock"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def networks(self) -> Path:
+        return self.root / "net.d"
+
+    @property
+    def hosts(self) -> Path:
+        return self.root / "hosts.d"
+
+
+def render(spec: ContainerdSpec) -> str:
+    """Return containerd's ``config.toml``, version 2, as 1.6 and 2.x read it."""
+    return f"""\
+version = 2
+root = {_text(spec.root / "root")}
+state = {_text(spec.state / "state")}
+disabled_plugins = [{", ".join(_text(f"io.containerd.{name}") for name in _DISABLED)}]
+
+[grpc]
+  address = {_text(spec.socket)}
+
+[ttrpc]
+  address = {_text(f"{spec.socket}.ttrpc")}
+
+[{_CRI}]
+  sandbox_image = {_text(pause.NAME)}
+  restrict_oom_score_adj = {str(spec.restrict_oom_score_adj).lower()}
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  enable_unprivileged_ports = true
+
+  [{_CRI}.cni]
+    bin_dir = {_text(spec.plugins)}
+    conf_dir = {_text(spec.networks)}
+
+  [{_CRI}.registry]
+    config_path = {_text(spec.hosts)}
+
+  [{_CRI}.containerd]
+    default_runtime_name = "runc"
+{runtimes(spec.shim)}"""
+
+
+def runtimes(shim: Path | None) -> str:
+    """Return the runtimes' part, which someone's own containerd gets too."""
+    base = f"{_CRI}.containerd.runtimes"
+    alcove = 'runtime_type = "io.containerd.alcove.v2"\n      pod_annotations = ["io.alcove.*"]\n' + (
+        f"      runtime_path = {_text(shim)}\n" if shim is not None else ""
+    )
+    return f"""
+    [{base}.runc]
+      runtime_type = "io.containerd.runc.v2"
+
+    [{base}.runsc]
+      runtime_type = "io.containerd.runc.v2"
+      pod_annotations = ["dev.gvisor.*"]
+      [{base}.runsc.options]
+        BinaryName = "/usr/bin/runsc"
+
+    [{base}.alcove]
+      {alcove}"""
+
+
+def network(spec: ContainerdSpec) -> str:
+    """Return the pods' network: a bridge of this instance's own, ports of the host by ``portmap``."""
+    addresses = {
+        "type": "host-local",
+        "dataDir": str(spec.root / "addresses"),
+        "ranges": [[{"subnet": str(spec.subnet)}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    bridge = {"type": "bridge", "bridge": spec.bridge, "isGateway": True, "ipMasq": True, "ipam": addresses}
+    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return json.dumps({"cniVersion": "0.4.0", "name": spec.bridge, "plugins": [bridge, ports]}, indent=1)
+
+
+def hosts(registry: str, mirrors: tuple[str, ...]) -> str:
+    """Return the ``hosts.toml`` of a registry: its mirrors in order, then itself."""
+    lines = [] if registry == "_default" else [f"server = {_text(f'https://{registry}')}"]
+    for mirror in mirrors:
+        lines += [f"[host.{_text(mirror)}]", '  capabilities = ["pull", "resolve"]']
+    return "\n".join(lines) + "\n"
+
+
+def runtime_classes() -> str:
+    """Return the manifests that let Kubernetes' pods name a tier by ``runtimeClassName``."""
+    one = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: {0}\nhandler: {0}\n"
+    return "---\n".join(one.format(handler) for handler in HANDLERS.values() if handler != "runc")
+
+
+def _text(value: object) -> str:
+    """JSON's strings are TOML's basic strings, for all but lone surrogates, which no path of ours has."""
+    return json.dumps(str(value), ensure_ascii=True)

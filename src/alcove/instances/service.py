@@ -1,0 +1,345 @@
+"""Instances of tenants: pods that run container images, each in the isolation tier that it is meant for.
+
+A pod is written down before anything of it is made, and a worker brings it there (``worker``). A daemon that starts
+finds the rows, and the workers find what the runtime has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sqlite3
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, QuotaExceeded
+from alcove.host.clock import now_ms
+from alcove.instances import cri_config, log_files, manifest
+from alcove.instances.cri import Cri
+from alcove.instances.events import Listener
+from alcove.instances.manifest import Pod
+from alcove.instances.place import Place
+from alcove.instances.runtime import Runtime
+from alcove.instances.worker import Context, Worker
+from alcove.sandbox.protocol import Isolation, TenantId
+from alcove.store import instances as rows
+from alcove.store.database import Database
+from alcove.store.instances import PodEventRow, PodRow
+
+log = logging.getLogger(__name__)
+
+# Of one tenant, ended ones included.
+PODS_LIMIT = 10_000
+PAGE_LIMIT = 500
+_NAME_TRIES = 10
+_ROTATE_EVERY_S = 10.0
+_SWEEP_RETRY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What may run where."""
+
+    allowed: frozenset[Isolation] = frozenset(Isolation)
+    floor: Isolation = Isolation.PROCESS
+    default: Isolation = Isolation.VM
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A pod as it is told of."""
+
+    row: PodRow
+    pod: Pod = field(repr=False)
+    status: dict[str, Any] = field(repr=False)
+
+    @property
+    def ended(self) -> bool:
+        return self.status.get("phase") in ("Succeeded", "Failed")
+
+
+class InstanceService:
+    """``open``, ``start``, ``close``."""
+
+    def __init__(
+        self,
+        database: Database,
+        runtime: Runtime,
+        folder: Path,
+        instance: str,
+        rules: Rules,
+        dns: tuple[str, ...] = (),
+    ) -> None:
+        self._database = database
+        self.runtime = runtime
+        self._folder = folder
+        self._rules = rules
+        self._context = Context(database=database, runtime=runtime, folder=self.place, instance=instance, dns=dns)
+        self._workers: dict[str, Worker] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._listener = Listener(runtime, self._ended)
+        self._chores: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls, state: Path, runtime: Runtime, instance: str, rules: Rules, *, dns: tuple[str, ...] = ()
+    ) -> InstanceService:
+        database = await Database.open(state / "instances.db", schema="instances")
+        return cls(database, runtime, state / "instances", instance, rules, dns)
+
+    async def start(self) -> None:
+        """Go on with the pods that an earlier daemon had; containerd is started for them, if there are any."""
+        found = await self._database.read(rows.every_pod)
+        for row in found:
+            if row.deleted_ms or msgspec.json.decode(row.status).get("phase") not in ("Succeeded", "Failed"):
+                self._work(row)
+        if found or self.runtime.begun:
+            self._begin_chores()
+
+    async def close(self) -> None:
+        """Stop looking after the pods; they go on."""
+        await self._listener.close()
+        tasks = [*self._tasks.values(), *self._chores]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.runtime.close()
+        await self._database.close()
+
+    def place(self, uid: str) -> Place:
+        return Place(self._folder, uid)
+
+    # What tenants do
+
+    async def create(
+        self, tenant: TenantId, pod: Pod, *, operator: bool, isolation: Isolation | None = None
+    ) -> Instance:
+        """Write a pod down and set it going. Raises the ``RequestError`` that fits."""
+        tier = self._judge(pod, operator=operator, chosen=isolation)
+        name = pod.metadata.name or f"{pod.metadata.generate_name or 'instance-'}{secrets.token_hex(3)}"
+        pod = manifest.read(msgspec.to_builtins(msgspec.structs.replace(pod, metadata=_named(pod, name))))
+        row = PodRow(
+            *(str(uuid.uuid4()), tenant, name, manifest.dump(pod), tier, now_ms()),
+            grace_s=pod.spec.termination_grace_period_seconds,
+        )
+
+        def write(connection: sqlite3.Connection) -> None:
+            if rows.find_pod(connection, tenant, name) is not None:
+                raise Conflict(f"There is an instance {name} already.", hint="remove it, or choose another name")
+            if rows.count_pods(connection, tenant) >= PODS_LIMIT:
+                raise QuotaExceeded(f"A tenant has at most {PODS_LIMIT} instances.", code="instances")
+            rows.insert_pod(connection, row)
+
+        # Where containerd cannot be had, say so now.
+        await self.runtime.cri()
+        await self._database.write(write)
+        self._begin_chores()
+        self._work(row)
+        return _instance(row)
+
+    async def get(self, tenant: TenantId, name: str) -> Instance:
+        return _instance(await self._row(tenant, name))
+
+    async def list(self, tenant: TenantId, *, after: str = "", limit: int = PAGE_LIMIT) -> Sequence[Instance]:
+        """Return a page of instances with names after ``after``."""
+        limit = max(1, min(limit, PAGE_LIMIT))
+        found = await self._database.read(lambda c: rows.list_pods(c, tenant, after, limit))
+        return [_instance(row) for row in found]
+
+    async def delete(self, tenant: TenantId, name: str, *, grace_s: int | None = None) -> Instance:
+        """Have an instance stopped and removed; it is there until that is done."""
+        row = await self._row(tenant, name)
+        grace = row.grace_s if grace_s is None else min(grace_s, row.grace_s)
+        await self._database.write(lambda c: rows.mark_deleted(c, row.uid, now_ms(), grace))
+        worker = self._workers.get(row.uid)
+        if worker is not None:
+            worker.delete(grace)
+        else:
+            self._work(await self._row(tenant, name))
+        return _instance(row)
+
+    async def delete_every(self, tenant: TenantId) -> None:
+        """Remove all instances of the tenant, and wait until they are gone."""
+        while page := await self.list(tenant):
+            for one in page:
+                await self.delete(tenant, one.row.name, grace_s=0)
+            tasks = [self._tasks[one.row.uid] for one in page if one.row.uid in self._tasks]
+            await asyncio.wait(tasks) if tasks else None
+
+    async def events(self, tenant: TenantId, name: str) -> Sequence[PodEventRow]:
+        row = await self._row(tenant, name)
+        return await self._database.read(lambda c: rows.list_events(c, row.uid))
+
+    async def logs(
+        self,
+        tenant: TenantId,
+        name: str,
+        *,
+        container: str = "",
+        follow: bool = False,
+        tail: int | None = None,
+        previous: bool = False,
+    ) -> AsyncGenerator[log_files.Line, None]:
+        """Return what a container printed, and with ``follow`` what it prints until it is not started again."""
+        one = await self.get(tenant, name)
+        chosen = _container(one.pod, container)
+        folder = self.place(one.row.uid).logs / chosen
+
+        async def over() -> bool:
+            return await self._log_is_whole(tenant, name, chosen)
+
+        return log_files.read(folder, follow=over if follow else None, tail=tail, previous=previous)
+
+    async def _log_is_whole(self, tenant: TenantId, name: str, container: str) -> bool:
+        try:
+            one = await self.get(tenant, name)
+        except NotFound:
+            return True
+        reason = waiting_reason(one.status, container)
+        if reason in ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerConfigError"):
+            raise InvalidRequest(f"The container {container} does not start: {reason}: {waiting_message(one.status)}")
+        return one.ended or one.row.deleted_ms > 0
+
+    async def container_id(self, tenant: TenantId, name: str, container: str = "") -> tuple[Cri, str]:
+        """Return the runtime and the id of a container that runs. Raises ``Conflict`` where it does not."""
+        one = await self.get(tenant, name)
+        chosen = _container(one.pod, container)
+        for told in (*one.status.get("containerStatuses", ()), *one.status.get("initContainerStatuses", ())):
+            if told["name"] == chosen and "running" in told["state"]:
+                return await self.runtime.cri(), str(told["containerID"]).removeprefix("containerd://")
+        raise Conflict(f"The container {chosen} does not run.", hint=f"alcove inspect {name}")
+
+    async def stats(self, tenant: TenantId, name: str) -> Sequence[dict[str, Any]]:
+        """Return what the containers use now, as CRI tells it."""
+        row = await self._row(tenant, name)
+        cri = await self.runtime.cri()
+        request = {"filter": {"label_selector": {cri_config.UID: row.uid}}}
+        found: Sequence[dict[str, Any]] = (await cri.call("ListContainerStats", request))["stats"]
+        return found
+
+    def _judge(self, pod: Pod, *, operator: bool, chosen: Isolation | None) -> Isolation:
+        asked = chosen or pod.spec.isolation
+        tier = asked or self._rules.default
+        if tier not in self._rules.allowed or tier.strength < self._rules.floor.strength:
+            raise InvalidRequest(f"The isolation {tier} is not offered here.", hint="see --isolation-allowed")
+        if operator:
+            return tier
+        if tier is not Isolation.VM:
+            raise AccessDenied("Only the operator may choose an isolation other than vm.", code="operator")
+        if any(one.host_path is not None for one in pod.spec.volumes):
+            raise AccessDenied("Only the operator may mount paths of the host.", code="operator")
+        if any(port.host_port for one in pod.spec.containers for port in one.ports):
+            raise AccessDenied("Only the operator may take ports of the host.", code="operator")
+        if any(one.security_context.privileged for one in [*pod.spec.containers, *pod.spec.init_containers]):
+            raise AccessDenied("Only the operator may run privileged containers.", code="operator")
+        return tier
+
+    async def _row(self, tenant: TenantId, name: str) -> PodRow:
+        found = await self._database.read(lambda c: rows.find_pod(c, tenant, name))
+        if found is None:
+            raise NotFound(f"There is no instance {name[:80]!r}.", hint="alcove ps lists them")
+        return found
+
+    # What goes on by itself
+
+    def _work(self, row: PodRow) -> None:
+        worker = self._workers[row.uid] = Worker(row, self._context)
+        task = self._tasks[row.uid] = asyncio.create_task(self._guard(worker))
+        task.add_done_callback(lambda _: self._done(worker))
+
+    async def _guard(self, worker: Worker) -> None:
+        """A worker that breaks is a fault of ours: say so, and go on with the pod."""
+        while True:
+            try:
+                await worker.run()
+                return
+            except AlcoveError as error:
+                log.warning("pod %s: %s", worker.name, error)
+            except Exception:
+                log.exception("pod %s: its worker failed", worker.name)
+            await asyncio.sleep(1)
+
+    def _done(self, worker: Worker) -> None:
+        if self._workers.get(worker.uid) is worker:
+            del self._workers[worker.uid], self._tasks[worker.uid]
+
+    def _ended(self, container: str) -> None:
+        for worker in self._workers.values():
+            if not container or container in worker.ids:
+                worker.stir()
+
+    def _begin_chores(self) -> None:
+        if not self._chores:
+            self._listener.start()
+            self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._rotate())]
+
+    async def _sweep(self) -> None:
+        """Once after a start: remove what the runtime has of pods that no row knows."""
+        while True:
+            try:
+                cri = await self.runtime.cri()
+                found = await cri.sandboxes({cri_config.INSTANCE: self._context.instance})
+                known = {row.uid for row in await self._database.read(rows.every_pod)}
+                for item in found:
+                    if item["labels"].get(cri_config.UID) not in known:
+                        log.info("removing sandbox %s, which no instance has", item["id"])
+                        await cri.stop_sandbox(item["id"])
+                        await cri.remove_sandbox(item["id"])
+                return
+            except AlcoveError as error:
+                log.warning("the runtime cannot be looked through: %s", error)
+            await asyncio.sleep(_SWEEP_RETRY_S)
+
+    async def _rotate(self) -> None:
+        """Keep the logs of running containers bounded."""
+        while True:
+            await asyncio.sleep(_ROTATE_EVERY_S)
+            for worker in list(self._workers.values()):
+                for path in await asyncio.to_thread(log_files.overfull, self.place(worker.uid).logs):
+                    try:
+                        await self._reopen(worker, path)
+                    except (AlcoveError, OSError) as error:
+                        log.warning("the log %s is not rotated: %s", path, error)
+
+    async def _reopen(self, worker: Worker, path: Path) -> None:
+        one = await self.get(TenantId(worker.tenant), worker.name)
+        await asyncio.to_thread(log_files.rotate, path)
+        for told in (*one.status.get("containerStatuses", ()), *one.status.get("initContainerStatuses", ())):
+            if told["name"] == path.parent.name and "running" in told["state"]:
+                cri = await self.runtime.cri()
+                id = str(told["containerID"]).removeprefix("containerd://")
+                await cri.call("ReopenContainerLog", {"container_id": id})
+
+
+def waiting_reason(status: dict[str, Any], container: str = "") -> str:
+    for told in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        if not container or told["name"] == container:
+            return str(told["state"].get("waiting", {}).get("reason", ""))
+    return ""
+
+
+def waiting_message(status: dict[str, Any]) -> str:
+    every = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+    return next((str(one["state"]["waiting"].get("message", "")) for one in every if "waiting" in one["state"]), "")
+
+
+def _named(pod: Pod, name: str) -> manifest.Metadata:
+    return msgspec.structs.replace(pod.metadata, name=name, generate_name="")
+
+
+def _instance(row: PodRow) -> Instance:
+    return Instance(row, manifest.load(row.manifest), msgspec.json.decode(row.status))
+
+
+def _container(pod: Pod, name: str) -> str:
+    """Return the container that is named, or the first."""
+    names = [one.name for one in [*pod.spec.containers, *pod.spec.init_containers]]
+    if name and name not in names:
+        raise NotFound(f"There is no container {name[:80]!r} in it.", hint=f"it has {', '.join(names)}")
+    return name or names[0]

@@ -1,0 +1,95 @@
+"""The folders behind a pod's volumes, made before its sandbox and removed after it.
+
+Under ``vm`` an emptyDir's folder only names the disk that the guest gets (``io.alcove.empty-dir.*``); elsewhere it is
+what the containers see, and a tmpfs is mounted there for the medium ``Memory``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from alcove.errors import HostError, InvalidRequest
+from alcove.instances.manifest import Files, HostPath, Pod, Volume
+from alcove.instances.place import Place
+from alcove.sandbox.protocol import Isolation
+
+# What a tmpfs may hold where nothing is said: half of a small machine's memory would be Linux's own choice.
+MEMORY_DEFAULT = 64 << 20
+
+
+def make(pod: Pod, place: Place, isolation: Isolation) -> None:
+    """Make what is not there yet. Blocking. Raises ``InvalidRequest`` or ``HostError``."""
+    place.logs.mkdir(parents=True, exist_ok=True)
+    os.chmod(place.folder, 0o711)  # noqa: S103 (users of containers reach their volumes)
+    for one in [*pod.spec.init_containers, *pod.spec.containers]:
+        (place.logs / one.name).mkdir(exist_ok=True)
+    for volume in pod.spec.volumes:
+        if volume.empty_dir is not None:
+            _make_empty(volume, place, isolation)
+        elif volume.files is not None:
+            _write_files(volume.files, place.files(volume.name))
+        elif volume.host_path is not None:
+            _check_host_path(volume.host_path)
+        else:
+            raise InvalidRequest(
+                f"The volume {volume.name}: NFS is not offered yet.", hint="use an emptyDir, or files in the manifest"
+            )
+
+
+def source(volume: Volume, place: Place) -> Path:
+    """Return the host's path of a volume."""
+    if volume.empty_dir is not None:
+        return place.empty_dir(volume.name)
+    if volume.host_path is not None:
+        return Path(volume.host_path.path)
+    return place.files(volume.name)
+
+
+def remove(place: Place) -> None:
+    """Remove all that ``make`` made, with what was written into it. Blocking."""
+    below = f"{place.folder}/"
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        target = line.split()[1].replace("\\040", " ")
+        if target.startswith(below):
+            subprocess.run(["/usr/bin/umount", "--lazy", "--no-canonicalize", target], check=False, capture_output=True)
+    # Links in it are not followed: containers may have written them.
+    shutil.rmtree(place.folder, ignore_errors=True)
+
+
+def _make_empty(volume: Volume, place: Place, isolation: Isolation) -> None:
+    folder = place.empty_dir(volume.name)
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True)
+    assert volume.empty_dir is not None
+    if volume.empty_dir.medium == "Memory" and isolation is not Isolation.VM:
+        size = volume.empty_dir.bytes or MEMORY_DEFAULT
+        options = f"size={size},mode=777,nosuid,nodev"
+        command = ["/usr/bin/mount", "-t", "tmpfs", "-o", options, "alcove-volume", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            folder.rmdir()
+            raise HostError(f"the volume {volume.name} cannot be made: {done.stderr.strip()}", hint="run as root")
+    os.chmod(folder, 0o777)  # noqa: S103 (for whoever a container runs as)
+
+
+def _write_files(files: Files, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chmod(folder, 0o755)  # noqa: S103 (for whoever a container runs as)
+    for item in files.items:
+        path = folder / item.path.strip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(item.content)
+        os.chmod(path, item.mode)
+
+
+def _check_host_path(volume: HostPath) -> None:
+    path = Path(volume.path)
+    if volume.type == "DirectoryOrCreate":
+        path.mkdir(parents=True, exist_ok=True)
+    good = path.is_file() if volume.type == "File" else path.is_dir() if volume.type else path.exists()
+    if not good:
+        raise InvalidRequest(f"The host has no {volume.type or 'path'} {volume.path}.")

@@ -1,0 +1,131 @@
+"""The control plane as a process of its own, over a tier without machines and a real containerd: all that instances
+need, ready in a second. ``python -m tests.instances.plane STATE RUN NAME=VALUE ...``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from alcove.cli.client import Client
+from alcove.host.files import instance_tag
+from alcove.host.process import ProcessIdentity
+
+START_S = 60
+
+
+class Plane:
+    """``start``, then ``stop`` (SIGTERM) or ``kill`` (SIGKILL). ``cli`` runs our commands against it."""
+
+    def __init__(self, state: Path, run: Path, **settings: str) -> None:
+        self.state, self.run, self.settings = state, run, settings
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = run / "plane.log"
+
+    def start(self) -> Plane:
+        self.run.mkdir(parents=True, exist_ok=True)
+        given = [f"{name}={value}" for name, value in self.settings.items()]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.instances.plane", str(self.state), str(self.run), *given],
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                self.call("GET", "/alcove/v1/pods")
+                return self
+            except Exception:
+                assert self.process.poll() is None, self.tail()
+                assert time.monotonic() < deadline, self.tail()
+                time.sleep(0.05)
+
+    def call(self, method: str, path: str, document: Any = None) -> Any:
+        return Client(self.run).call(method, path, document)
+
+    def cli(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from alcove.cli import main; main()", *arguments]
+        environment = {**os.environ, "ALCOVE_RUN": str(self.run)}
+        return subprocess.run(command, capture_output=True, text=True, input=stdin, env=environment, timeout=120)
+
+    def pod(self, name: str) -> dict[str, Any]:
+        return dict(self.call("GET", f"/alcove/v1/pods/{name}"))
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+
+    def containerd(self) -> ProcessIdentity:
+        import json
+
+        return ProcessIdentity.from_json(json.loads((self.state / "containerd/process.json").read_text()))
+
+    def leftovers(self) -> list[str]:
+        """Return what of pods and containerd is on this machine."""
+        found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.state) in line]
+        found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.run) in line]
+        tag = instance_tag(self.state)
+        found += [path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith(f"alc{tag}")]
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().decode(errors="replace") if folder.name.isdigit() else ""
+                if str(self.run / "containerd") in words or str(self.state / "containerd") in words:
+                    found.append(f"{folder.name} {words}")
+        return found
+
+
+async def _serve(state: Path, run: Path, given: dict[str, str]) -> None:
+    from alcove.api.app import App
+    from alcove.composition import open_services
+    from alcove.sandbox.protocol import Isolation
+    from alcove.settings import load_settings
+
+    class Host:
+        def health(self) -> dict[str, Any]:
+            return {"status": "ok"}
+
+        def endpoint(self) -> str:
+            return ""
+
+        s3_endpoint = endpoint
+
+    from tests.fakes import FakeKernelTier
+
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    settings = load_settings(environment={}, flags={"state": state, "run": run, **given})
+    async with AsyncExitStack() as stack:
+        services = await open_services(stack, settings, {Isolation.VM: FakeKernelTier()})
+        await services.start(stack)
+        server = App(Host(), services).server()
+        stack.push_async_callback(server.close, 1.0)
+        await server.listen_unix(settings.api_socket)
+        await stopped.wait()
+
+
+if __name__ == "__main__":
+    import logging
+
+    import uvloop
+
+    logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    options = dict(pair.split("=", 1) for pair in sys.argv[3:])
+    uvloop.run(_serve(Path(sys.argv[1]), Path(sys.argv[2]), options))

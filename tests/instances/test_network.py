@@ -1,0 +1,77 @@
+"""What pods reach: not the host's services, not each other; and what of them is reached."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.brokers import free_port
+from tests.instances.conftest import BUSYBOX
+from tests.instances.plane import Plane
+
+GATEWAY = "10.198.0.1"
+_SERVE = ("sh", "-c", "mkdir /w; echo page > /w/index.html; exec httpd -f -p 8080 -h /w")
+
+
+@pytest.fixture(scope="module")
+def pods(plane: Plane) -> Iterator[int]:
+    """A pod that serves, published on a port of the host, and one beside it."""
+    port = free_port()
+    served = plane.cli("run", "-d", "--name", "server", "-p", f"{port}:8080", BUSYBOX, "--", *_SERVE)
+    assert served.returncode == 0, served.stderr
+    # It may change its routes, as the root of a VM may.
+    may = {"capabilities": {"add": ["NET_ADMIN"]}}
+    container = {"name": "main", "image": BUSYBOX, "args": ["sleep", "1000"], "securityContext": may}
+    plane.call("POST", "/alcove/v1/pods", {"metadata": {"name": "client"}, "spec": {"containers": [container]}})
+    while plane.pod("client")["status"]["phase"] != "Running":
+        time.sleep(0.05)
+    yield port
+    assert plane.cli("rm", "-f", "server", "client").returncode == 0
+
+
+def _fetch(plane: Plane, pod: str, address: str) -> str:
+    command = ("timeout", "3", "wget", "-q", "-O", "-", f"http://{address}/index.html")
+    return plane.cli("exec", pod, "--", *command).stdout
+
+
+def test_a_published_port_is_reached_from_here_and_a_pods_own_by_itself(plane: Plane, pods: int) -> None:
+    with socket.create_connection(("127.0.0.1", pods), timeout=10) as connection:
+        connection.sendall(b"GET /index.html HTTP/1.0\r\n\r\n")
+        assert b"page" in b"".join(iter(lambda: connection.recv(4096), b""))
+    assert _fetch(plane, "server", "127.0.0.1:8080") == "page\n"
+
+
+def test_another_pod_is_not_reached(plane: Plane, pods: int) -> None:
+    address = plane.pod("server")["status"]["podIP"]
+    assert _fetch(plane, "server", f"{address}:8080") == "page\n"
+    assert _fetch(plane, "client", f"{address}:8080") == ""
+    # Not even by what is no IP, which rules for IP do not see.
+    asked = plane.cli("exec", "client", "--", "arping", "-c", "1", "-w", "2", address)
+    assert "Received 0 response" in asked.stdout, asked
+    # Nor around by the gateway, where what is on the bridge could be routed back onto it.
+    around = f"ip route add {address}/32 via {GATEWAY}"
+    assert plane.cli("exec", "client", "--", "sh", "-c", around).returncode == 0
+    assert _fetch(plane, "client", f"{address}:8080") == ""
+
+
+def test_a_service_of_the_host_is_not_reached(plane: Plane, pods: int) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        asked = threading.Event()
+
+        def answer() -> None:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            asked.set()
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        _fetch(plane, "client", f"{GATEWAY}:{listener.getsockname()[1]}")
+        assert not asked.is_set()
+        # It is the rules that keep it away, not a listener that is deaf.
+        socket.create_connection(listener.getsockname(), timeout=5).close()
+        assert asked.wait(5)

@@ -1,9 +1,10 @@
 """What functions print, told apart by request, bounded, kept.
 
 The runtime writes the marker ``\\0alcove:end:<request id>\\0`` to stderr after each answer; everything before it
-belongs to that request. A function can forge markers or print for ever: it then only muddles its own log, and what is
-kept of a request is at most ``REQUEST_BYTES``. Each function's log is a ring of lines in memory over a file that is
-rotated once; all logs together have a limit, too.
+belongs to that request. Where requests share an instance, ``\\0alcove:of:<request id>\\0`` says whose the rest of a
+stream is until the next marker; with no id, nobody's, which goes to the request that ends first. A function can forge
+markers or print for ever: it then only muddles its own log, and what is kept of a request is at most ``REQUEST_BYTES``.
+Each function's log is a ring of lines in memory over a file that is rotated once; all logs together have a limit, too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import os
 import re
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
@@ -38,7 +39,12 @@ REMOVED_KNOWN = 10_000
 MARKER_WAIT_S = 1.0
 
 _encoder = msgspec.json.Encoder()
-_MARKER = re.compile(rb"\0alcove:end:([^\0]{1,128})\0")
+_MARKER = re.compile(rb"\0alcove:(?:end:([^\0]{1,128})|of:([^\0]{0,128}))\0")
+_ALONE = re.compile(rb"\0alcove:end:([^\0]{1,128})\0")
+# The beginning of a marker, whose end has not come yet.
+_BEGUN = re.compile(rb"\0(?:a?|al|alc|alco|alcov|alcove|alcove:[^\0]{0,132})\Z")
+# What is kept of each request's own output at least, however many share an instance.
+OWN_BYTES = 8 * 1024
 
 
 # Called with a request's whole output, once.
@@ -53,8 +59,12 @@ class RequestLog:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._dropped = 0
+        # By request, and "": nobody's.
+        self._texts: dict[str, bytearray] = {}
+        self._dropped: Counter[str] = Counter()
+        # By stream: whose it is now, and a marker that has not come whole.
+        self._owners: dict[int, str] = {}
+        self._begun: dict[int, bytes] = {}
         self._expected: dict[str, OutputSink | None] = {}
         self._complete: dict[str, bytes] = {}
         self._waiters: dict[str, asyncio.Future[None]] = {}
@@ -65,32 +75,43 @@ class RequestLog:
 
     def write(self, stream: int, data: bytes) -> None:
         """Take output as it comes. Over ``REQUEST_BYTES`` for a request only the end is kept, where markers are."""
-        alone = None if self._buffer else _MARKER.fullmatch(data)
+        alone = None if self._texts or self._begun else _ALONE.fullmatch(data)
         if alone is not None:
             # Most requests print nothing.
-            self._marked(alone[1], b"")
+            self._marked(alone[1])
             return
-        self._buffer += data
-        while True:
-            match = _MARKER.search(self._buffer)
-            if match is None:
-                break
-            name, text = match[1], bytes(self._buffer[: match.start()])
-            del self._buffer[: match.end()]
-            if not self._marked(name, text):
-                self._buffer[:0] = text
-        excess = len(self._buffer) - REQUEST_BYTES
-        if excess > 0:
-            del self._buffer[:excess]
-            self._dropped += excess
+        data = self._begun.pop(stream, b"") + data
+        at = 0
+        for match in _MARKER.finditer(data):
+            self._take(stream, data[at : match.start()])
+            at = match.end()
+            if match[1] is not None:
+                self._marked(match[1])
+            else:
+                self._owners[stream] = match[2].decode(errors="replace")
+        begun = _BEGUN.search(data, at)
+        end = begun.start() if begun else len(data)
+        if begun:
+            self._begun[stream] = data[end:]
+        self._take(stream, data[at:end])
 
-    def _marked(self, name: bytes, text: bytes) -> bool:
-        """Whether the marker's request was expected, and got the text."""
+    def _take(self, stream: int, text: bytes) -> None:
+        if not text:
+            return
+        owner = self._owners.get(stream, "")
+        owner = owner if owner in self._expected else ""
+        held = self._texts.setdefault(owner, bytearray())
+        held += text
+        excess = len(held) - max(OWN_BYTES, REQUEST_BYTES // len(self._texts))
+        if excess > 0:
+            del held[:excess]
+            self._dropped[owner] += excess
+
+    def _marked(self, name: bytes) -> None:
+        """A request that was expected gets its text, and nobody's."""
         request_id = name.decode(errors="replace")
-        if request_id not in self._expected:
-            return False
-        self._end(request_id, text)
-        return True
+        if request_id in self._expected:
+            self._end(request_id)
 
     def report(self, request_id: str, sink: OutputSink) -> None:
         """Have ``sink`` called with the request's output: now if it is complete, else when it is."""
@@ -115,14 +136,16 @@ class RequestLog:
 
     def flush(self) -> None:
         """The sandbox has ended, or a marker never came: whoever waits gets what is there."""
+        for stream in list(self._begun):
+            self._take(stream, self._begun.pop(stream))
         for request_id in list(self._expected):
-            self._end(request_id, bytes(self._buffer))
-            self._buffer.clear()
+            self._end(request_id)
 
-    def _end(self, request_id: str, text: bytes) -> None:
-        if self._dropped:
-            text = f"[alcove: {self._dropped} bytes of output dropped]\n".encode() + text
-            self._dropped = 0
+    def _end(self, request_id: str) -> None:
+        dropped = self._dropped.pop(request_id, 0) + self._dropped.pop("", 0)
+        text = bytes(self._texts.pop(request_id, b"") + self._texts.pop("", b""))
+        if dropped:
+            text = f"[alcove: {dropped} bytes of output dropped]\n".encode() + text
         sink = self._expected.pop(request_id)
         if sink is None:
             self._complete[request_id] = text

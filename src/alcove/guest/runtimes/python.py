@@ -213,12 +213,13 @@ class PythonRuntime:
         """Answer in a thread: others may be under way, and more may come."""
         if self._threads is None:
             # Most functions never need it; importing it is time.
-            from alcove.guest.runtimes import request_environment
+            from alcove.guest.runtimes import request_environment, shared_output
             from alcove.guest.runtimes.threads import Threads, new_lock
 
             self._threads, self._channel.lock = Threads(), new_lock()
             self._begin = request_environment.begin
             request_environment.install()
+            shared_output.install(self._log.whose_thread)
         os.environ.pop("_X_AMZN_TRACE_ID", None)
         self._threads.submit(lambda: self._answer_shared(id, call, data))
 

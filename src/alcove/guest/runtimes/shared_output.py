@@ -2,8 +2,7 @@
 
 The host cuts output by request (``functions/logs.py``): after the marker ``\\0alcove:of:<request id>\\0`` it is that
 request's, until the next. Tasks of asyncio and what ``contextvars`` is copied to inherit whose they are; what threads
-of the function's own print, child processes, and who took hold of a stream before, belongs to the request that ends
-first.
+of the function's own and child processes print belongs to the request that ends first.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import IO
 
 _NOBODY = b"\0alcove:of:\0"
 # A line that is longer is told in parts.
@@ -23,10 +21,9 @@ _LINE = 8192
 class _Lines(io.RawIOBase):
     """The writing end of one stream. ``whose`` is asked at each write: a request's id, or nothing."""
 
-    def __init__(self, fd: int, whose: Callable[[], str], before: IO[str]) -> None:
-        self.name = before.name
+    def __init__(self, fd: int, name: str, whose: Callable[[], str]) -> None:
+        self.name = name
         self._fd = fd
-        self._before = before
         self._whose = whose
         self._begun: dict[str, bytes] = {}
         self._reset()
@@ -54,13 +51,12 @@ class _Lines(io.RawIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Tell what the running request has begun of a line, and what lies in the stream that was here before."""
+        """Tell what the running request has begun of a line."""
         whose = self._whose()
         with self._lock:
             held = self._begun.pop(whose, b"")
             if held:
                 self._tell(whose, held)
-        self._before.flush()
 
     def _tell(self, whose: str, text: bytes) -> None:
         data = b"\0alcove:of:%s\0%s%s" % (whose.encode(), text, _NOBODY) if whose else text
@@ -74,7 +70,7 @@ def install(whose: Callable[[], str]) -> None:
         stream = getattr(sys, name)
         if stream is None or stream is not getattr(sys, f"__{name}__"):
             continue
-        # Who has taken hold of it before goes on writing to it, and nobody tells it to flush when a request ends.
-        stream.reconfigure(line_buffering=True)
-        lines = _Lines(fd, whose, stream)
-        setattr(sys, name, io.TextIOWrapper(lines, stream.encoding, stream.errors, write_through=True))
+        lines = _Lines(fd, stream.name, whose)
+        ours = io.TextIOWrapper(lines, stream.encoding, stream.errors, write_through=True)
+        setattr(sys, name, ours)
+        setattr(sys, f"__{name}__", ours)

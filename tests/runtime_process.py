@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from alcove.functions.logs import RequestLog
+from alcove.functions.request_log import RequestLog
 from alcove.guest.runtimes.java_command import command as java_command
 from alcove.wire.frame import HEADER, MAX_CHUNK, Frame, Kind, encode, parse_header
 

@@ -16,8 +16,9 @@ from tests.fakes import FakeTier
 
 from alcove.errors import HostError, ThrottledError
 from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.logs import OWN_BYTES, REQUEST_BYTES, LogStore, RequestLog
+from alcove.functions.logs import LogStore
 from alcove.functions.model import FunctionVersion
+from alcove.functions.request_log import OWN_BYTES, REQUEST_BYTES, RequestLog
 from alcove.functions.scheduler import Bounds
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId
 

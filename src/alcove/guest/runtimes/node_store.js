@@ -44,7 +44,7 @@ function forget() {
   alone = undefined;
 }
 
-// What is printed by a request is said to be of it: the host cuts output by request (functions/logs.py).
+// What is printed by a request is said to be of it: the host cuts output by request (functions/request_log.py).
 function tell(stream) {
   const plain = stream.write.bind(stream);
   stream.write = (chunk, encoding, done) => {

@@ -1,5 +1,5 @@
 <?php
-// What a worker prints, said to be of the request that it answers: the host cuts output by it (functions/logs.py).
+// What a worker prints, said to be of the request that it answers: the host cuts output by it (functions/request_log.py).
 declare(strict_types=1);
 
 namespace Alcove;

@@ -1,8 +1,8 @@
 """What requests that share a process print, each line said to be of the request that printed it.
 
-The host cuts output by request (``functions/logs.py``): after the marker ``\\0alcove:of:<request id>\\0`` it is that
-request's, until the next. Tasks of asyncio and what ``contextvars`` is copied to inherit whose they are; what threads
-of the function's own and child processes print belongs to the request that ends first.
+The host cuts output by request (``functions/request_log.py``): after the marker ``\\0alcove:of:<request id>\\0`` it
+is that request's, until the next. Tasks of asyncio and what ``contextvars`` is copied to inherit whose they are; what
+threads of the function's own and child processes print belongs to the request that ends first.
 """
 
 from __future__ import annotations

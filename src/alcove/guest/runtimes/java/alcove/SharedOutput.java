@@ -8,8 +8,8 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 
 /**
- * What requests that share the runtime print, said to be of the request whose thread printed it: the host cuts output by
- * it (functions/logs.py). What threads of the function's own print is nobody's.
+ * What requests that share the runtime print, said to be of the request whose thread printed it: the host cuts output
+ * by it (functions/request_log.py). What threads of the function's own print is nobody's.
  */
 final class SharedOutput extends OutputStream {
     private static final byte[] NOBODY = "\0alcove:of:\0".getBytes(StandardCharsets.UTF_8);

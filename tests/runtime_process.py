@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from alcove.functions.request_log import RequestLog
 from alcove.guest.runtimes.java_command import command as java_command
 from alcove.wire.frame import HEADER, MAX_CHUNK, Frame, Kind, encode, parse_header
 
@@ -230,3 +231,14 @@ def compile_java(target: Path, *sources: Path, classpath: Path | None = None) ->
 
 def java_runtime(classes: Path) -> RuntimeProcess:
     return RuntimeProcess(java_command("java", str(classes)), channel_fd=3)
+
+
+def cut(runtime: RuntimeProcess, request_ids: Sequence[str]) -> dict[str, str]:
+    """Return what each of these requests printed, as the host tells it apart."""
+    log, found = RequestLog(), dict[str, str]()
+    for request_id in request_ids:
+        log.expect(request_id)
+        log.report(request_id, lambda text, name=request_id: found.__setitem__(name, text.decode()))  # type: ignore[misc]
+    for stream, text in ((1, runtime.stdout()), (2, runtime.stderr())):
+        log.write(stream, text.encode())
+    return found

@@ -170,7 +170,7 @@ class Daemon:
         await services.functions.recover()
         known: dict[str, FunctionVersion] = {}
         for tenant in services.tenants.all():
-            for version in await services.functions.every_version(tenant.id):
+            for version in await services.functions.listing.every_version(tenant.id):
                 known[version.revision] = version
         addresses: set[str] = set()
         for tier in tiers.values():

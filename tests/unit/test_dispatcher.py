@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.fakes import FakeTier
 
 from alcove.errors import HostError, ThrottledError
 from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.logs import REQUEST_BYTES, LogStore, RequestLog
+from alcove.functions.logs import LogStore
 from alcove.functions.model import FunctionVersion
+from alcove.functions.request_log import OWN_BYTES, REQUEST_BYTES, RequestLog
 from alcove.functions.scheduler import Bounds
 from alcove.sandbox.protocol import CodeImage, Isolation, Runtime, TenantId
 
@@ -220,6 +224,66 @@ def test_output_is_cut_by_request_and_forged_markers_count_for_nothing() -> None
     assert b"from a" in seen["a"]
     assert b"from a" not in seen["b"]
     assert b"from b" in seen["b"]
+
+
+@given(st.data())
+def test_output_of_requests_that_share_an_instance_is_cut_wherever_it_breaks(data: st.DataObject) -> None:
+    names, streams = ("a", "b", "c"), (1, 2)
+    text = st.text("x\n\0", max_size=5)
+    said = st.lists(st.tuples(st.sampled_from(streams), st.sampled_from(names), text), max_size=12)
+    log, seen, wanted = RequestLog(), dict[str, bytes](), Counter[tuple[str, int]]()
+    for name in names:
+        log.expect(name)
+        log.report(name, lambda text, id=name: seen.__setitem__(id, text))
+    out: dict[int, bytes] = {1: b"", 2: b""}
+    for stream, name, more in data.draw(said):
+        out[stream] += b"\0alcove:of:%s\0%s\0alcove:of:\0" % (name.encode(), f"{name}{stream}{more}".encode())
+        wanted[name, stream] += 1
+    for name in names:
+        out[2] += b"\0alcove:end:%s\0" % name.encode()
+    for stream in streams:
+        while out[stream]:
+            size = data.draw(st.integers(1, len(out[stream])))
+            log.write(stream, out[stream][:size])
+            out[stream] = out[stream][size:]
+    for name in names:
+        assert {(one, stream) for one in names for stream in streams if f"{one}{stream}".encode() in seen[name]} == {
+            key for key in wanted if key[0] == name
+        }
+
+
+def test_what_is_kept_of_many_requests_is_bounded() -> None:
+    log = RequestLog()
+    for number in range(100):
+        log.expect(f"r{number}")
+        log.write(1, b"\0alcove:of:r%d\0" % number + b"x" * REQUEST_BYTES)
+    assert sum(map(len, log._texts.values())) < 8 * REQUEST_BYTES
+    seen: list[bytes] = []
+    log.report("r99", seen.append)
+    log.write(2, b"\0alcove:end:r99\0")
+    assert len(seen[0]) <= OWN_BYTES + 100
+
+
+def test_output_of_requests_that_are_not_there_is_nobodys() -> None:
+    log = RequestLog()
+    for number in range(1000):
+        log.write(1, b"\0alcove:of:stranger%d\0text" % number)
+    assert list(log._texts) == [""]
+    log.expect("a")
+    seen: list[bytes] = []
+    log.report("a", seen.append)
+    log.write(2, b"\0alcove:end:a\0")
+    assert seen == [b"text" * 1000]
+
+
+def test_a_marker_that_never_ends_is_text() -> None:
+    log = RequestLog()
+    log.expect("a")
+    log.write(1, b"\0alcove:of:")
+    for _ in range(100):
+        log.write(1, b"xxxxx")
+    assert not log._begun
+    assert log._texts[""] == b"\0alcove:of:" + b"x" * 500
 
 
 def test_output_without_end_is_bounded() -> None:

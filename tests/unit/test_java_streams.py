@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime_process import RuntimeProcess, compile_java, invoke_payload, java_runtime
+from tests.runtime_process import RuntimeProcess, compile_java, cut, invoke_payload, java_runtime
 
 from alcove.wire.frame import Kind
 
@@ -52,10 +52,22 @@ public class Streams {
         THREE.await();
         for (int part = 0; part < 40; part++) output.write(new byte[size]);
     }
+    static final java.io.PrintStream EARLY = System.out;
+    private static void print(String event) throws Exception {
+        for (int number = 0; number < 20; number++) {
+            THREE.await();
+            EARLY.print("printed by ");
+            System.out.println(event + " " + number);
+            System.err.println("error of " + event);
+        }
+        EARLY.write('\\n');
+        System.out.print("no end of " + event);
+    }
     public String[] share(String event, com.amazonaws.services.lambda.runtime.Context context) throws Exception {
         context.getLogger().log("seen " + event);
         switch (event) {
             case "later" -> LATER.await();
+            case "x", "y", "z" -> print(event);
             case "now" -> LATER.countDown();
             case "raise" -> { THREE.await(); throw new IllegalStateException(context.getAwsRequestId()); }
             case "exit" -> System.exit(3);
@@ -195,6 +207,19 @@ def test_shared_requests_run_side_by_side_and_are_answered_as_they_end(runtime: 
     assert all(line["message"] == f"seen {line['AWSRequestId'].removeprefix('r-')}" for line in lines)
     # And one alone again.
     assert runtime.result("now", request_id="r-last", trace_id="Root=1")[3:] == ["Root=1", "Root=1"]
+
+
+def test_each_shared_request_has_its_own_output(runtime: RuntimeProcess, task: Path) -> None:
+    runtime.loaded(task, "app.Streams::share", concurrency=3)
+    for event in "xyz":
+        share(runtime, event)
+    assert {runtime.receive().kind for _ in "xyz"} == {Kind.RESULT}
+    assert all(runtime.marked(f"r-{event}") for event in "xyz")
+    found = cut(runtime, [f"r-{event}" for event in "xyz"])
+    for event in "xyz":
+        printed = "".join(f"printed by {event} {number}\n" for number in range(20))
+        errors = f"error of {event}\n" * 20
+        assert found[f"r-{event}"] == f"seen {event}{printed}\nno end of {event}{errors}"
 
 
 def test_an_end_is_told_to_all_that_share_the_runtime(runtime: RuntimeProcess, task: Path) -> None:

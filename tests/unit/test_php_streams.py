@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime_process import RuntimeProcess, eventually, invoke_payload, php_runtime
+from tests.runtime_process import RuntimeProcess, cut, eventually, invoke_payload, php_runtime
 
 from alcove.wire.frame import MAX_CHUNK, Kind
 
@@ -48,8 +48,20 @@ function handler($event, $context) {
         touch("$value/{$context->requestId}");
         while (count(glob("$value/*")) < 3) usleep(1000);
     }
+    if ($do === 'print') {
+        for ($number = 0; $number < 20; $number++) {
+            touch("$value/{$context->requestId}-$number");
+            while (count(glob("$value/*-$number")) < 3) usleep(1000);
+            echo "printed by ", $context->requestId, " $number\n";
+            fwrite(STDOUT, "written by {$context->requestId}\n");
+            fwrite(STDERR, "error of {$context->requestId}\n");
+        }
+        ob_start();
+        print "no end of {$context->requestId}";
+    }
     if ($do === 'raise') throw new RangeException($context->requestId);
     if ($do === 'exit') exit(3);
+    if ($do === 'closes') fclose(STDERR);
     if ($do === 'lingers') { register_shutdown_function(fn () => sleep(45)); exit(3); }
     if ($do === 'fatal') trigger_error('stop', E_USER_ERROR);
     if ($do === 'kill') { echo "last words\\n"; posix_kill(getmypid(), SIGKILL); }
@@ -149,6 +161,27 @@ def test_shared_requests_run_side_by_side_in_workers(runtime: RuntimeProcess, tm
     # They are kept, and one alone is the runtime's own.
     assert shared(runtime, "d", "")[1] in pids
     assert runtime.result(["", None], request_id="r-e")[:2] == ["r-e", runtime.process.pid]
+
+
+def test_each_shared_request_has_its_own_output(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    runtime.loaded(write(tmp_path, WORKERS), "app.handler", concurrency=3)
+    for name in "abc":
+        share(runtime, name, "print", str(folder))
+    assert {runtime.receive().kind for _ in "abc"} == {Kind.RESULT}
+    assert all(runtime.marked(f"r-{name}") for name in "abc")
+    found = cut(runtime, [f"r-{name}" for name in "abc"])
+    for name in (f"r-{letter}" for letter in "abc"):
+        lines = (f"printed by {name} {number}\nwritten by {name}\n" for number in range(20))
+        errors = f"error of {name}\n" * 20
+        assert found[name] == f"seen print\n{''.join(lines)}no end of {name}{errors}"
+
+
+def test_a_function_may_close_its_streams(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    runtime.loaded(write(tmp_path, WORKERS), "app.handler", concurrency=3)
+    for name, do in (("first", "closes"), ("second", "")):
+        assert shared(runtime, name, do)[0] == f"r-{name}"
+        assert runtime.marked(f"r-{name}")
 
 
 def test_a_worker_begins_as_init_code_left_it_with_generators_of_its_own(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime_process import RuntimeProcess, invoke_payload, node_runtime, python_runtime
+from tests.runtime_process import RuntimeProcess, cut, invoke_payload, node_runtime, python_runtime
 
 from alcove.wire.frame import Kind
 
@@ -165,5 +165,8 @@ def test_lines_of_requests_side_by_side_are_their_own(tmp_path: Path, file: str,
             process.send(Kind.INVOKE, invoke_payload(str(wait).encode(), request_id=request_id, shared=True))
         for _ in waits:
             assert process.receive().kind is Kind.RESULT
-        found = {line["requestId"]: line["message"] for line in objects(process)}
-    assert found == {request_id: f"after {wait}" for request_id, wait in waits.items()}
+        assert all(process.marked(request_id) for request_id in waits)
+        found = {name: json.loads(text) for name, text in cut(process, list(waits)).items()}
+    assert all(line["requestId"] == name for name, line in found.items())
+    messages = {name: line["message"] for name, line in found.items()}
+    assert messages == {name: f"after {wait}" for name, wait in waits.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime_process import ARN, RuntimeProcess, eventually, invoke_payload, node_runtime
+from tests.runtime_process import ARN, RuntimeProcess, cut, eventually, invoke_payload, node_runtime
 
 from alcove.wire.frame import Kind
 
@@ -406,6 +406,34 @@ def test_each_request_finds_its_own_trace(runtime: RuntimeProcess, tmp_path: Pat
         event = ids[frame.id]
         found = json.loads(frame.payload)
         assert found == [f"r-{event}", f"Root={event}", f"Root={event}", event, True, None]
+
+
+def test_each_shared_request_has_its_own_output(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    source = """
+    exports.handler = async (event) => {
+      if (event === 'alone') return console.log('alone');
+      for (let number = 0; number < 10; number += 1) {
+        process.stdout.write(`out ${event} `);
+        process.stderr.write(Buffer.from(`error ${event}\\n`), () => {});
+        console.log(`logged ${event} ${number}`);
+        await new Promise((wake) => setTimeout(wake, 2));
+      }
+      return event;
+    };
+    """
+    runtime.loaded(write(tmp_path, source))
+    runtime.result("alone", request_id="r-alone")
+    for event in ("a", "b", "go"):
+        runtime.send(Kind.INVOKE, invoke_payload(json.dumps(event).encode(), request_id=f"r-{event}", shared=True))
+    for _ in range(3):
+        assert runtime.receive().kind is Kind.RESULT
+    assert all(runtime.marked(f"r-{event}") for event in ("a", "b", "go"))
+    found = cut(runtime, ["r-alone", "r-a", "r-b", "r-go"])
+    assert "alone" in found["r-alone"]
+    for event in ("a", "b", "go"):
+        text = found[f"r-{event}"]
+        assert (text.count(f"out {event} "), text.count(f"error {event}\n")) == (10, 10)
+        assert text.count("out ") == text.count("error ") == text.count("logged ") == 10
 
 
 def test_an_end_is_told_to_all_that_share_the_runtime(runtime: RuntimeProcess, tmp_path: Path) -> None:

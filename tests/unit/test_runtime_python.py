@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime_process import ARN, SOURCES, RuntimeProcess, invoke_payload, python_runtime
+from tests.runtime_process import ARN, SOURCES, RuntimeProcess, cut, invoke_payload, python_runtime
 
 from alcove.wire.frame import Kind
 
@@ -392,6 +392,80 @@ def handler(event, context):
     assert {runtime.receive().id, runtime.receive().id} == {later, now}
     # And one alone again.
     assert runtime.result("now", request_id="r-last") == ["now", "r-last"]
+
+
+def test_each_shared_request_has_its_own_output(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    source = """
+import asyncio, logging, os, sys, threading
+EARLY = sys.stdout
+BARRIER = threading.Barrier(3)
+
+async def task(event):
+    print("task", event)
+
+def handler(event, context):
+    if event == "alone":
+        print("alone")
+        return event
+    print("begun", event, end="")
+    for number in range(20):
+        BARRIER.wait(20)
+        print(" and", number, event)
+        print("error", event, file=sys.stderr)
+    logging.error("logged %s", event)
+    asyncio.run(task(event))
+    sys.stdout.write("no end " + event)
+    print("early", event, file=EARLY)
+    BARRIER.wait(20)
+    return event
+"""
+    runtime.loaded(write(tmp_path, source), concurrency=3)
+    assert runtime.result("alone", request_id="r-alone") == "alone"
+    for event in "abc":
+        payload = invoke_payload(json.dumps(event).encode(), request_id=f"r-{event}", shared=True)
+        runtime.send(Kind.INVOKE, payload)
+    for _ in "abc":
+        assert runtime.receive().kind is Kind.RESULT
+    assert all(runtime.marked(f"r-{event}") for event in "abc")
+    found = cut(runtime, ["r-alone", "r-a", "r-b", "r-c"])
+    assert found["r-alone"].startswith("alone\n")
+    for event in "abc":
+        text = found[f"r-{event}"]
+        lines = [f"begun {event} and 0 {event}", *(f" and {number} {event}" for number in range(1, 20))]
+        assert [line for line in text.splitlines() if " and " in line] == lines
+        assert text.count(f"error {event}\n") == 20
+        assert f"task {event}\nno end {event}early {event}\n" in text
+        assert f"\tr-{event}\tlogged {event}" in text
+        assert not any(f"{word} {other}" in text for other in "abc" if other != event for word in ("early", "error"))
+
+
+def test_a_process_forked_while_another_request_prints_can_print(runtime: RuntimeProcess, tmp_path: Path) -> None:
+    source = """
+import os, signal, sys, threading
+HELD, FORKED = threading.Event(), threading.Event()
+
+def handler(event, context):
+    if event == "print":
+        with sys.stdout.buffer._lock:
+            HELD.set()
+            FORKED.wait(30)
+        return event
+    HELD.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        print("from the child")
+        os._exit(0)
+    FORKED.set()
+    return os.waitpid(child, 0)[1]
+"""
+    runtime.loaded(write(tmp_path, source))
+    for event in ("print", "fork"):
+        runtime.send(Kind.INVOKE, invoke_payload(json.dumps(event).encode(), request_id=f"r-{event}", shared=True))
+    assert {json.loads(runtime.receive().payload) for _ in range(2)} == {"print", 0}
+    assert all(runtime.marked(f"r-{event}") for event in ("print", "fork"))
+    found = cut(runtime, ["r-print", "r-fork"])
+    assert (found["r-print"], found["r-fork"]) == ("", "from the child\n")
 
 
 def test_each_shared_request_finds_its_own_trace(runtime: RuntimeProcess, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ async def test_a_deleted_version_number_is_not_used_again(plane: Plane) -> None:
     await service.create(tenant, "f", zipped("1"), PYTHON, publish=True)
     await service.delete(tenant, "f", "1")
     assert (await service.publish(tenant, "f")).version == "2"
-    listed = await service.list_versions(tenant, "f")
+    listed = await service.listing.versions(tenant, "f")
     assert [item.version for item in listed.items] == [LATEST, "2"]
 
 
@@ -66,14 +66,14 @@ async def test_versions_are_listed_in_pages_that_a_deletion_does_not_shift(plane
         await service.create(tenant, name, zipped(name), PYTHON, publish=True)
     for number in (2, 3):
         await service.update_code(tenant, "f", zipped(str(number)), publish=True)
-    first = await service.list_versions(tenant, "f", limit=2)
+    first = await service.listing.versions(tenant, "f", limit=2)
     await service.delete(tenant, "f", "1")
-    rest = await service.list_versions(tenant, "f", first.marker or "", limit=2)
+    rest = await service.listing.versions(tenant, "f", first.marker or "", limit=2)
     assert [item.version for item in [*first.items, *rest.items]] == [LATEST, "1", "2", "3"]
     assert rest.marker is None
     found, marker = [], ""
     while True:
-        page = await service.list_all(tenant, marker, limit=2)
+        page = await service.listing.all_versions(tenant, marker, limit=2)
         found += [(item.name, item.version) for item in page.items]
         if page.marker is None:
             break
@@ -81,7 +81,7 @@ async def test_versions_are_listed_in_pages_that_a_deletion_does_not_shift(plane
     assert found == [("e", LATEST), ("e", "1"), ("f", LATEST), ("f", "2"), ("f", "3"), ("g", LATEST), ("g", "1")]
     for bad in ("x", "-1", "f:x", "9" * 20):
         with pytest.raises(InvalidRequest):
-            await service.list_versions(tenant, "f", bad)
+            await service.listing.versions(tenant, "f", bad)
 
 
 async def test_a_new_runtime_gets_a_new_image(plane: Plane) -> None:
@@ -186,7 +186,7 @@ async def test_every_version_is_every_version(plane: Plane) -> None:
     service, tenant = plane.service, plane.tenant
     await service.create(tenant, "a", zipped("1"), PYTHON, publish=True)
     await service.create(tenant, "b", zipped("2"), PYTHON, tags={"k": "v"})
-    found = {(version.name, version.version): version for version in await service.every_version(tenant)}
+    found = {(version.name, version.version): version for version in await service.listing.every_version(tenant)}
     assert sorted(found) == [("a", LATEST), ("a", "1"), ("b", LATEST)]
     assert found["b", LATEST] == await service.get(tenant, "b")
-    assert await service.every_version(TenantId("nobody")) == []
+    assert await service.listing.every_version(TenantId("nobody")) == []

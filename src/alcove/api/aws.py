@@ -118,11 +118,11 @@ async def get_configuration(call: Call, name: str) -> Response:
 
 
 async def list_functions(call: Call) -> Response:
-    query, service = call.request.query, call.faces.service
+    query, listing = call.request.query, call.faces.service.listing
     version = query.get("FunctionVersion")
     if version not in (None, "ALL"):
         raise InvalidRequest("'FunctionVersion' must be ALL.")
-    find = service.list_all if version else service.list
+    find = listing.all_versions if version else listing.functions
     page = await find(call.tenant, *marker_and_limit(call))
     items = [_described(call, item, qualified=True) for item in page.items]
     return answer({"Functions": items, **following(page.marker)}, 200, call.request_id)
@@ -145,7 +145,7 @@ async def publish_version(call: Call, name: str) -> Response:
 
 
 async def list_versions(call: Call, name: str) -> Response:
-    page = await call.faces.service.list_versions(call.tenant, call.reference(name).name, *marker_and_limit(call))
+    page = await call.faces.service.listing.versions(call.tenant, call.reference(name).name, *marker_and_limit(call))
     items = [_described(call, item, qualified=True) for item in page.items]
     return answer({"Versions": items, **following(page.marker)}, 200, call.request_id)
 

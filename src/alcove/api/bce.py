@@ -173,11 +173,11 @@ async def get_configuration(call: Call, name: str) -> Response:
 async def list_functions(call: Call) -> Response:
     """``FunctionVersion``: ALL, or the version that is listed of each function that has it; ``$LATEST`` without it."""
     at, limit = place_and_limit(call)
-    service, version = call.faces.service, call.request.query.get("FunctionVersion") or LATEST
+    listing, version = call.faces.service.listing, call.request.query.get("FunctionVersion") or LATEST
     if version == "ALL":
-        page = await service.list_all(call.tenant, at.after, limit, skip=at.skip)
+        page = await listing.all_versions(call.tenant, at.after, limit, skip=at.skip)
     else:
-        page = await service.list(call.tenant, at.after, limit, skip=at.skip, version=_version(version))
+        page = await listing.functions(call.tenant, at.after, limit, skip=at.skip, version=_version(version))
     found = [configuration(item) for item in page.items]
     return _answer(call, {"Functions": found, "NextMarker": at.following(found, page.marker)})
 
@@ -202,7 +202,7 @@ async def publish_version(call: Call, name: str) -> Response:
 
 
 async def list_versions(call: Call, name: str) -> Response:
-    page = await call.faces.service.list_versions(call.tenant, call.reference(name).name, *marker_and_limit(call))
+    page = await call.faces.service.listing.versions(call.tenant, call.reference(name).name, *marker_and_limit(call))
     return _answer(call, {"Versions": [configuration(item) for item in page.items], "NextMarker": page.marker or ""})
 
 

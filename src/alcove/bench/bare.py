@@ -105,7 +105,7 @@ async def open_server(stack: AsyncExitStack, settings: Settings, tier: Tier) -> 
     await services.functions.recover()
     for tenant in services.tenants.all():
         # As the daemon does, to know the sandboxes that it finds.
-        await services.functions.every_version(tenant.id)
+        await services.functions.listing.every_version(tenant.id)
     await services.start(stack)
     host = Host()
     server = App(host, services).server()

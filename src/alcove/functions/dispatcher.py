@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import msgspec
 
@@ -20,14 +20,13 @@ from alcove.functions.admission import Admission
 from alcove.functions.calls import Caller
 from alcove.functions.instance import Instance
 from alcove.functions.logs import LogStore
-from alcove.functions.model import LATEST, FunctionVersion, InvokeResult
+from alcove.functions.model import LATEST, FunctionVersion, InvokeOptions, InvokeResult
 from alcove.functions.pool import Pool
 from alcove.functions.scheduler import Bounds, Scheduler
 from alcove.functions.snapshots import SnapshotKeeper
 from alcove.functions.starts import Starter
-from alcove.sandbox.protocol import AnswerSink, InitError, Invocation, Isolation, Runtime, Sandbox, TenantId, Tier
+from alcove.sandbox.protocol import InitError, Invocation, Isolation, Runtime, Sandbox, TenantId, Tier
 from alcove.wire.request_id import new_request_id
-from alcove.wire.trace import TraceContext
 
 CONCURRENCY = 1000
 SWEEP_EVERY_S = 60.0
@@ -118,22 +117,12 @@ class Dispatcher:
 
     # Invocation
 
-    async def invoke(
-        self,
-        function: FunctionVersion,
-        event: bytes,
-        *,
-        trace_id: str = "",
-        client_context: str = "",
-        want_log: bool = False,
-        request_id: str = "",
-        sink: AnswerSink | None = None,
-        trace: TraceContext | None = None,
-    ) -> InvokeResult:
+    async def invoke(self, function: FunctionVersion, event: bytes, **options: Unpack[InvokeOptions]) -> InvokeResult:
         """Run one invocation. Raises ``ThrottledError``, ``CapacityError``, ``HostError``; what the function
         does wrong is an answer.
         """
-        request_id = request_id or new_request_id()
+        request_id = options.get("request_id") or new_request_id()
+        trace = options.get("trace")
         self.admission.enter(function)
         try:
             began = time.perf_counter()
@@ -157,15 +146,15 @@ class Dispatcher:
                 event,
                 deadline_ms,
                 function.invoked_arn,
-                trace_id,
-                client_context,
-                sink,
+                options.get("trace_id", ""),
+                options.get("client_context", ""),
+                options.get("sink"),
                 shared=instance.capacity > 1,
             )
             try:
                 outcome, duration_ms = await self._caller.call(instance, invocation)
                 phases["invoke"] = duration_ms
-                tail = await self._caller.report(instance, request_id, duration_ms, want_log)
+                tail = await self._caller.report(instance, request_id, duration_ms, options.get("want_log", False))
             finally:
                 self.scheduler.give_back(instance)
         finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from alcove.functions.logs import RequestLog
 from alcove.functions.model import FunctionVersion
+from alcove.functions.request_log import RequestLog
 from alcove.sandbox.protocol import Sandbox
 
 

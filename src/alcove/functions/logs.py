@@ -1,9 +1,6 @@
-"""What functions print, told apart by request, bounded, kept.
+"""What functions print, bounded, kept: what each request printed comes from ``request_log``.
 
-The runtime writes the marker ``\\0alcove:end:<request id>\\0`` to stderr after each answer; everything before it
-belongs to that request. A function can forge markers or print for ever: it then only muddles its own log, and what is
-kept of a request is at most ``REQUEST_BYTES``. Each function's log is a ring of lines in memory over a file that is
-rotated once; all logs together have a limit, too.
+Each function's log is a ring of lines in memory over a file that is rotated once; all logs together have a limit, too.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ import os
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import msgspec
@@ -23,7 +20,6 @@ from alcove.functions.log_files import LogFiles
 from alcove.functions.log_space import OLD
 from alcove.host.files import private_folder
 
-REQUEST_BYTES = 256 * 1024
 TAIL_BYTES = 4096
 # Of each function's log in memory, its lines' own cost included; and of how many functions.
 RING_BYTES = 128 * 1024
@@ -34,103 +30,8 @@ LINE_BYTES = 16 * 1024
 # What trimming leaves of the limit, so that it is not always at it.
 TRIMMED_TO = 0.9
 REMOVED_KNOWN = 10_000
-# How long an answer that wants its log's tail waits for the marker.
-MARKER_WAIT_S = 1.0
 
 _encoder = msgspec.json.Encoder()
-_MARKER = re.compile(rb"\0alcove:end:([^\0]{1,128})\0")
-
-
-# Called with a request's whole output, once.
-OutputSink = Callable[[bytes], None]
-
-
-class RequestLog:
-    """Collects the output of one sandbox and cuts it by request.
-
-    Answers and output travel on different channels, so a request's output may end after its answer, when the next
-    request is already in the sandbox. Only markers of requests that are expected count.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._dropped = 0
-        self._expected: dict[str, OutputSink | None] = {}
-        self._complete: dict[str, bytes] = {}
-        self._waiters: dict[str, asyncio.Future[None]] = {}
-
-    def expect(self, request_id: str) -> None:
-        """A request is about to enter the sandbox."""
-        self._expected[request_id] = None
-
-    def write(self, stream: int, data: bytes) -> None:
-        """Take output as it comes. Over ``REQUEST_BYTES`` for a request only the end is kept, where markers are."""
-        alone = None if self._buffer else _MARKER.fullmatch(data)
-        if alone is not None:
-            # Most requests print nothing.
-            self._marked(alone[1], b"")
-            return
-        self._buffer += data
-        while True:
-            match = _MARKER.search(self._buffer)
-            if match is None:
-                break
-            name, text = match[1], bytes(self._buffer[: match.start()])
-            del self._buffer[: match.end()]
-            if not self._marked(name, text):
-                self._buffer[:0] = text
-        excess = len(self._buffer) - REQUEST_BYTES
-        if excess > 0:
-            del self._buffer[:excess]
-            self._dropped += excess
-
-    def _marked(self, name: bytes, text: bytes) -> bool:
-        """Whether the marker's request was expected, and got the text."""
-        request_id = name.decode(errors="replace")
-        if request_id not in self._expected:
-            return False
-        self._end(request_id, text)
-        return True
-
-    def report(self, request_id: str, sink: OutputSink) -> None:
-        """Have ``sink`` called with the request's output: now if it is complete, else when it is."""
-        text = self._complete.pop(request_id, None)
-        if text is None:
-            self._expected[request_id] = sink
-        else:
-            sink(text)
-
-    async def settle(self, request_id: str) -> None:
-        """Wait, not for ever, until the output of the request is all there."""
-        if request_id not in self._expected:
-            return
-        waiter = self._waiters[request_id] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(MARKER_WAIT_S):
-                await waiter
-        except TimeoutError:
-            pass
-        finally:
-            self._waiters.pop(request_id, None)
-
-    def flush(self) -> None:
-        """The sandbox has ended, or a marker never came: whoever waits gets what is there."""
-        for request_id in list(self._expected):
-            self._end(request_id, bytes(self._buffer))
-            self._buffer.clear()
-
-    def _end(self, request_id: str, text: bytes) -> None:
-        if self._dropped:
-            text = f"[alcove: {self._dropped} bytes of output dropped]\n".encode() + text
-            self._dropped = 0
-        sink = self._expected.pop(request_id)
-        if sink is None:
-            self._complete[request_id] = text
-        else:
-            sink(text)
-        waiter = self._waiters.get(request_id)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
 
 class LogLine(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import msgspec
 
@@ -153,6 +153,19 @@ class FunctionChange:
     logging: Logging | None = None
 
 
+class InvokeOptions(TypedDict, total=False):
+    """What may be said of an invocation. ``trace_id`` is what the caller sent; ``trace`` what it was made into, where
+    that has been done. An answer that the function streams goes to ``sink``, where there is one.
+    """
+
+    trace_id: str
+    client_context: str
+    want_log: bool
+    request_id: str
+    sink: AnswerSink | None
+    trace: TraceContext | None
+
+
 class InvokeResult(msgspec.Struct, frozen=True):
     """An answered invocation.
 
@@ -187,17 +200,7 @@ class FunctionResolver(Protocol):
 class DispatcherProtocol(Protocol):
     """What the control plane and the faces need of ``functions.dispatcher.Dispatcher``."""
 
-    async def invoke(
-        self,
-        function: FunctionVersion,
-        event: bytes,
-        *,
-        trace_id: str = "",
-        client_context: str = "",
-        want_log: bool = False,
-        request_id: str = "",
-        sink: AnswerSink | None = None,
-    ) -> InvokeResult:
+    async def invoke(self, function: FunctionVersion, event: bytes, **options: Unpack[InvokeOptions]) -> InvokeResult:
         """An answer that the function streams goes to ``sink``, where there is one, and not into the result."""
         ...
 

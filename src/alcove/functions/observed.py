@@ -9,15 +9,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, Unpack
 
 import msgspec
 
 from alcove.errors import AlcoveError
 from alcove.functions.dispatcher import Dispatcher
-from alcove.functions.model import FunctionVersion, InvokeResult
+from alcove.functions.model import FunctionVersion, InvokeOptions, InvokeResult
 from alcove.functions.streaming import AnswerStream
-from alcove.sandbox.protocol import AnswerSink
 from alcove.wire.trace import TraceContext, continue_trace
 
 log = logging.getLogger(__name__)
@@ -50,33 +49,16 @@ class ObservedDispatcher(Dispatcher):
     observers: Sequence[Observer] = ()
     sample: float = 0.0
 
-    async def invoke(
-        self,
-        function: FunctionVersion,
-        event: bytes,
-        *,
-        trace_id: str = "",
-        client_context: str = "",
-        want_log: bool = False,
-        request_id: str = "",
-        sink: AnswerSink | None = None,
-        trace: TraceContext | None = None,
-    ) -> InvokeResult:
-        trace = trace or continue_trace(trace_id, sample=random.random() < self.sample)
+    async def invoke(self, function: FunctionVersion, event: bytes, **options: Unpack[InvokeOptions]) -> InvokeResult:
+        sampled = random.random() < self.sample
+        trace = options.get("trace") or continue_trace(options.get("trace_id", ""), sample=sampled)
+        options |= {"trace": trace, "trace_id": trace.xray}
+        sink = options.get("sink")
         if isinstance(sink, AnswerStream):
             sink.trace = trace
         began_ns, clock = time.time_ns(), time.perf_counter()
         try:
-            result = await super().invoke(
-                function,
-                event,
-                trace_id=trace.xray,
-                client_context=client_context,
-                want_log=want_log,
-                request_id=request_id,
-                sink=sink,
-                trace=trace,
-            )
+            result = await super().invoke(function, event, **options)
         except AlcoveError as error:
             for observer in self.observers:
                 _tell(observer.refused, function, error)

@@ -20,9 +20,9 @@ from alcove.errors import AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.functions import limits, names
 from alcove.functions.code_keeper import CodeKeeper, code_of
 from alcove.functions.layering import use_layers
+from alcove.functions.listing import Listing
 from alcove.functions.model import LATEST, DispatcherProtocol, FunctionChange, FunctionVersion
 from alcove.functions.moves import Moves
-from alcove.functions.pages import PAGE_LIMIT, Page, marker_number, page_limit
 from alcove.functions.preparing import Preparer
 from alcove.functions.publishing import publish_latest
 from alcove.functions.records import (
@@ -42,7 +42,6 @@ from alcove.sandbox.protocol import InitError, TenantId
 from alcove.store import functions as rows
 from alcove.store import permissions
 from alcove.store.database import Database
-from alcove.store.isolation import versions_of
 from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
@@ -73,6 +72,7 @@ class FunctionService:
         self._database = database
         self.code = CodeKeeper(database, code)
         self._dispatcher = dispatcher
+        self.listing = Listing(database, self.records)
         self.resolver = Resolver(database, self.records, chance)
         self.code_changed: Callable[[], None] = lambda: None
         self.moves = Moves(database, self.records, dispatcher, self.drop)
@@ -100,60 +100,6 @@ class FunctionService:
     def drop(self, tenant: TenantId, name: str) -> None:
         """Forget what invocations of the function run: it has changed."""
         self.resolver.drop(tenant, name)
-
-    async def list(
-        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0, version: str = LATEST
-    ) -> Page[FunctionVersion]:
-        """This version of each function that has it, by name, from behind the marker and ``skip`` more on."""
-        limit = page_limit(limit)
-
-        def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            found = rows.list_functions(connection, tenant, marker, limit + 1, skip, version)
-            return [self.records.from_row(*row) for row in found]
-
-        items = await self._database.read(query)
-        return Page(items[:limit], items[limit - 1].name if len(items) > limit else None)
-
-    async def list_versions(
-        self, tenant: TenantId, name: str, marker: str = "", limit: int = PAGE_LIMIT
-    ) -> Page[FunctionVersion]:
-        """``$LATEST``, then the published versions, oldest first. A marker is the number that comes next."""
-        limit, start = page_limit(limit), marker_number(marker)
-
-        def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            function = find_function(connection, tenant, name)
-            found = rows.page_versions(connection, function.id, start, limit + 1)
-            return [self.records.from_row(function, row) for row in found]
-
-        items = await self._database.read(query)
-        return Page(items[:limit], items[limit].version if len(items) > limit else None)
-
-    async def list_all(
-        self, tenant: TenantId, marker: str = "", limit: int = PAGE_LIMIT, *, skip: int = 0
-    ) -> Page[FunctionVersion]:
-        """All versions of all functions, by name, then as ``list_versions``; from the marker and ``skip`` more on."""
-        limit = page_limit(limit)
-        name, _, number = marker.partition(":")
-        start = marker_number(number)
-
-        def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            found = rows.page_all_versions(connection, tenant, name, start, limit + 1, skip)
-            return [self.records.from_row(*row) for row in found]
-
-        items = await self._database.read(query)
-        if len(items) <= limit:
-            return Page(items)
-        following = items[limit]
-        number = "0" if following.version == LATEST else following.version
-        return Page(items[:limit], f"{following.name}:{number}")
-
-    async def every_version(self, tenant: TenantId) -> Sequence[FunctionVersion]:
-        """All versions of all functions of the tenant."""
-
-        def query(connection: sqlite3.Connection) -> list[FunctionVersion]:
-            return [self.records.from_row(*row) for row in versions_of(connection, tenant_id=tenant)]
-
-        return await self._database.read(query)
 
     async def usage(self, tenant: TenantId) -> tuple[int, int]:
         """The tenant's number of functions, and the bytes of its packages and layers."""
@@ -287,7 +233,7 @@ class FunctionService:
 
     async def delete_every(self, tenant: TenantId) -> None:
         """Delete all functions of the tenant, one by one, so that a crash leaves less to do."""
-        while found := (await self.list(tenant)).items:
+        while found := (await self.listing.functions(tenant)).items:
             for function in found:
                 with contextlib.suppress(NotFound):
                     await self.code.collect(*await self._delete(tenant, function.name))

@@ -44,9 +44,24 @@ function forget() {
   alone = undefined;
 }
 
+// What is printed by a request is said to be of it: the host cuts output by request (functions/request_log.py).
+function tell(stream) {
+  const plain = stream.write.bind(stream);
+  stream.write = (chunk, encoding, done) => {
+    const context = storage.getStore();
+    if (!context || !(typeof chunk === 'string' || chunk instanceof Uint8Array)) return plain(chunk, encoding, done);
+    const text = typeof chunk === 'string' ? Buffer.from(chunk, typeof encoding === 'string' ? encoding : 'utf8') : chunk;
+    const parts = [Buffer.from(`\0alcove:of:${context[KEYS.REQUEST_ID]}\0`), text, Buffer.from('\0alcove:of:\0')];
+    return plain(Buffer.concat(parts), typeof encoding === 'function' ? encoding : done);
+  };
+}
+
 // Run what is that request's, beside others. Following a request through promises costs each of them a little.
 function within(call, work) {
-  if (!storage) storage = new (require('async_hooks').AsyncLocalStorage)();
+  if (!storage) {
+    storage = new (require('async_hooks').AsyncLocalStorage)();
+    for (const stream of [process.stdout, process.stderr]) tell(stream);
+  }
   alone = undefined;
   return storage.run(contextOf(call), work);
 }

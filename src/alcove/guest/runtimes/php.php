@@ -9,6 +9,7 @@ declare(strict_types=1);
 namespace Alcove;
 
 require __DIR__ . '/php_channel.php';
+require __DIR__ . '/php_output.php';
 require __DIR__ . '/php_stream.php';
 require __DIR__ . '/php_workers.php';
 
@@ -25,6 +26,9 @@ const DEFAULTS = [
     'AWS_EXECUTION_ENV' => 'AWS_Lambda_php8.2',
     'AWS_LAMBDA_INITIALIZATION_TYPE' => 'on-demand',
 ];
+
+// Ours alone: a function may close STDERR.
+define('Alcove\ERRORS', fopen('php://stderr', 'wb'));
 
 /** The handler's second argument: names of AWS's and of Baidu CFC's contexts, as properties or array keys. */
 final class Context implements \ArrayAccess, \JsonSerializable
@@ -371,6 +375,9 @@ final class Runtime
                 throw new RuntimeError('Runtime.NotLoaded', 'no handler is loaded');
             }
             $this->wake();
+            if ($this->isWorker) {
+                SharedOutput::begin($call['request_id']);
+            }
             $event = parse(substr($payload, 2 + unpack('n', $payload)[1]));
             $result = ($this->handler)($event, new Context($this->load, $call));
             if (!$result instanceof \Generator) {
@@ -386,6 +393,7 @@ final class Runtime
                 ob_end_flush();
             }
             flush();
+            SharedOutput::end();
         }
     }
 
@@ -409,7 +417,7 @@ function metadata(string $payload): array
 /** Tell the host where a request's output ends. */
 function mark(string $requestId): void
 {
-    @fwrite(STDERR, "\0alcove:end:{$requestId}\0");
+    @fwrite(ERRORS, "\0alcove:end:{$requestId}\0");
 }
 
 function parse(string $event): mixed

@@ -149,6 +149,9 @@ class PythonRuntime:
         self._hooks.reseed()
         os.environ.update({**_variables(load), **load["environment"]})
         self._log.install(load.get("logging") or {})
+        if load.get("concurrency"):
+            # Before the function's own code, which takes hold of streams.
+            self._expect_shared()
         root = load["task_root"]
         sys.path[:0] = [root]
         if load.get("layers"):
@@ -211,16 +214,20 @@ class PythonRuntime:
 
     def _share(self, id: int, call: dict[str, Any], data: bytes) -> None:
         """Answer in a thread: others may be under way, and more may come."""
-        if self._threads is None:
-            # Most functions never need it; importing it is time.
-            from alcove.guest.runtimes import request_environment
-            from alcove.guest.runtimes.threads import Threads, new_lock
-
-            self._threads, self._channel.lock = Threads(), new_lock()
-            self._begin = request_environment.begin
-            request_environment.install()
+        threads = self._threads or self._expect_shared()
         os.environ.pop("_X_AMZN_TRACE_ID", None)
-        self._threads.submit(lambda: self._answer_shared(id, call, data))
+        threads.submit(lambda: self._answer_shared(id, call, data))
+
+    def _expect_shared(self) -> Threads:
+        # Most functions never need it; importing it is time.
+        from alcove.guest.runtimes import request_environment, shared_output
+        from alcove.guest.runtimes.threads import Threads, new_lock
+
+        self._threads, self._channel.lock = Threads(), new_lock()
+        self._begin = request_environment.begin
+        request_environment.install()
+        shared_output.install(self._log.whose_thread)
+        return self._threads
 
     def _answer_shared(self, id: int, call: dict[str, Any], data: bytes) -> None:
         self._begin(call["trace_id"] or "")

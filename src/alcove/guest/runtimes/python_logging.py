@@ -33,6 +33,10 @@ class Log:
     def request_id(self) -> str:
         return self._current.get() or self._latest
 
+    def whose_thread(self) -> str:
+        """As ``request_id``; nothing in threads of the tenant's own."""
+        return self._current.get()
+
     def begin(self, request_id: str) -> None:
         """What this thread logs from now on is that request's."""
         self._current.set(request_id)

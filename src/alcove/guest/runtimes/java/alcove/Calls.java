@@ -35,6 +35,7 @@ final class Calls {
             if (threads == null) threads = Executors.newCachedThreadPool(Calls::thread);
             threads.execute(() -> {
                 Thread.currentThread().setContextClassLoader(loader);
+                SharedOutput.begin(call.requestId());
                 try {
                     run(call, handler, load);
                 } catch (IOException error) {

@@ -91,6 +91,7 @@ public final class Main {
         Randomness.reseed();
         Environment.set(variables());
         Heap.limit(((Number) load.get("memory_mib")).intValue());
+        if (load.containsKey("concurrency")) SharedOutput.install();
         boolean rehearsal = Boolean.TRUE.equals(load.get("rehearsal"));
         String root = rehearsal ? System.getProperty("java.class.path") : (String) load.get("task_root");
         handlerClass = rehearsal ? "alcove.Rehearsal::handler" : (String) load.get("handler");

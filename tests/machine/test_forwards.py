@@ -88,6 +88,9 @@ async def test_ports_of_the_machine_answer_in_the_namespace(pods: PodLab) -> Non
         async with pods.guest(started) as guest:
             await guest.agent.batch({"op": "run", "argv": ["/usr/bin/python3.11", "-c", SERVERS]})
             assert await first_answer(network, ECHO) == b"hello"
+            # Nobody outside the namespace has a way to the listener.
+            heard = command("ip", "netns", "exec", network.name, "ss", "-Htln").splitlines()
+            assert [line.split()[3].rpartition(":")[0] for line in heard] == ["127.0.0.1"]
             assert await ask(network, POD_ONLY) == b"at the pod's address"
             with pytest.raises(ConnectionResetError):
                 await ask(network, NOBODY)

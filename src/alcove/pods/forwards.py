@@ -39,6 +39,7 @@ class Forwards:
         self._opening: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
+        self._closing = False
         self._streams: dict[int, Stream] = {}
         # What an earlier channel's end left on its way is nobody's.
         self._number = secrets.randbelow(_IDS)
@@ -63,6 +64,7 @@ class Forwards:
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
+        self._closing = True
         if self._opening is not None:
             await asyncio.wait([self._opening])
         if self._server is not None:
@@ -80,7 +82,8 @@ class Forwards:
         self._serving.add(task)
         whole = False
         try:
-            if len(self._serving) <= MOST:
+            # One may have been accepted that is served only now.
+            if len(self._serving) <= MOST and not self._closing:
                 await self._carry(reader, writer)
                 whole = True
         except (Refused, OSError) as error:

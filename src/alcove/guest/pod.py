@@ -15,7 +15,10 @@ from alcove.guest import files, kernel, pod_cgroup, rehearsal, setup, sysctl, vo
 from alcove.guest.agent import Agent
 from alcove.guest.containers import Containers
 from alcove.guest.crun import Crun
+from alcove.guest.forwards import Forwards
 from alcove.guest.places import CONTAINERS, DISKS, FILES, HOME, IMAGES, SCRATCH, SHARES
+from alcove.guest.port import Port, find_port
+from alcove.wire.streams import CHANNEL
 
 _FILES = "mode=755,size=256m,nr_inodes=262144"
 
@@ -26,6 +29,7 @@ class Pod:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self.containers = Containers(agent, Crun())
+        self.forwards = Forwards(agent, Port(find_port(CHANNEL)))
         agent.on_data = self.containers.feed
         agent.on_child = self.containers.ended
         agent.on_full = self.containers.throttle

@@ -63,6 +63,12 @@ class Port:
         self.away = True
         self._forget_halves()
 
+    def forget(self) -> None:
+        """Drop what is queued: it is for nobody but the host that went away."""
+        self._queue.clear()
+        self._queued = 0
+        self._torn = False
+
     def _forget_halves(self) -> None:
         """Half a frame from a host that went away is never completed, nor is half a frame to it for the next."""
         self._decoder = Decoder()

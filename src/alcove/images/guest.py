@@ -182,7 +182,7 @@ def _image(home: Path, base: Path, family: Family, progress: Callable[[str], Non
 
 def guest_sources() -> dict[str, str]:
     """Return the guest's own files: path below the package to SHA-256."""
-    files = [SOURCES / "wire/__init__.py", SOURCES / "wire/frame.py"]
+    files = [SOURCES / "wire" / name for name in ("__init__.py", "frame.py", "streams.py")]
     files += (p for p in (SOURCES / "guest").rglob("*") if p.is_file() and p.suffix != ".pyc")
     return {str(p.relative_to(SOURCES)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
 

@@ -56,6 +56,10 @@ class PodHost:
         return self.folder / "agent.sock"
 
     @property
+    def streams_socket(self) -> Path:
+        return self.folder / "streams.sock"
+
+    @property
     def monitor_socket(self) -> Path:
         return self.folder / "qmp.sock"
 

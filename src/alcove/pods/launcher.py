@@ -22,6 +22,7 @@ from alcove.sandbox.vm_launcher import OVERHEAD_MIB, SCRATCH_LIMITS, Launcher
 from alcove.vmm.machine import Machine
 from alcove.vmm.qmp import listen
 from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, Boot, Channel, DeviceModel, Drive, MachineSpec, instance_slots
+from alcove.wire.streams import CHANNEL
 
 FAMILY = Family.POD
 SCRATCH = "scratch"
@@ -95,7 +96,8 @@ class PodLauncher:
         boot: bool,
     ) -> Machine:
         with contextlib.ExitStack() as stack:
-            qmp, agent = (stack.enter_context(listen(path)) for path in (host.monitor_socket, host.agent_socket))
+            paths = (host.monitor_socket, host.agent_socket, host.streams_socket)
+            qmp, agent, streams = (stack.enter_context(listen(path)) for path in paths)
 
             def open_file(path: Path) -> int:
                 fd = open_read_only(path)
@@ -114,7 +116,7 @@ class PodLauncher:
                     Drive(SCRATCH, scratch_fd, read_only=False, limits=SCRATCH_LIMITS),
                     *instance_slots(),
                 ),
-                channels=(Channel("alcove.agent", agent.fileno()),),
+                channels=(Channel("alcove.agent", agent.fileno()), Channel(CHANNEL, streams.fileno())),
                 qmp_fd=qmp.fileno(),
                 tap_fd=tap_fd,
                 boot=Boot(open_file(image.kernel), open_file(image.initrd), KERNEL_COMMAND_LINE) if boot else None,

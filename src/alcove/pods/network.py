@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from alcove.errors import InvalidRequest
 from alcove.host.netns import namespace_id, open_namespace, within
-from alcove.pods import macvtap, tcfilter
+from alcove.pods import loopback, macvtap, tcfilter
 from alcove.pods.interfaces import Interface, read_interfaces
 from alcove.pods.model import NetworkModel
 
@@ -90,7 +90,12 @@ def connect(takeover: Takeover) -> int:
 def disconnect(takeover: Takeover) -> None:
     """Put the namespace back as it was, if it is still there. Blocking."""
     _, undo = _MODELS[takeover.model]
-    _inside(takeover, lambda route: undo(route, takeover.interface), None)
+
+    def work(route: Any) -> None:
+        undo(route, takeover.interface)
+        loopback.undo()
+
+    _inside(takeover, work, None)
 
 
 def statistics(takeover: Takeover) -> dict[str, Any]:

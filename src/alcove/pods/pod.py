@@ -21,6 +21,7 @@ from alcove.images.image_disk import descriptor, image_disk
 from alcove.images.layers import LayerStore
 from alcove.pods import network
 from alcove.pods.disks import DiskMaker
+from alcove.pods.forwards import Forwards
 from alcove.pods.host import PodHost
 from alcove.pods.launcher import PodLauncher
 from alcove.pods.model import PodSpec, check_name
@@ -51,6 +52,7 @@ class Pod:
         self._disks = disks
         self._layers = layers
         self._drives = Drives(self.machine.monitor, disk_io)
+        self.forwards = Forwards(host.spec.pod, host.takeover, host.streams_socket)
         self._ended = ended
         self._changing = asyncio.Lock()
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -179,9 +181,10 @@ class Pod:
     # Ends
 
     def watch(self) -> None:
-        """Watch the machine and the shim from now on."""
+        """Watch the machine, the shim and the ports from now on."""
         self._watches["machine"] = asyncio.create_task(self._watch_machine())
         self.watch_shim(self.host.spec.shim)
+        self.forwards.start()
 
     def watch_shim(self, shim: ProcessIdentity | None) -> None:
         """Watch this shim in the place of an earlier one."""
@@ -206,15 +209,16 @@ class Pod:
         await asyncio.sleep(SHIM_GRACE_S)
         await self._ended(self, "its shim has ended")
 
-    def unwatch(self) -> None:
+    async def unwatch(self) -> None:
         for task in self._watches.values():
             if task is not asyncio.current_task():
                 task.cancel()
         self._watches.clear()
+        await self.forwards.close()
 
     async def leave(self) -> None:
         """Let go of it without ending it: a later daemon adopts it."""
-        self.unwatch()
+        await self.unwatch()
         async with self._changing:
             await self.machine.detach()
 

@@ -113,7 +113,7 @@ class PodService:
             pod = self._pods.get(id)
             if pod is None or only not in (None, pod):
                 return
-            pod.unwatch()
+            await pod.unwatch()
             await pod.host.free(self._launcher.engine.users)
             del self._pods[id]
 

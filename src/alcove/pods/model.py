@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from alcove.errors import InvalidRequest
 from alcove.host.process import ProcessIdentity, boot_id
@@ -27,6 +27,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62})")
 _MOST_ANNOTATIONS = 256
 _LONGEST_ANNOTATION = 65_536
+
+
+class PodKey(NamedTuple):
+    """Which pod: containerd's namespaces each have names of their own."""
+
+    namespace: str
+    pod: str
 
 
 class NetworkModel(StrEnum):
@@ -64,6 +71,10 @@ class PodSpec:
     shim: ProcessIdentity | None = None
 
     @property
+    def key(self) -> PodKey:
+        return PodKey(self.namespace, self.pod)
+
+    @property
     def vcpus(self) -> int:
         return next(count for count in VCPUS if self.cpus <= count)
 
@@ -98,9 +109,10 @@ class PodSpec:
 def parse_spec(request: Mapping[str, Any], defaults: Defaults) -> PodSpec:
     """Return the pod that ``start_pod`` asks for. Raises ``InvalidRequest``."""
     annotations = _annotations(request.get("annotations") or {})
+    key = pod_key(request)
     return PodSpec(
-        pod=pod_name(request),
-        namespace=_text(request, "namespace", _NAME, "default"),
+        pod=key.pod,
+        namespace=key.namespace,
         netns=_netns(request.get("netns")),
         hostname=_text(request, "hostname", _HOSTNAME, "alcove"),
         cpus=_size(request, "cpus", defaults.cpus, 0.01, VCPUS[-1]),
@@ -120,9 +132,9 @@ def parse_spec(request: Mapping[str, Any], defaults: Defaults) -> PodSpec:
     )
 
 
-def pod_name(request: Mapping[str, Any]) -> str:
+def pod_key(request: Mapping[str, Any]) -> PodKey:
     """Return which pod a request is about. Raises ``InvalidRequest``."""
-    return _text(request, "pod", _NAME, None)
+    return PodKey(_text(request, "namespace", _NAME, "default"), _text(request, "pod", _NAME, None))
 
 
 def check_name(value: object, what: str) -> str:

@@ -1,0 +1,32 @@
+"""What pods' machines of one template have in common."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from alcove.images.scratch import LARGEST_MIB
+from alcove.pods.model import GUEST_OWN_MIB, NetworkModel, PodSpec
+from alcove.pods.network import Takeover
+
+
+class Shape(NamedTuple):
+    vcpus: int
+    memory_class: int
+    cards: int = 1
+
+    @classmethod
+    def of(cls, spec: PodSpec, takeover: Takeover | None) -> Shape:
+        return cls(spec.vcpus, spec.memory_class, len(takeover.interfaces) if takeover else 1)
+
+    def vacant(self) -> PodSpec:
+        """Return what a machine of this shape has while it is nobody's: all that it may be given."""
+        return PodSpec(
+            pod="",
+            namespace="",
+            netns=None,
+            hostname="alcove",
+            cpus=self.vcpus,
+            memory_mib=self.memory_class - GUEST_OWN_MIB,
+            disk_mib=LARGEST_MIB,
+            network=NetworkModel.TC_FILTER,
+        )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alcove.errors import InvalidRequest
+from alcove.host.files import unnamed_bytes
 from alcove.host.process import Process, ProcessIdentity, cpu_ns
 from alcove.host.threads import to_the_end
 from alcove.images.image_disk import descriptor, image_disk
@@ -58,6 +59,23 @@ class Pod:
     @property
     def machine(self) -> Machine:
         return self.host.running()
+
+    # As the guard of the host's disk knows it
+
+    @property
+    def id(self) -> str:
+        return self.host.id
+
+    @property
+    def ended(self) -> bool:
+        return self.host.machine is None or self.machine.process.exited()
+
+    def disk_bytes(self) -> int:
+        """Return what its disks take, whichever daemon made them."""
+        return unnamed_bytes(self.machine.process.pid, self.host.folder.stat().st_dev)
+
+    async def end(self, reason: str) -> None:
+        await self._ended(self, reason)
 
     def describe(self) -> dict[str, Any]:
         """Return what ``start_pod`` answers."""

@@ -56,6 +56,7 @@ class PodService:
         self._tasks: list[asyncio.Task[None]] = []
         self._pods: dict[PodKey, Pod] = {}
         self._locks = KeyedLock()
+        engine.disk_users.append(self._pods.values)
         self._ops: dict[str, Callable[[Request], Awaitable[Any]]] = {
             "start_pod": self._start,
             "stop_pod": self._stop,
@@ -224,6 +225,7 @@ class PodService:
                 if self._pods.pop(key, None) is not None:
                     await pod.leave()
         await self._starter.close()
+        self._launcher.engine.disk_users.remove(self._pods.values)
         self._disks.close()
         self._layers.close()
         await asyncio.sleep(0)

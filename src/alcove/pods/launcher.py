@@ -143,6 +143,10 @@ class PodLauncher:
     def limit_memory(self, host: PodHost) -> None:
         host.cgroup.set_limits(memory_bytes=(host.spec.memory_mib + OVERHEAD_MIB) * MIB)
 
+    def yield_cpu(self, host: PodHost) -> None:
+        """Let every other machine go first."""
+        host.cgroup.set_limits(cpu_shares=2)
+
     def limit_cpu(self, host: PodHost) -> None:
         """Hold the machine to the pod's processors, in work rather than time (see ``vm_launcher.EMULATION_COST``)."""
         cpus = host.spec.cpus

@@ -22,6 +22,7 @@ from alcove.host.locks import KeyedLock
 from alcove.host.process import Process, ProcessIdentity
 from alcove.host.threads import to_the_end
 from alcove.images.layers import LayerStore
+from alcove.images.scratch import SMALLEST_MIB
 from alcove.pods import network
 from alcove.pods.disks import DiskMaker
 from alcove.pods.host import PodHost
@@ -49,7 +50,7 @@ class PodService:
     def __init__(self, engine: Launcher, state: Path, defaults: Defaults, *, waiting: int = 1) -> None:
         self._defaults = defaults
         self._launcher = PodLauncher(engine, state)
-        self._starter = Starter(self._launcher, state, waiting)
+        self._starter = Starter(self._launcher, state, waiting=waiting, disk_mib=max(SMALLEST_MIB, defaults.disk_mib))
         # Above what a volume may hold come the file system's own tables.
         self._disks = DiskMaker(self._launcher.records.folder, LARGEST_DISK * 15 // 16)
         self._layers = LayerStore(state / "images" / "layers")

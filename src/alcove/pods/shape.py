@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from alcove.images.scratch import LARGEST_MIB
 from alcove.pods.model import GUEST_OWN_MIB, NetworkModel, PodSpec
 from alcove.pods.network import Takeover
 
@@ -18,8 +17,8 @@ class Shape(NamedTuple):
     def of(cls, spec: PodSpec, takeover: Takeover | None) -> Shape:
         return cls(spec.vcpus, spec.memory_class, len(takeover.interfaces) if takeover else 1)
 
-    def vacant(self) -> PodSpec:
-        """Return what a machine of this shape has while it is nobody's: all that it may be given."""
+    def vacant(self, disk_mib: int) -> PodSpec:
+        """Return what a machine of this shape has while it is nobody's: all that it may be given, but for its disk."""
         return PodSpec(
             pod="",
             namespace="",
@@ -27,6 +26,6 @@ class Shape(NamedTuple):
             hostname="alcove",
             cpus=self.vcpus,
             memory_mib=self.memory_class - GUEST_OWN_MIB,
-            disk_mib=LARGEST_MIB,
+            disk_mib=disk_mib,
             network=NetworkModel.TC_FILTER,
         )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from alcove.errors import SandboxGone
 from alcove.host.memory import create_memory
-from alcove.host.threads import to_the_end
-from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB, disk_bytes
+from alcove.host.threads import finish, to_the_end
+from alcove.images.scratch import SMALLEST_MIB, disk_bytes
 from alcove.pods import network
 from alcove.pods.host import PodHost
 from alcove.pods.launcher import PodLauncher
@@ -34,9 +34,12 @@ log = logging.getLogger(__name__)
 
 
 class Starter:
-    """See the module's docstring. ``waiting`` machines wait for each shape of pod that was asked for."""
+    """See the module's docstring. ``waiting`` machines wait for each shape of pod that was asked for, their disks as
+    large as ``disk_mib``: what a guest has grown is not made smaller.
+    """
 
-    def __init__(self, launcher: PodLauncher, state: Path, waiting: int) -> None:
+    def __init__(self, launcher: PodLauncher, state: Path, *, waiting: int, disk_mib: int) -> None:
+        self._disk_mib = disk_mib
         self.launcher = launcher
         self.templates = PodTemplates(launcher, state / "pod-templates")
         self.waiting = WaitingPods(waiting, self._make_waiting, self._free)
@@ -70,7 +73,8 @@ class Starter:
         saved = await self.templates.get(shape)
         clock.mark("plan")
         waiting = None
-        if takeover is None or takeover.model is NetworkModel.TC_FILTER:
+        by_tap = takeover is None or takeover.model is NetworkModel.TC_FILTER
+        if by_tap and spec.disk_mib >= self._disk_mib:
             waiting = self.waiting.take(saved, shape)
         host = waiting.host if waiting else self.launcher.prepare(spec)
         host.spec, host.takeover, host.step = spec, takeover, "starting"
@@ -81,11 +85,15 @@ class Starter:
             if agent is None:
                 agent, booted = await self._restore_or_boot(host, saved, shape)
             clock.mark("taken" if waiting else "launched")
-            if takeover is not None and takeover.model is NetworkModel.TC_FILTER:
-                await to_the_end(network.connect_taps, takeover, self._yard, host.taps)
+            connecting = asyncio.ensure_future(self._connect(host))
+            try:
+                await self._personalise(
+                    host, agent, grown=waiting is not None and spec.disk_mib == self._disk_mib, booted=booted
+                )
+                clock.mark("personalised")
+            finally:
+                await finish(connecting)
             clock.mark("network")
-            await self._personalise(host, agent, booted=booted)
-            clock.mark("personalised")
             host.step = "running"
             await to_the_end(host.record)
         except BaseException:
@@ -97,19 +105,26 @@ class Starter:
         log.info("pod %s runs in machine %s (ms: %s)", spec.pod, host.id, cost)
         return host
 
+    async def _connect(self, host: PodHost) -> None:
+        """Give the machine's taps to the pod's network. The kernel takes its time to move them, beside all else."""
+        if host.takeover is not None and host.takeover.model is NetworkModel.TC_FILTER:
+            await to_the_end(network.connect_taps, host.takeover, self._yard, host.taps)
+
     async def _free(self, host: PodHost) -> None:
         await host.free(self.launcher.engine.users)
 
     # Machines
 
     async def _make_waiting(self, saved: SavedMachine, shape: Shape) -> Waiting:
-        host = self.launcher.prepare(shape.vacant())
+        host = self.launcher.prepare(shape.vacant(self._disk_mib))
         agent = None
         try:
             with saved.held():
                 agent = await self._restore(host, saved, shape, None)
+            await to_the_end(self.launcher.yield_cpu, host)
             await host.running().resume()
             host.kernel = _kernel(await agent.hello(BOOT_TIMEOUT_S))
+            await agent.batch(*_grown(host))
             await rehearse(host, agent)
             await host.running().pause()
             host.step = "waiting"
@@ -167,27 +182,33 @@ class Starter:
         finally:
             os.close(memory)
 
-    async def _personalise(self, host: PodHost, agent: AgentClient, *, booted: bool) -> None:
-        """Make the machine this pod; the agent is the shim's afterwards."""
-        machine, disk_mib = host.running(), host.spec.disk_mib
+    async def _personalise(self, host: PodHost, agent: AgentClient, *, grown: bool, booted: bool) -> None:
+        """Make the machine this pod; the agent is the shim's afterwards. ``grown``: its disk is as large as it should."""
+        machine = host.running()
         self.launcher.limit_memory(host)
+        self.launcher.limit_cpu(host)
         try:
             ops = [MOUNT_SCRATCH] if booted else []
             ops += [personality(host, host.takeover.interfaces if host.takeover else ()), limits(host)]
-            if disk_mib != LARGEST_MIB:
-                await machine.resize("scratch", disk_bytes(disk_mib))
+            if not grown:
+                await machine.resize("scratch", disk_bytes(host.spec.disk_mib))
+                ops += _grown(host)
             if not booted:
                 await machine.resume()
-            if disk_mib > SMALLEST_MIB:
-                ops.append({"op": "grow_scratch", "path": MOUNT_SCRATCH["path"], "bytes": disk_bytes(disk_mib)})
             if not host.kernel:
                 host.kernel = _kernel(await agent.hello(BOOT_TIMEOUT_S))
             await agent.batch(*ops)
-            await to_the_end(self.launcher.limit_cpu, host)
         finally:
             agent.close()
             # The channel's end reaches the VMM before the shim's beginning.
             await asyncio.sleep(0)
+
+
+def _grown(host: PodHost) -> list[dict[str, object]]:
+    """Return what makes the guest's file system as large as its disk."""
+    size = disk_bytes(host.spec.disk_mib)
+    grow = {"op": "grow_scratch", "path": MOUNT_SCRATCH["path"], "bytes": size}
+    return [grow] if host.spec.disk_mib > SMALLEST_MIB else []
 
 
 def _kernel(hello: dict[str, object]) -> str:

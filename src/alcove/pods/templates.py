@@ -83,7 +83,7 @@ class PodTemplates:
     async def _boot(self, memory: int, shape: Shape) -> tuple[bytes, int]:
         """Return the device state and the scratch disk of a machine that has booted and rehearsed."""
         launcher = self._launcher
-        host = launcher.prepare(shape.vacant())
+        host = launcher.prepare(shape.vacant(SMALLEST_MIB))
         scratch = -1
         try:
             empty = launcher.engine.empty_scratch_fd

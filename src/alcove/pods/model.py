@@ -18,15 +18,18 @@ from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB
 NETWORK_MODEL = "io.alcove.network-model"
 HOST_PATHS = "io.alcove.host-paths"
 VCPUS = (1, 2, 4, 8)
-# What a guest's memory is for: the template of each class serves every pod up to it, less what the guest's own kernel
-# and agent need.
+# The template of each class serves every pod up to it, less what the guest's own kernel and agent need.
 MEMORY_CLASSES_MIB = (4096, 16_384)
-GUEST_OWN_MIB = 256
 SMALLEST_MEMORY_MIB = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62})")
 _MOST_ANNOTATIONS = 256
 _LONGEST_ANNOTATION = 65_536
+
+
+def guest_own_mib(memory_class: int) -> int:
+    """Return what of a machine's memory is no pod's: the kernel's account of each page takes a 64th of it."""
+    return 128 + memory_class // 32
 
 
 class PodKey(NamedTuple):
@@ -80,7 +83,7 @@ class PodSpec:
 
     @property
     def memory_class(self) -> int:
-        return next(size for size in MEMORY_CLASSES_MIB if self.memory_mib + GUEST_OWN_MIB <= size)
+        return next(size for size in MEMORY_CLASSES_MIB if self.memory_mib + guest_own_mib(size) <= size)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -122,7 +125,7 @@ def parse_spec(request: Mapping[str, Any], defaults: Defaults) -> PodSpec:
                 "memory_mib",
                 defaults.memory_mib,
                 SMALLEST_MEMORY_MIB,
-                MEMORY_CLASSES_MIB[-1] - GUEST_OWN_MIB,
+                MEMORY_CLASSES_MIB[-1] - guest_own_mib(MEMORY_CLASSES_MIB[-1]),
             )
         ),
         disk_mib=max(SMALLEST_MIB, int(_size(request, "disk_mib", defaults.disk_mib, 1, LARGEST_MIB))),

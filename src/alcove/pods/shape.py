@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from alcove.pods.model import GUEST_OWN_MIB, NetworkModel, PodSpec
+from alcove.pods.model import NetworkModel, PodSpec, guest_own_mib
 from alcove.pods.network import Takeover
 
 
@@ -25,7 +25,7 @@ class Shape(NamedTuple):
             netns=None,
             hostname="alcove",
             cpus=self.vcpus,
-            memory_mib=self.memory_class - GUEST_OWN_MIB,
+            memory_mib=self.memory_class - guest_own_mib(self.memory_class),
             disk_mib=disk_mib,
             network=NetworkModel.TC_FILTER,
         )

@@ -86,10 +86,9 @@ class Starter:
                 agent, booted = await self._restore_or_boot(host, saved, shape)
             clock.mark("taken" if waiting else "launched")
             connecting = asyncio.ensure_future(self._connect(host))
+            grown = waiting is not None and spec.disk_mib == self._disk_mib
             try:
-                await self._personalise(
-                    host, agent, grown=waiting is not None and spec.disk_mib == self._disk_mib, booted=booted
-                )
+                await self._personalise(host, agent, grown=grown, booted=booted)
                 clock.mark("personalised")
             finally:
                 await finish(connecting)
@@ -183,7 +182,7 @@ class Starter:
             os.close(memory)
 
     async def _personalise(self, host: PodHost, agent: AgentClient, *, grown: bool, booted: bool) -> None:
-        """Make the machine this pod; the agent is the shim's afterwards. ``grown``: its disk is as large as it should."""
+        """Make the machine this pod; the agent is the shim's afterwards. ``grown``: its disk has its size already."""
         machine = host.running()
         self.launcher.limit_memory(host)
         self.launcher.limit_cpu(host)

@@ -55,7 +55,7 @@ class WaitingPods:
         self._queues: dict[str, deque[Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
-        self._closing = False
+        self._closed = asyncio.Event()
 
     def count(self, key: str) -> int:
         return len(self._queues.get(key, ()))
@@ -76,18 +76,20 @@ class WaitingPods:
     def expect(self, saved: SavedMachine, shape: Shape, after_s: float = REFILL_AFTER_S) -> None:
         """Have ``size`` of them wait, from soon on."""
         self._queues.setdefault(saved.key, deque())
-        if self._size and saved.key not in self._refilling and not self._closing:
+        if self._size and saved.key not in self._refilling and not self._closed.is_set():
             self._refilling.add(saved.key)
             self._background(self._refill(saved, shape, after_s))
 
     async def _refill(self, saved: SavedMachine, shape: Shape, after_s: float) -> None:
         try:
-            await asyncio.sleep(after_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(after_s):
+                    await self._closed.wait()
             while (queue := self._queues.get(saved.key)) is not None and len(queue) < self._size:
-                if saved.closed or self._closing:
+                if saved.closed or self._closed.is_set():
                     return
                 waiting = await self._make(saved, shape)
-                if saved.closed or self._closing or self._queues.get(saved.key) is not queue:
+                if saved.closed or self._closed.is_set() or self._queues.get(saved.key) is not queue:
                     await self._end(waiting)
                     return
                 queue.append(waiting)
@@ -103,7 +105,7 @@ class WaitingPods:
 
     async def close(self) -> None:
         """End all of them; none is made any more."""
-        self._closing = True
+        self._closed.set()
         for key in list(self._queues):
             self.forget(key)
         while self._tasks:

@@ -24,6 +24,8 @@ SMALLEST_MEMORY_MIB = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62})")
 _MOST_ANNOTATIONS = 256
+# proc(5): kernel/pid_max; 64 bits of clock ticks.
+_MOST_PID, _MOST_TICKS = 1 << 22, (1 << 63) - 1
 _LONGEST_ANNOTATION = 65_536
 
 
@@ -191,8 +193,13 @@ def _model(value: str | None, default: NetworkModel) -> NetworkModel:
 def _shim(value: object) -> ProcessIdentity | None:
     if value is None:
         return None
-    try:
-        assert isinstance(value, dict)
-        return ProcessIdentity(int(value["pid"]), int(value["start_time"]), boot_id())
-    except (AssertionError, KeyError, TypeError, ValueError):
-        raise InvalidRequest("shim: pid and start_time are wanted") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("shim: an object is wanted")
+    return ProcessIdentity(_whole(value, "pid", _MOST_PID), _whole(value, "start_time", _MOST_TICKS), boot_id())
+
+
+def _whole(shim: Mapping[str, Any], key: str, most: int) -> int:
+    number = shim.get(key)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= most:
+        raise InvalidRequest(f"shim: {key} is no number between 1 and {most}")
+    return number

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -34,14 +35,18 @@ class PodTap:
 
 
 class TapYard:
-    """The namespace in which taps are made. Blocking: for threads."""
+    """The namespace in which taps are made, there from the first on. Blocking: for threads."""
 
     def __init__(self) -> None:
-        self._namespace = _new_namespace()
+        self._namespace = -1
         self._count = itertools.count()
+        self._making = threading.Lock()
 
     def make(self) -> PodTap:
         name = f"alct{next(self._count) % 1_000_000_000}"
+        with self._making:
+            if self._namespace < 0:
+                self._namespace = _new_namespace()
         try:
             return PodTap(name, within(self._namespace, lambda: open_tap(name)))
         except OSError as error:
@@ -65,7 +70,9 @@ class TapYard:
             raise HostError(f"a tap cannot be moved to its pod: {error}") from error
 
     def close(self) -> None:
-        os.close(self._namespace)
+        if self._namespace >= 0:
+            os.close(self._namespace)
+            self._namespace = -1
 
 
 def _new_namespace() -> int:

@@ -102,7 +102,7 @@ class Launcher:
         self._launching = 0
         self._launched = asyncio.Event()
         self._launched.set()
-        self._rehearsal_image = rehearsal_image
+        self.rehearsal_image = rehearsal_image
         self.cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
         self.disk_io = DiskIo.IO_URING if io_uring_works() else DiskIo.THREADS
         self.users = MachineUsers(tag)
@@ -198,7 +198,7 @@ class Launcher:
             start,
             network=self.network,
             records=self.records,
-            rehearsal_image=self._rehearsal_image,
+            rehearsal_image=self.rehearsal_image,
             release=self._released,
         )
 

@@ -139,7 +139,7 @@ class Daemon:
         defaults = Defaults(
             settings.pod_cpus, settings.pod_memory_mib, settings.pod_disk_mib, NetworkModel(settings.pod_network)
         )
-        pods = PodService(tier.launcher, settings.state, defaults)
+        pods = PodService(tier.launcher, settings.state, defaults, waiting=settings.pod_waiting)
         self._stack.push_async_callback(pods.close)
         await pods.recover()
         door = PodSocket(settings.pods_socket, pods.carry_out)

@@ -265,7 +265,7 @@ class Settings:
         choices=("on", "off"),
     )
     pod_cpus: float = _row(1.0, "Processors of a pod that says nothing of them.", low=0.01, high=8)
-    pod_memory_mib: int = _row(2048, "Memory of a pod that says nothing of it, in MiB.", low=16, high=16_128)
+    pod_memory_mib: int = _row(2048, "Memory of a pod that says nothing of it, in MiB.", low=16, high=15_744)
     pod_disk_mib: int = _row(
         10_240,
         "What the containers of a pod may write beside their volumes, in MiB; the host's disk gives what is used.",
@@ -276,6 +276,12 @@ class Settings:
         "tcfilter",
         "How a pod's machine takes over what a CNI plugin made; the annotation io.alcove.network-model says otherwise.",
         choices=("tcfilter", "macvtap"),
+    )
+    pod_waiting: int = _row(
+        1,
+        "Machines that wait, restored and warm, for pods of each shape that is in use; each takes some 250 MiB.",
+        low=0,
+        high=64,
     )
     log_level: str = _row(
         "info",

@@ -40,15 +40,15 @@ class PodLab:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.service = self._service()
+        self.service = self._service(0)
 
-    def _service(self) -> PodService:
-        return PodService(self.lab.tier.launcher, self.lab.state, Defaults(disk_mib=1024))
+    def _service(self, waiting: int) -> PodService:
+        return PodService(self.lab.tier.launcher, self.lab.state, Defaults(disk_mib=1024), waiting=waiting)
 
-    async def restart(self) -> None:
+    async def restart(self, waiting: int = 0) -> None:
         """As a daemon that stops and one that starts."""
         await self.service.close()
-        self.service = self._service()
+        self.service = self._service(waiting)
         await self.service.recover()
 
     async def ask(self, op: str, **fields: Any) -> Any:
@@ -65,7 +65,7 @@ class PodLab:
 
     async def end_all(self) -> None:
         for pod in (await self.ask("pods"))["pods"]:
-            await self.ask("stop_pod", pod=pod["pod"])
+            await self.ask("stop_pod", pod=pod["pod"], namespace=pod["namespace"])
 
     async def close(self) -> None:
         await self.end_all()
@@ -78,6 +78,9 @@ class PodLab:
 
 
 HOST, POD = "10.77.0.1", "10.77.0.2"
+# A second interface's, and IPv6.
+OTHER_HOST, OTHER_POD = "10.78.0.1", "10.78.0.2"
+HOST_6, POD_6 = "fd77::1", "fd77::2"
 
 
 class PodNetwork:
@@ -99,8 +102,8 @@ class PodNetwork:
         return {
             "links": sorted(links),
             "mac": card["address"],
-            "addresses": [one["local"] for one in card["addr_info"] if one["scope"] == "global"],
-            "routes": sorted(route["dst"] for route in self.ip("route")),
+            "addresses": sorted(one["local"] for one in card["addr_info"] if one["scope"] == "global"),
+            "routes": sorted(route["dst"] for family in ("-4", "-6") for route in self.ip(family, "route")),
             "queues": [queue["kind"] for queue in queues if queue["kind"] == "ingress"],
         }
 
@@ -122,10 +125,28 @@ def pod_network(name: str = "alcove-test-pod") -> Iterator[PodNetwork]:
         yield PodNetwork(name)
     finally:
         command("ip", "netns", "del", name)
-        subprocess.run(["ip", "link", "del", "alcpodtest"], capture_output=True, check=False)
+        for link in ("alcpodtest", "alcpodtest2"):
+            subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
+
+
+def add_more(network: PodNetwork) -> None:
+    """Give the pod IPv6 and a second interface."""
+    command("ip", "-6", "addr", "add", f"{HOST_6}/64", "dev", "alcpodtest", "nodad")
+    ends = ("alcpodtest2", "type", "veth", "peer", "name", "net1", "netns", network.name)
+    command("ip", "link", "add", *ends)
+    command("ip", "addr", "add", f"{OTHER_HOST}/24", "dev", "alcpodtest2")
+    command("ip", "link", "set", "alcpodtest2", "up")
+    for line in (
+        f"-6 addr add {POD_6}/64 dev eth0 nodad",
+        f"-6 route add default via {HOST_6}",
+        f"addr add {OTHER_POD}/24 dev net1",
+        "link set net1 up",
+    ):
+        command("ip", "-n", network.name, *line.split())
 
 
 _ECHO, _ECHO_REPLY = 8, 0
+_ECHO_6, _ECHO_REPLY_6 = 128, 129
 
 
 def pings(address: str, tries: int = 25) -> bool:
@@ -140,5 +161,19 @@ def pings(address: str, tries: int = 25) -> bool:
                 while True:
                     packet, (source, _) = raw.recvfrom(2048)
                     if source == address and packet[20] == _ECHO_REPLY:
+                        return True
+    return False
+
+
+def pings_6(address: str, tries: int = 25) -> bool:
+    """Whether the address answers an ICMPv6 echo (RFC 4443); the kernel fills in the checksum."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
+        raw.settimeout(0.4)
+        for number in range(tries):
+            raw.sendto(struct.pack("!BBHHH", _ECHO_6, 0, 0, os.getpid() & 0xFFFF, number), (address, 0))
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    packet, (source, *_) = raw.recvfrom(2048)
+                    if source == address and packet[0] == _ECHO_REPLY_6:
                         return True
     return False

@@ -7,15 +7,21 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from tests.machine.lab import Lab, until
-from tests.machine.podlab import POD, PodLab, pings, pod_network
+from tests.machine.podlab import OTHER_POD, POD, POD_6, PodLab, add_more, pings, pings_6, pod_network
 
 from alcove.errors import InvalidRequest
 from alcove.host.process import start_time
+from alcove.pods.host import PodHost
+from alcove.pods.shape import Shape
+from alcove.pods.starting import Starter
 from alcove.sandbox.agent import AgentError
+from alcove.sandbox.scratch_guard import ScratchGuard
+from alcove.vmm.machine import Machine
 
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -135,4 +141,114 @@ async def test_a_pod_ends_with_its_shim(pods: PodLab, monkeypatch: pytest.Monkey
         shim.wait()
     pid = started["machine"]["pid"]
     await until(lambda: not os.path.exists(f"/proc/{pid}"))
+    await until(lambda: not pods.leftovers())
+
+
+@pytest.mark.parametrize("model", ["tcfilter", "macvtap"])
+async def test_several_interfaces_and_ipv6(pods: PodLab, model: str) -> None:
+    with pod_network() as network:
+        add_more(network)
+        before = network.describe()
+        annotations = {"io.alcove.network-model": model}
+        started = await pods.ask("start_pod", pod="cards", netns=network.path, annotations=annotations)
+        assert [one["name"] for one in started["interfaces"]] == ["eth0", "net1"]
+        assert pings(POD)
+        assert pings(OTHER_POD)
+        assert pings_6(POD_6)
+        async with pods.guest(started) as guest:
+            assert "net1" in (await guest.run("/bin/cat", "/proc/net/dev"))[1]
+            routes = (await guest.run("/bin/cat", "/proc/net/ipv6_route"))[1]
+            assert any(line.split()[1] == "00" and line.endswith("eth0") for line in routes.splitlines())
+        names = [one["name"] for one in (await pods.ask("pod_stats", pod="cards"))["network"]]
+        assert names == ["eth0", "net1"]
+        await pods.ask("stop_pod", pod="cards")
+        assert network.describe() == before
+
+
+@pytest.mark.parametrize(("cpus", "memory_mib"), [(2, 15_744), (4, 64), (8, 64)])
+async def test_machines_of_every_shape(pods: PodLab, cpus: int, memory_mib: int) -> None:
+    started = await pods.ask("start_pod", pod="shape", cpus=cpus, memory_mib=memory_mib)
+    async with pods.guest(started) as guest:
+        assert (await guest.run("/bin/cat", "/sys/devices/system/cpu/online"))[1] == f"0-{cpus - 1}\n"
+        limit = (await guest.run("/bin/cat", "/sys/fs/cgroup/pod/memory.max"))[1]
+        assert int(limit) == memory_mib * MIB
+        total = (await guest.run("/bin/cat", "/proc/meminfo"))[1].split()[1]
+        assert int(total) > memory_mib * 1024
+    # Memory is taken when it is used.
+    assert (await pods.ask("pod_stats", pod="shape"))["machine"]["rss_bytes"] < 512 * MIB
+
+
+async def test_a_machine_that_waits_becomes_one_pods(pods: PodLab) -> None:
+    await pods.restart(waiting=1)
+    try:
+        starter = pods.service._starter
+        saved = await starter.templates.get(Shape(1, 4096))
+        await until(lambda: starter.waiting.count(saved.key) == 1, 60)
+        (id,) = [path.name for path in (pods.lab.state / "pods").iterdir()]
+        with pod_network() as network:
+            started = await pods.ask("start_pod", pod="a", namespace="one", netns=network.path, hostname="first")
+            assert Path(started["agent"]).parent.name == id
+            assert pings(POD)
+            async with pods.guest(started) as guest:
+                assert (await guest.run("/bin/cat", "/proc/sys/kernel/hostname"))[1] == "first\n"
+                first = await guest.run("/bin/cat", "/run/machine-id")
+                # Nothing of what it has gone through is left.
+                left = await guest.run("/bin/ls", "/run/alcove/images", "/sys/fs/cgroup/pod")
+                assert "rehearsal" not in left[1]
+            # The same name in another namespace is another pod.
+            await until(lambda: starter.waiting.count(saved.key) == 1, 60)
+            other = await pods.ask("start_pod", pod="a", namespace="two", hostname="second")
+            assert other["machine"] != started["machine"]
+            async with pods.guest(other) as guest:
+                assert await guest.run("/bin/cat", "/run/machine-id") != first
+            await pods.ask("stop_pod", pod="a", namespace="two")
+            assert pings(POD)
+            await pods.end_all()
+    finally:
+        await pods.restart()
+
+
+class Killed(BaseException):
+    """The daemon is no more: nothing after this is carried out."""
+
+
+@pytest.mark.parametrize(("owner", "step"), [(Machine, "restore"), (Starter, "_personalise")])
+async def test_what_a_daemon_left_that_was_killed_in_the_middle_of_a_start(
+    pods: PodLab, monkeypatch: pytest.MonkeyPatch, owner: type, step: str
+) -> None:
+    hosts: list[PodHost] = []
+    free = PodHost.free
+
+    async def die(*arguments: Any, **keywords: Any) -> None:
+        raise Killed
+
+    async def free_nothing(host: PodHost, users: Any) -> None:
+        hosts.append(host)
+
+    with pod_network() as network:
+        before = network.describe()
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, step, die)
+            patched.setattr(PodHost, "free", free_nothing)
+            with pytest.raises(Killed):
+                await pods.ask("start_pod", pod="half", netns=network.path)
+        (host,) = hosts
+        assert host.machine is not None
+        assert pods.leftovers()
+        await pods.restart()
+        assert pods.leftovers() == []
+        assert host.machine.process.exited()
+        assert network.describe() == before
+        await free(host, pods.lab.tier.launcher.users)
+
+
+async def test_the_hosts_disk_is_guarded_from_pods(pods: PodLab) -> None:
+    started = await pods.ask("start_pod", pod="writer")
+    (pod,) = pods.service._pods.values()
+    before = pod.disk_bytes()
+    async with pods.guest(started) as guest:
+        await guest.run("/bin/dd", "if=/dev/zero", "of=/run/alcove/scratch/fill", "bs=1M", "count=80", "conv=fsync")
+    assert pod.disk_bytes() - before >= 80 * MIB
+    launcher = pods.lab.tier.launcher
+    assert await ScratchGuard(pods.lab.state, launcher.disk_users, reserve_mib=1 << 40).check() is pod
     await until(lambda: not pods.leftovers())

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from alcove.errors import InvalidRequest
 from alcove.functions.limits import check_logging, check_scratch
-from alcove.host.files import unnamed_file
+from alcove.host.files import unnamed_bytes, unnamed_file
 from alcove.host.memory import create_memory
 from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB, disk_bytes, empty_disk
 from alcove.policy.decide import Case, Facts, decide
 from alcove.policy.rules import Rules
 from alcove.sandbox.protocol import Isolation, Logging
 from alcove.sandbox.scratch_guard import WORTH_MIB, ScratchGuard, largest
+from alcove.sandbox.vm import VmSandbox
 from alcove.vmm.template import MachineStore, disk_digest
 
 MIB = 1 << 20
@@ -95,6 +96,9 @@ class Machine:
     async def end(self, reason: str) -> None:
         self.ended, self.reason = True, reason
 
+    def disk_bytes(self) -> int:
+        return VmSandbox.disk_bytes(cast(Any, self))
+
 
 def machine(tmp_path: Path, fds: list[int], mib: int) -> Any:
     fds.append(fd := unnamed_file(tmp_path, 1 << 30))
@@ -105,7 +109,7 @@ def machine(tmp_path: Path, fds: list[int], mib: int) -> Any:
 async def test_the_largest_goes_where_the_host_is_short(tmp_path: Path, fds: list[int]) -> None:
     machines = [machine(tmp_path, fds, mib) for mib in (WORTH_MIB + 4, WORTH_MIB + 8, 1)]
     adopted = cast(Any, Machine("s-adopted", SimpleNamespace(scratch_fd=None)))
-    live = {one.id: one for one in (*machines, adopted)}.values()
+    live = [lambda: [*machines[:1], adopted], lambda: machines[1:]]
     assert await ScratchGuard(tmp_path, live, reserve_mib=0).check() is None
     short = ScratchGuard(tmp_path, live, reserve_mib=1 << 30)
     assert await short.check() is machines[1]
@@ -137,3 +141,15 @@ def test_logging_as_aws_has_it() -> None:
     for wrong in (Logging("XML"), Logging("Text", "INFO"), Logging("JSON", "LOUD"), Logging("JSON", "INFO", "ERROR")):
         with pytest.raises(InvalidRequest):
             check_logging(wrong)
+
+
+def test_what_a_process_holds_without_a_name_is_counted(tmp_path: Path, fds: list[int]) -> None:
+    named = tmp_path / "named"
+    named.write_bytes(bytes(4 * MIB))
+    before = unnamed_bytes(os.getpid(), tmp_path.stat().st_dev)
+    fds.append(fd := unnamed_file(tmp_path, 1 << 30))
+    # Held twice, it takes its room once.
+    fds += [os.dup(fd), os.open(named, os.O_RDONLY)]
+    os.posix_fallocate(fd, 0, 8 * MIB)
+    assert 8 * MIB <= unnamed_bytes(os.getpid(), tmp_path.stat().st_dev) - before < 9 * MIB
+    assert unnamed_bytes(os.getpid(), 0) == 0

@@ -431,7 +431,7 @@ async def test_limits_are_changed_in_the_guest_and_of_the_machine(bench: Bench) 
     shim = await running(bench)
     limits = {"cpu": {"quota": 200000, "period": 100000, "cpus": "0-3"}, "memory": {"limit": 64 << 20}}
     await shim.call("Update", id="c1", resources={"type_url": "x", "value": json.dumps(limits).encode()})
-    assert bench.requests("update_pod") == [{"pod": "c1", "cpus": 2.0, "memory_mib": 64}]
+    assert bench.requests("update_pod") == [{"namespace": "ns", "pod": "c1", "cpus": 2.0, "memory_mib": 64}]
     assert bench.guest.requests("update_container")[0]["resources"]["cpu"] == {"quota": 200000, "period": 100000}
 
 
@@ -453,7 +453,7 @@ async def test_delete_works_where_the_shim_is_gone(bench: Bench) -> None:
     done = await asyncio.to_thread(bench.run, "delete", "c1", bundle)
     assert done.returncode == 0, done.stderr
     assert task_messages.DELETE_RESPONSE.decode(done.stdout)["exit_status"] == 137
-    assert bench.requests("stop_pod") == [{"pod": "c1"}]
+    assert bench.requests("stop_pod") == [{"namespace": "ns", "pod": "c1"}]
 
 
 async def test_delete_of_a_member_leaves_the_others(bench: Bench) -> None:

@@ -22,6 +22,7 @@ from alcove.bench import gateway as gateway_bench
 from alcove.bench import gateway_cpu as cpu_bench
 from alcove.bench import gateway_load as load_bench
 from alcove.bench import overload as overload_bench
+from alcove.bench import pod as pod_bench
 from alcove.bench import registry as registry_bench
 from alcove.bench import startup as startup_bench
 from alcove.bench import timers as timers_bench
@@ -86,6 +87,8 @@ def group() -> None:
       alcove bench gateway-load
       alcove bench end-to-end --tier process
       alcove bench overload --seconds 60
+      alcove bench pod
+      alcove bench pods --count 50
       alcove bench registry
       alcove bench timers
     """
@@ -351,3 +354,40 @@ def timers(state: Path, report: Path | None, timers: int) -> None:
         figures = _run(timers_bench.measure(state.resolve() / "timers", timers=timers, progress=status.update))
     figures.print(console, "Lateness of a timer's run")
     _conclude(console, figures, timers_bench.ratios(figures), report)
+
+
+@group.command()
+@_state
+@_json
+@click.option("--rounds", default=20, show_default=True, help="Pods of each kind.")
+@click.option("--pause", default=1.0, show_default=True, help="Seconds of rest before each pod.")
+def pod(state: Path, report: Path | None, rounds: int, pause: float) -> None:
+    """Pods in machines against pods of runc, through one containerd."""
+    console = Console()
+    with console.status("starting") as status:
+        figures = pod_bench.measure(state.resolve(), rounds=rounds, pause_s=pause, progress=status.update)
+    figures.print(console, "By CRI")
+    console.print(f"exec, p50: {pod_bench.exec_difference_ms(figures):.1f} ms more than runc's")
+    _conclude(console, figures, pod_bench.ratios(figures), report)
+
+
+@group.command()
+@_state
+@_json
+@click.option("--count", default=50, show_default=True, help="Pods at once.")
+def pods(state: Path, report: Path | None, count: int) -> None:
+    """Many pods at once: memory of each, how starts slow down, what is left."""
+    console = Console()
+    with console.status("starting") as status:
+        found = pod_bench.crowd(state.resolve(), count=count, progress=status.update)
+    figures = Figures()
+    figures.samples["vm", "start", "pod"] = found.start_ms
+    figures.print(console, "Pod with a container")
+    machine, shim = percentile(found.machine_mib, 0.5), percentile(found.shim_mib, 0.5)
+    console.print(
+        f"{count} pods: machine {machine:.1f} MiB, shim {shim:.1f} MiB each (Pss, p50);"
+        f" {found.answered} answered; left afterwards: {', '.join(found.left) or 'nothing'}"
+    )
+    _conclude(console, figures, [Ratio("last starts / first starts, p50", found.slower, pod_bench.LAST_LIMIT)], report)
+    if found.answered != count or found.left:
+        raise click.ClickException("not every pod answered, or something was left")

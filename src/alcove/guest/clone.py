@@ -11,6 +11,8 @@ from typing import Any
 from alcove.guest import kernel
 from alcove.guest.nic import Nic
 
+# A pod's machine may have several.
+_MORE_CARDS = 3
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -22,6 +24,10 @@ class Personality:
         # A card is filled with buffers when it is set up, which takes long under emulation: not after a restore.
         with contextlib.suppress(OSError):
             self.nic = Nic("eth0")
+        self._more: list[Nic] = []
+        with contextlib.suppress(OSError):
+            while len(self._more) < _MORE_CARDS:
+                self._more.append(Nic(f"eth{len(self._more) + 1}"))
         self._random = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
         self._machine_id = _create("/run/machine-id")
         self._boot_id = _create("/run/boot-id")
@@ -38,6 +44,8 @@ class Personality:
         os.pwrite(self._boot_id, f"{request['boot_id']}\n".encode(), 0)
         if self.nic is not None and request["network"] is not None:
             self.nic.configure(request["network"])
+        for card, network in zip(self._more, request.get("more_networks") or (), strict=False):
+            card.configure(network)
 
 
 def _create(path: str) -> int:

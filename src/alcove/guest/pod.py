@@ -73,6 +73,9 @@ def set_up() -> None:
         os.mkdir(folder, 0o711)
     # /run itself lets nothing be executed, which scripts of a ConfigMap are; containers' writes are kept out of it.
     kernel.mount("tmpfs", FILES, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, _FILES)
+    # ::1, whatever addresses the pod's network has.
+    with contextlib.suppress(OSError), open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "w") as file:
+        file.write("0")
     pod_cgroup.set_up()
 
 

@@ -18,7 +18,9 @@ _CAPABILITIES = ["CAP_CHOWN", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_NET_B
 
 
 def rehearse(containers: Containers) -> None:
-    """Leave nothing behind but what is warm. Raises ``Refused``."""
+    """Leave nothing behind but what is warm. Layers that are mounted under our name are used too, below the guest's
+    own. Raises ``Refused``.
+    """
     ops = containers.ops()
     layer = _layer()
     try:
@@ -35,13 +37,15 @@ def rehearse(containers: Containers) -> None:
         with contextlib.suppress(OSError):
             kernel.unmount(layer, kernel.MNT_DETACH)
         os.rmdir(layer)
-        os.rmdir(os.path.dirname(layer))
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(layer))
 
 
 def _layer() -> str:
     """Make an image of the guest's own busybox: a folder of memory."""
-    layer = f"{IMAGES}/{_NAME}/1"
-    os.makedirs(layer)
+    os.makedirs(f"{IMAGES}/{_NAME}", exist_ok=True)
+    layer = f"{IMAGES}/{_NAME}/{len(os.listdir(f'{IMAGES}/{_NAME}')) + 1}"
+    os.mkdir(layer)
     kernel.mount("tmpfs", layer, "tmpfs", kernel.MS_NODEV, "size=8m")
     for folder in ("bin", "dev", "proc", "sys", "tmp"):
         os.mkdir(f"{layer}/{folder}")

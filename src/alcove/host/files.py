@@ -98,6 +98,18 @@ def unnamed_file(folder: Path, size: int) -> int:
     return fd
 
 
+def unnamed_bytes(pid: int, device: int) -> int:
+    """Return what the files without a name that a process holds open take of the file system with that number."""
+    sizes: dict[int, int] = {}
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                status = os.stat(entry.path)
+                if status.st_dev == device and status.st_nlink == 0:
+                    sizes[status.st_ino] = status.st_blocks * 512
+    return sum(sizes.values())
+
+
 def require_space(folder: Path, bytes_needed: int, purpose: str) -> None:
     """Raise ``CapacityError`` unless the folder's file system has that much room, with a margin of 64 MiB."""
     free = shutil.disk_usage(folder).free

@@ -103,7 +103,7 @@ class Forwards:
         connection = writer.get_extra_info("socket")
         loopback.keep_alive(connection)
         port = loopback.meant_port(connection)
-        addresses = ["127.0.0.1", *self._takeover.interface.addresses]
+        addresses = ["127.0.0.1", *(one for card in self._takeover.interfaces for one in card.addresses)]
         request = {"port": port, "addresses": [one.partition("/")[0] for one in addresses if ":" not in one]}
         id = self._number = (self._number + 1) % _IDS
         stream = self._streams[id] = Stream(reader, writer, lambda kind, data: self._send(id, kind, data))

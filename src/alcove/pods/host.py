@@ -6,13 +6,13 @@ The folder holds the pod's record, its sockets and its disks; it goes last, for 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alcove.errors import HostError
+from alcove.errors import HostError, SandboxGone
 from alcove.host.cgroup import Cgroup
 from alcove.host.process import ProcessIdentity
 from alcove.host.threads import to_the_end
@@ -20,21 +20,25 @@ from alcove.pods import network
 from alcove.pods.model import PodSpec
 from alcove.pods.network import Takeover
 from alcove.pods.slots import Slots
+from alcove.pods.taps import PodTap
 from alcove.sandbox.protocol import SandboxId
 from alcove.sandbox.record import RecordStore
 from alcove.sandbox.users import MachineUsers
 from alcove.vmm.machine import Machine
 
 
-def pod_id(pod: str) -> SandboxId:
-    """Return our id of a pod: its own name is a client's, and no path is made of it."""
-    return SandboxId("p-" + hashlib.sha256(pod.encode()).hexdigest()[:12])
+def new_pod_id() -> SandboxId:
+    """Return an id for a pod's machine: the pod's own name is a client's, and no path is made of it."""
+    return SandboxId("p-" + secrets.token_hex(6))
 
 
 @dataclass(slots=True)
 class PodHost:
-    """See the module's docstring. ``step`` is how far it has come: ``launching``, ``running``."""
+    """See the module's docstring. ``step`` is how far it has come: ``launching``, ``waiting`` for a pod (``spec`` is
+    nobody's then), ``starting``, ``running``.
+    """
 
+    id: SandboxId
     spec: PodSpec
     folder: Path
     cgroup: Cgroup
@@ -46,10 +50,7 @@ class PodHost:
     machine: Machine | None = None
     process: ProcessIdentity | None = None
     kernel: str = ""
-
-    @property
-    def id(self) -> SandboxId:
-        return pod_id(self.spec.pod)
+    taps: list[PodTap] = field(default_factory=list)
 
     @property
     def agent_socket(self) -> Path:
@@ -62,6 +63,17 @@ class PodHost:
     @property
     def monitor_socket(self) -> Path:
         return self.folder / "qmp.sock"
+
+    def running(self) -> Machine:
+        """Return the machine. Raises ``SandboxGone`` where there is none."""
+        if self.machine is None:
+            raise SandboxGone("the machine is not running")
+        return self.machine
+
+    def drop_taps(self) -> None:
+        """Close our descriptors; those that a machine holds stay."""
+        while self.taps:
+            self.taps.pop().close()
 
     def record(self) -> None:
         """Write down what this pod is, so that a later daemon can adopt or reap it."""
@@ -82,7 +94,8 @@ class PodHost:
     def from_record(id: SandboxId, record: dict[str, Any], tag: str, records: RecordStore) -> PodHost:
         """Return what an earlier daemon wrote down. Raises ``KeyError``, ``TypeError``, ``ValueError``."""
         takeover, process = record["takeover"], record["process"]
-        host = PodHost(
+        return PodHost(
+            id,
             PodSpec.from_json(record["spec"]),
             records.folder / id,
             Cgroup(tag, id),
@@ -94,15 +107,13 @@ class PodHost:
             process=ProcessIdentity.from_json(process) if process else None,
             kernel=str(record["kernel"]),
         )
-        if host.id != id:
-            raise ValueError("the record is another pod's")
-        return host
 
     async def free(self, users: MachineUsers) -> None:
         """Free all of it; what is gone already is no error."""
         if self.machine is not None:
             await self.machine.kill()
             self.machine = None
+        self.drop_taps()
         await to_the_end(self.cgroup.kill_all)
         if self.takeover is not None:
             with contextlib.suppress(HostError, OSError):

@@ -15,7 +15,7 @@ from alcove.host.threads import to_the_end
 from alcove.images.families import Family
 from alcove.images.guest import GuestImage
 from alcove.images.scratch import LARGEST_MIB, disk_bytes
-from alcove.pods.host import PodHost, open_read_only, pod_id
+from alcove.pods.host import PodHost, new_pod_id, open_read_only
 from alcove.pods.model import PodSpec
 from alcove.sandbox.record import RecordStore
 from alcove.sandbox.vm_launcher import OVERHEAD_MIB, SCRATCH_LIMITS, Launcher
@@ -28,6 +28,8 @@ FAMILY = Family.POD
 SCRATCH = "scratch"
 # A disk of a pod's may be this large; the jail lets no file grow beyond it.
 LARGEST_DISK = 64 << 30
+# IPv6 is there, and has no addresses but the loopback's until a pod's network has some: nothing is sent of its own.
+COMMAND_LINE = KERNEL_COMMAND_LINE.replace("ipv6.disable=1", "ipv6.disable_ipv6=1")
 # The VMM's own threads, and one for each request to the disks.
 HOST_PIDS = 128
 
@@ -42,10 +44,10 @@ class PodLauncher:
     def prepare(self, spec: PodSpec) -> PodHost:
         """Take what a pod needs a record of, and write that. Raises ``CapacityError``."""
         user = self.engine.users.take()
-        id = pod_id(spec.pod)
+        id = new_pod_id()
         try:
             folder = self.records.create(id, {"step": "launching"})
-            host = PodHost(spec, folder, Cgroup(self.engine.tag, id), user, self.records)
+            host = PodHost(id, spec, folder, Cgroup(self.engine.tag, id), user, self.records)
             host.record()
         except BaseException:
             self.engine.users.free(user)
@@ -54,29 +56,31 @@ class PodLauncher:
         return host
 
     async def launch(
-        self, host: PodHost, *, memory_fd: int, scratch_fd: int, tap_fd: int | None, share: bool = False, boot: bool
+        self, host: PodHost, *, cards: int, memory_fd: int, scratch_fd: int, share: bool = False, boot: bool
     ) -> int:
-        """Start the pod's QEMU, which boots or waits for a state; return a descriptor of its scratch disk, the
-        caller's. Raises ``CapacityError``, ``HostError``, ``SandboxError``; the caller frees the host then.
+        """Start the pod's QEMU with the host's taps, ``cards`` or none; it boots or waits for a state. Return a
+        descriptor of its scratch disk, the caller's. Raises ``CapacityError``, ``HostError``, ``SandboxError``; the
+        caller frees the host then.
         """
         if self.engine.closing:
             raise CapacityError("the service is stopping")
         try:
-            return await self._launch(host, memory_fd, scratch_fd, tap_fd, share=share, boot=boot)
+            return await self._launch(host, cards, memory_fd, scratch_fd, share=share, boot=boot)
         except OSError as error:
             raise start_failure(error, "machine") from error
 
     async def _launch(
-        self, host: PodHost, memory_fd: int, scratch_fd: int, tap_fd: int | None, *, share: bool, boot: bool
+        self, host: PodHost, cards: int, memory_fd: int, scratch_fd: int, *, share: bool, boot: bool
     ) -> int:
         spec = host.spec
         await to_the_end(host.cgroup.create)
-        host.cgroup.set_limits(memory_bytes=(spec.memory_mib + OVERHEAD_MIB) * MIB, pids=HOST_PIDS)
+        host.cgroup.set_limits(pids=HOST_PIDS)
+        self.limit_memory(host)
         image = await self.engine.images.get_family(FAMILY)
         size = disk_bytes(LARGEST_MIB if boot else spec.disk_mib)
         scratch = await to_the_end(_copy_scratch, host.folder, scratch_fd, size)
         try:
-            host.machine = await self._start(host, image, memory_fd, scratch, tap_fd, share=share, boot=boot)
+            host.machine = await self._start(host, image, cards, memory_fd, scratch, share=share, boot=boot)
             host.process = host.machine.process.identity
             host.record()
         except BaseException:
@@ -88,9 +92,9 @@ class PodLauncher:
         self,
         host: PodHost,
         image: GuestImage,
+        cards: int,
         memory_fd: int,
         scratch_fd: int,
-        tap_fd: int | None,
         *,
         share: bool,
         boot: bool,
@@ -105,6 +109,7 @@ class PodLauncher:
                 return fd
 
             engine, spec = self.engine, host.spec
+            taps = tuple(tap.fd for tap in host.taps) or (None,) * cards
             machine = MachineSpec(
                 name=host.id,
                 accelerator=engine.accelerator.kind,
@@ -118,13 +123,14 @@ class PodLauncher:
                 ),
                 channels=(Channel("alcove.agent", agent.fileno()), Channel(CHANNEL, streams.fileno())),
                 qmp_fd=qmp.fileno(),
-                tap_fd=tap_fd,
-                boot=Boot(open_file(image.kernel), open_file(image.initrd), KERNEL_COMMAND_LINE) if boot else None,
+                tap_fd=taps[0],
+                more_taps=taps[1:],
+                boot=Boot(open_file(image.kernel), open_file(image.initrd), COMMAND_LINE) if boot else None,
                 model=DeviceModel.INSTANCE,
                 vcpus=spec.vcpus,
                 disk_io=engine.disk_io,
             )
-            return await Machine.launch(
+            launched = await Machine.launch(
                 machine,
                 engine.jail,
                 user=host.user,
@@ -132,6 +138,16 @@ class PodLauncher:
                 monitor_path=host.monitor_socket,
                 largest_file=LARGEST_DISK,
             )
+            for tap in host.taps:
+                tap.close()
+            return launched
+
+    def limit_memory(self, host: PodHost) -> None:
+        host.cgroup.set_limits(memory_bytes=(host.spec.memory_mib + OVERHEAD_MIB) * MIB)
+
+    def yield_cpu(self, host: PodHost) -> None:
+        """Let every other machine go first."""
+        host.cgroup.set_limits(cpu_shares=2)
 
     def limit_cpu(self, host: PodHost) -> None:
         """Hold the machine to the pod's processors, in work rather than time (see ``vm_launcher.EMULATION_COST``)."""

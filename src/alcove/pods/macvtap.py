@@ -21,7 +21,6 @@ from typing import Any
 from alcove.errors import HostError
 from alcove.pods.interfaces import Interface
 
-NAME = "alcmtap0"
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _CLONE_NEWNS = 0x20000
@@ -29,7 +28,11 @@ _MS_REC, _MS_PRIVATE = 16384, 1 << 18
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_RDONLY = 2, 4, 8, 1
 
 
-def connect(route: Any, interface: Interface) -> int:
+def tap_name(number: int) -> str:
+    return f"alcmtap{number}"
+
+
+def connect(route: Any, interface: Interface, number: int) -> int:
     """Return the descriptor of the machine's end. For a thread that ends afterwards: it leaves the mounts of all
     others.
     """
@@ -42,24 +45,24 @@ def connect(route: Any, interface: Interface) -> int:
         route.link("set", index=interface.index, address=other)
         route.link(
             "add",
-            ifname=NAME,
+            ifname=tap_name(number),
             kind="macvtap",
             link=interface.index,
             macvtap_mode="bridge",
             address=interface.mac,
             mtu=interface.mtu,
         )
-        route.link("set", index=route.link_lookup(ifname=NAME)[0], state="up")
-        return _open()
+        route.link("set", index=route.link_lookup(ifname=tap_name(number))[0], state="up")
+        return _open(tap_name(number))
     except (NetlinkError, OSError) as error:
         raise HostError(f"{interface.name} cannot be taken over by macvtap: {error}") from error
 
 
-def disconnect(route: Any, interface: Interface) -> None:
+def disconnect(route: Any, interface: Interface, number: int) -> None:
     """Undo ``connect``, whatever of it was done."""
     from pyroute2 import NetlinkError
 
-    for child in route.link_lookup(ifname=NAME):
+    for child in route.link_lookup(ifname=tap_name(number)):
         with contextlib.suppress(NetlinkError):
             route.link("del", index=child)
     with contextlib.suppress(NetlinkError):
@@ -78,8 +81,8 @@ def _address(route: Any, verb: str, interface: Interface, address: str) -> None:
     route.addr(verb, index=interface.index, address=text, prefixlen=int(length))
 
 
-def _open() -> int:
-    """Open the tap of ``NAME`` by a node of our own. It takes a sysfs of the thread's network namespace."""
+def _open(tap: str) -> int:
+    """Open the tap by a node of our own. It takes a sysfs of the thread's network namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     with tempfile.TemporaryDirectory(prefix="alcove-macvtap-") as name:
         if libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None):
@@ -88,7 +91,7 @@ def _open() -> int:
         if libc.mount(b"sysfs", name.encode(), b"sysfs", flags, None):
             raise OSError(ctypes.get_errno(), "sysfs")
         try:
-            (numbers,) = Path(name, "class/net", NAME, "macvtap").glob("tap*/dev")
+            (numbers,) = Path(name, "class/net", tap, "macvtap").glob("tap*/dev")
             major, minor = map(int, numbers.read_text().split(":"))
         finally:
             libc.umount2(name.encode(), 2)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from alcove.errors import InvalidRequest
 from alcove.host.process import ProcessIdentity, boot_id
@@ -18,15 +18,27 @@ from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB
 NETWORK_MODEL = "io.alcove.network-model"
 HOST_PATHS = "io.alcove.host-paths"
 VCPUS = (1, 2, 4, 8)
-# What a guest's memory is for: the template of each class serves every pod up to it, less what the guest's own kernel
-# and agent need.
+# The template of each class serves every pod up to it, less what the guest's own kernel and agent need.
 MEMORY_CLASSES_MIB = (4096, 16_384)
-GUEST_OWN_MIB = 256
 SMALLEST_MEMORY_MIB = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62})")
 _MOST_ANNOTATIONS = 256
+# proc(5): kernel/pid_max; 64 bits of clock ticks.
+_MOST_PID, _MOST_TICKS = 1 << 22, (1 << 63) - 1
 _LONGEST_ANNOTATION = 65_536
+
+
+def guest_own_mib(memory_class: int) -> int:
+    """Return what of a machine's memory is no pod's: the kernel's account of each page takes a 64th of it."""
+    return 128 + memory_class // 32
+
+
+class PodKey(NamedTuple):
+    """Which pod: containerd's namespaces each have names of their own."""
+
+    namespace: str
+    pod: str
 
 
 class NetworkModel(StrEnum):
@@ -64,12 +76,16 @@ class PodSpec:
     shim: ProcessIdentity | None = None
 
     @property
+    def key(self) -> PodKey:
+        return PodKey(self.namespace, self.pod)
+
+    @property
     def vcpus(self) -> int:
         return next(count for count in VCPUS if self.cpus <= count)
 
     @property
     def memory_class(self) -> int:
-        return next(size for size in MEMORY_CLASSES_MIB if self.memory_mib + GUEST_OWN_MIB <= size)
+        return next(size for size in MEMORY_CLASSES_MIB if self.memory_mib + guest_own_mib(size) <= size)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -98,9 +114,10 @@ class PodSpec:
 def parse_spec(request: Mapping[str, Any], defaults: Defaults) -> PodSpec:
     """Return the pod that ``start_pod`` asks for. Raises ``InvalidRequest``."""
     annotations = _annotations(request.get("annotations") or {})
+    key = pod_key(request)
     return PodSpec(
-        pod=pod_name(request),
-        namespace=_text(request, "namespace", _NAME, "default"),
+        pod=key.pod,
+        namespace=key.namespace,
         netns=_netns(request.get("netns")),
         hostname=_text(request, "hostname", _HOSTNAME, "alcove"),
         cpus=_size(request, "cpus", defaults.cpus, 0.01, VCPUS[-1]),
@@ -110,7 +127,7 @@ def parse_spec(request: Mapping[str, Any], defaults: Defaults) -> PodSpec:
                 "memory_mib",
                 defaults.memory_mib,
                 SMALLEST_MEMORY_MIB,
-                MEMORY_CLASSES_MIB[-1] - GUEST_OWN_MIB,
+                MEMORY_CLASSES_MIB[-1] - guest_own_mib(MEMORY_CLASSES_MIB[-1]),
             )
         ),
         disk_mib=max(SMALLEST_MIB, int(_size(request, "disk_mib", defaults.disk_mib, 1, LARGEST_MIB))),
@@ -120,9 +137,9 @@ def parse_spec(request: Mapping[str, Any], defaults: Defaults) -> PodSpec:
     )
 
 
-def pod_name(request: Mapping[str, Any]) -> str:
+def pod_key(request: Mapping[str, Any]) -> PodKey:
     """Return which pod a request is about. Raises ``InvalidRequest``."""
-    return _text(request, "pod", _NAME, None)
+    return PodKey(_text(request, "namespace", _NAME, "default"), _text(request, "pod", _NAME, None))
 
 
 def check_name(value: object, what: str) -> str:
@@ -176,8 +193,13 @@ def _model(value: str | None, default: NetworkModel) -> NetworkModel:
 def _shim(value: object) -> ProcessIdentity | None:
     if value is None:
         return None
-    try:
-        assert isinstance(value, dict)
-        return ProcessIdentity(int(value["pid"]), int(value["start_time"]), boot_id())
-    except (AssertionError, KeyError, TypeError, ValueError):
-        raise InvalidRequest("shim: pid and start_time are wanted") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("shim: an object is wanted")
+    return ProcessIdentity(_whole(value, "pid", _MOST_PID), _whole(value, "start_time", _MOST_TICKS), boot_id())
+
+
+def _whole(shim: Mapping[str, Any], key: str, most: int) -> int:
+    number = shim.get(key)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= most:
+        raise InvalidRequest(f"shim: {key} is no number between 1 and {most}")
+    return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from alcove.pods.host import PodHost
@@ -12,17 +13,18 @@ MOUNT_SCRATCH: dict[str, Any] = {"op": "mount_scratch", "device": "vdb", "path":
 GUEST_PIDS = 4096
 
 
-def personality(host: PodHost, interface: Interface | None) -> dict[str, Any]:
+def personality(host: PodHost, interfaces: Sequence[Interface]) -> dict[str, Any]:
     """Return the operation that makes a machine this pod and no other."""
-    network = None if interface is None else network_config(interface)
-    return vm.personality(host.id, network, host.spec.hostname)
+    networks = [network_config(one) for one in interfaces]
+    operation = vm.personality(host.id, networks[0] if networks else None, host.spec.hostname)
+    return {**operation, "more_networks": networks[1:]} if len(networks) > 1 else operation
 
 
 def network_config(interface: Interface) -> dict[str, Any]:
     """Return the interface's place in the guest; ``address`` and ``gateway`` are for agents that know one of each."""
     first = next((one for one in interface.addresses if ":" not in one), None)
     gateway = next((one.via for one in interface.routes if one.via and ":" not in one.via), None)
-    config = interface.guest_config()
+    config = {**interface.guest_config(), "name": interface.name}
     if first is not None:
         config |= {"address": first, "gateway": gateway or first.partition("/")[0]}
     return config

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alcove.errors import InvalidRequest, SandboxGone
+from alcove.errors import InvalidRequest
+from alcove.host.files import unnamed_bytes
 from alcove.host.process import Process, ProcessIdentity, cpu_ns
 from alcove.host.threads import to_the_end
 from alcove.images.image_disk import descriptor, image_disk
@@ -26,10 +27,10 @@ from alcove.pods.host import PodHost
 from alcove.pods.launcher import PodLauncher
 from alcove.pods.model import PodSpec, check_name
 from alcove.pods.slots import Image
-from alcove.sandbox.vm_launcher import OVERHEAD_MIB, SCRATCH_LIMITS
+from alcove.sandbox.vm_launcher import SCRATCH_LIMITS
 from alcove.vmm.drives import Drives
 from alcove.vmm.machine import Machine
-from alcove.vmm.spec import MIB, SLOT_BYTES, DiskIo
+from alcove.vmm.spec import SLOT_BYTES, DiskIo
 
 # What a shim that died may still have had under way when its successor is none.
 SHIM_GRACE_S = 10.0
@@ -59,9 +60,24 @@ class Pod:
 
     @property
     def machine(self) -> Machine:
-        if self.host.machine is None:
-            raise SandboxGone("the pod's machine is not running")
-        return self.host.machine
+        return self.host.running()
+
+    # As the guard of the host's disk knows it
+
+    @property
+    def id(self) -> str:
+        return self.host.id
+
+    @property
+    def ended(self) -> bool:
+        return self.host.machine is None or self.machine.process.exited()
+
+    def disk_bytes(self) -> int:
+        """Return what its disks take, whichever daemon made them."""
+        return unnamed_bytes(self.machine.process.pid, self.host.folder.stat().st_dev)
+
+    async def end(self, reason: str) -> None:
+        await self._ended(self, reason)
 
     def describe(self) -> dict[str, Any]:
         """Return what ``start_pod`` answers."""
@@ -71,7 +87,7 @@ class Pod:
             "agent": str(host.agent_socket),
             "machine": {"pid": process.pid, "start_time": process.started} if process else None,
             "kernel": host.kernel,
-            "interfaces": [host.takeover.interface.to_json()] if host.takeover else [],
+            "interfaces": [one.to_json() for one in host.takeover.interfaces] if host.takeover else [],
         }
 
     # Images and disks
@@ -164,18 +180,18 @@ class Pod:
             )
         self.host.spec = replace(own, cpus=spec.cpus, memory_mib=spec.memory_mib)
         await self._record()
-        self.host.cgroup.set_limits(memory_bytes=(spec.memory_mib + OVERHEAD_MIB) * MIB)
+        self._launcher.limit_memory(self.host)
         self._launcher.limit_cpu(self.host)
 
     async def statistics(self) -> dict[str, Any]:
         takeover = self.host.takeover
-        traffic = await to_the_end(network.statistics, takeover) if takeover else None
+        traffic = await to_the_end(network.statistics, takeover) if takeover else []
         return {
             "machine": {
                 "rss_bytes": self.host.cgroup.memory_bytes(),
                 "cpu_ns": cpu_ns(self.machine.process.pid),
             },
-            "network": [traffic] if traffic else [],
+            "network": traffic,
         }
 
     # Ends

@@ -1,8 +1,8 @@
 """The node service: makes, keeps and ends the machines of pods for their shims.
 
-Each pod is one entry by its own name, each operation on it one at a time. What is asked twice is done once. A daemon
-that starts adopts the pods of an earlier one by their records, through their VMMs alone, and reaps what has no whole
-record; one that stops leaves them running.
+Each pod is one entry by its namespace and name, each operation on it one at a time. What is asked twice is done once.
+A daemon that starts adopts the pods of an earlier one by their records, through their VMMs alone, and reaps what has no
+whole record; one that stops leaves them running.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alcove.errors import InvalidRequest, NotFound, SandboxError
+from alcove.errors import AlcoveError, InvalidRequest, NotFound, SandboxError
 from alcove.host.cgroup import Cgroup
 from alcove.host.locks import KeyedLock
 from alcove.host.process import Process, ProcessIdentity
 from alcove.host.threads import to_the_end
 from alcove.images.layers import LayerStore
+from alcove.images.scratch import SMALLEST_MIB
 from alcove.pods import network
 from alcove.pods.disks import DiskMaker
-from alcove.pods.host import PodHost, pod_id
-from alcove.pods.launcher import LARGEST_DISK, PodLauncher
-from alcove.pods.model import HOST_PATHS, Defaults, parse_spec, pod_name
+from alcove.pods.host import PodHost
+from alcove.pods.launcher import FAMILY, LARGEST_DISK, PodLauncher
+from alcove.pods.model import HOST_PATHS, Defaults, PodKey, parse_spec, pod_key
 from alcove.pods.network import Takeover
 from alcove.pods.pod import Pod
+from alcove.pods.shape import Shape
 from alcove.pods.starting import Starter
 from alcove.sandbox.protocol import SandboxId
 from alcove.sandbox.vm_launcher import Launcher
@@ -45,16 +47,17 @@ Request = dict[str, Any]
 class PodService:
     """See the module's docstring. ``recover`` comes before the first operation."""
 
-    def __init__(self, engine: Launcher, state: Path, defaults: Defaults) -> None:
+    def __init__(self, engine: Launcher, state: Path, defaults: Defaults, *, waiting: int = 1) -> None:
         self._defaults = defaults
         self._launcher = PodLauncher(engine, state)
-        self._starter = Starter(self._launcher, state)
+        self._starter = Starter(self._launcher, state, waiting=waiting, disk_mib=max(SMALLEST_MIB, defaults.disk_mib))
         # Above what a volume may hold come the file system's own tables.
         self._disks = DiskMaker(self._launcher.records.folder, LARGEST_DISK * 15 // 16)
         self._layers = LayerStore(state / "images" / "layers")
-        self._sweeping: asyncio.Task[None] | None = None
-        self._pods: dict[SandboxId, Pod] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pods: dict[PodKey, Pod] = {}
         self._locks = KeyedLock()
+        engine.disk_users.append(self._pods.values)
         self._ops: dict[str, Callable[[Request], Awaitable[Any]]] = {
             "start_pod": self._start,
             "stop_pod": self._stop,
@@ -78,21 +81,18 @@ class PodService:
         return await operation(request) or {}
 
     def _of(self, request: Request) -> Pod:
-        name = pod_name(request)
-        pod = self._pods.get(pod_id(name))
+        key = pod_key(request)
+        pod = self._pods.get(key)
         if pod is None:
-            raise NotFound(f"there is no pod {name}")
+            raise NotFound(f"there is no pod {key.pod} in the namespace {key.namespace}")
         return pod
 
     async def _start(self, request: Request) -> dict[str, Any]:
         spec = parse_spec(request, self._defaults)
-        id = pod_id(spec.pod)
-        async with self._locks.held(id):
-            pod = self._pods.get(id)
+        async with self._locks.held(spec.key):
+            pod = self._pods.get(spec.key)
             if pod is None:
-                host = await self._starter.start(spec)
-                pod = self._keep(host)
-                log.info("pod %s runs in machine %s", spec.pod, id)
+                pod = self._keep(await self._starter.start(spec))
             elif spec.shim is not None and spec.shim != pod.host.spec.shim:
                 pod.watch_shim(spec.shim)
                 await to_the_end(pod.host.record)
@@ -100,26 +100,26 @@ class PodService:
 
     def _keep(self, host: PodHost) -> Pod:
         pod = Pod(host, self._launcher, self._disks, self._layers, self._launcher.engine.disk_io, self._ended)
-        self._pods[host.id] = pod
+        self._pods[host.spec.key] = pod
         pod.watch()
         return pod
 
     async def _stop(self, request: Request) -> None:
-        await self._end(pod_id(pod_name(request)))
+        await self._end(pod_key(request))
 
-    async def _end(self, id: SandboxId, only: Pod | None = None) -> None:
-        """End the pod of that id, ``only`` this one."""
-        async with self._locks.held(id):
-            pod = self._pods.get(id)
+    async def _end(self, key: PodKey, only: Pod | None = None) -> None:
+        """End the pod of that name, ``only`` this one."""
+        async with self._locks.held(key):
+            pod = self._pods.get(key)
             if pod is None or only not in (None, pod):
                 return
             await pod.unwatch()
             await pod.host.free(self._launcher.engine.users)
-            del self._pods[id]
+            del self._pods[key]
 
     async def _ended(self, pod: Pod, how: str) -> None:
         log.warning("pod %s is ended: %s", pod.host.spec.pod, how)
-        await self._end(pod.host.id, pod)
+        await self._end(pod.host.spec.key, pod)
 
     async def _update(self, request: Request) -> None:
         pod = self._of(request)
@@ -153,12 +153,22 @@ class PodService:
         for id, record in records.all().items():
             if not await self._adopt(id, record):
                 await self._reap(id, record)
+        kept = {pod.host.id for pod in self._pods.values()}
         for name in Cgroup.list_children(self._launcher.engine.tag):
-            if name.startswith("p-") and name not in self._pods:
+            if name.startswith("p-") and name not in kept:
                 stray = Cgroup(self._launcher.engine.tag, name)
                 await to_the_end(stray.kill_all)
                 await to_the_end(stray.remove)
-        self._sweeping = asyncio.create_task(self._sweep())
+        self._tasks = [asyncio.create_task(self._sweep()), asyncio.create_task(self._prepare())]
+
+    async def _prepare(self) -> None:
+        """Have machines wait for the next pods, where pods have been before: their guest's image is here."""
+        if await to_the_end(self._launcher.engine.images.find_family, FAMILY) is None:
+            return
+        try:
+            await self._starter.prepare(Shape.of(parse_spec({"pod": "next"}, self._defaults), None))
+        except (AlcoveError, OSError, TimeoutError) as error:
+            log.warning("the template of pods cannot be made ahead: %s", error)
 
     async def _sweep(self) -> None:
         """Remove the layers of images that containerd has removed, now and from time to time."""
@@ -174,7 +184,7 @@ class PodService:
         process: Process | None = None
         try:
             host = PodHost.from_record(id, record, self._launcher.engine.tag, self._launcher.records)
-            if host.step != "running" or host.process is None:
+            if host.step != "running" or host.process is None or host.spec.key in self._pods:
                 return False
             process = Process.adopt(host.process)
             if process is None:
@@ -208,14 +218,15 @@ class PodService:
 
     async def close(self) -> None:
         """Let go of every pod: they run on, and a later daemon adopts them."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
-        for pod in list(self._pods.values()):
-            async with self._locks.held(pod.host.id):
-                if self._pods.pop(pod.host.id, None) is not None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for key, pod in list(self._pods.items()):
+            async with self._locks.held(key):
+                if self._pods.pop(key, None) is not None:
                     await pod.leave()
-        self._starter.templates.shelf.close()
+        await self._starter.close()
+        self._launcher.engine.disk_users.remove(self._pods.values)
         self._disks.close()
         self._layers.close()
         await asyncio.sleep(0)

@@ -92,6 +92,9 @@ class PodSocket:
             return _error(InvalidRequest(f"a request has at most {LONGEST_REQUEST} bytes"))
         try:
             request = json.loads(line)
+            if b"\\u" in line:
+                # Half a surrogate pair is no text: nothing could be opened by it, or written of it.
+                json.dumps(request, ensure_ascii=False).encode()
             if not isinstance(request, dict):
                 raise InvalidRequest("a request is an object")
         except (ValueError, RecursionError):

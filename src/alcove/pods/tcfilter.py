@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from typing import Any
 
 from alcove.errors import HostError
-from alcove.host.ports import open_tap
 from alcove.pods.interfaces import Interface
 
-TAP = "alctap0"
 _INGRESS = 0xFFFF0000
 _ETH_P_ALL = 3
 
 
-def connect(route: Any, interface: Interface) -> int:
-    """Return the descriptor of a tap that has the interface's traffic."""
+def tap_name(number: int) -> str:
+    return f"alctap{number}"
+
+
+def connect(route: Any, interface: Interface, number: int) -> None:
+    """Give the interface's traffic to the tap of that number, which is in the pod's namespace already."""
     from pyroute2 import NetlinkError
 
-    fd = open_tap(TAP)
     try:
-        tap = route.link_lookup(ifname=TAP)[0]
+        tap = route.link_lookup(ifname=tap_name(number))[0]
         route.link("set", index=tap, mtu=interface.mtu, state="up")
         for source, target in ((interface.index, tap), (tap, interface.index)):
             route.tc("add", "ingress", source, _INGRESS)
@@ -44,24 +44,19 @@ def connect(route: Any, interface: Interface) -> int:
                 action=[redirect],
             )
     except NetlinkError as error:
-        os.close(fd)
         if error.code == errno.EEXIST:
             raise HostError(
                 f"{interface.name} has an ingress queue already, made by a plugin of the pod's network",
                 hint="choose the network model macvtap (annotation io.alcove.network-model)",
             ) from error
         raise HostError(f"{interface.name} cannot be taken over: {error}") from error
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
-def disconnect(route: Any, interface: Interface) -> None:
+def disconnect(route: Any, interface: Interface, number: int) -> None:
     """Undo ``connect``; the tap went with its machine, unless that is being ended still."""
     from pyroute2 import NetlinkError
 
-    for tap in route.link_lookup(ifname=TAP):
+    for tap in route.link_lookup(ifname=tap_name(number)):
         with contextlib.suppress(NetlinkError):
             route.link("del", index=tap)
     with contextlib.suppress(NetlinkError):

@@ -1,4 +1,6 @@
-"""Templates of pods' machines: one for each count of virtual processors and class of memory, made when first needed."""
+"""Templates of pods' machines: one for each shape (virtual processors, class of memory, network cards), made when first
+needed.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from alcove.host.memory import create_memory
 from alcove.images.scratch import SMALLEST_MIB, disk_bytes
 from alcove.pods.host import PodHost
 from alcove.pods.interfaces import Interface, Route
-from alcove.pods.launcher import FAMILY, PodLauncher
-from alcove.pods.model import GUEST_OWN_MIB, NetworkModel, PodSpec
+from alcove.pods.launcher import COMMAND_LINE, FAMILY, PodLauncher
 from alcove.pods.personality import MOUNT_SCRATCH, personality
+from alcove.pods.shape import Shape
 from alcove.sandbox.agent import AgentClient
 from alcove.sandbox.shelf import Shelf
 from alcove.sandbox.templates import BOOT_TIMEOUT_S, REHEARSALS, SETTLE_S
-from alcove.vmm.spec import DISK_QUEUE, IMAGE_QUEUE, KERNEL_COMMAND_LINE, MIB, DeviceModel
+from alcove.vmm.spec import DISK_QUEUE, IMAGE_QUEUE, MIB, DeviceModel
 from alcove.vmm.template import MachineStore, SavedMachine, machine_key
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class PodTemplates:
         self.shelf = Shelf(MachineStore(folder))
         self._launcher = launcher
 
-    def key(self, vcpus: int, memory_class: int) -> str:
+    def key(self, shape: Shape) -> str:
         engine = self._launcher.engine
         kind = engine.accelerator.kind
         return machine_key(
@@ -47,27 +49,28 @@ class PodTemplates:
             qemu=engine.jail.digest,
             accelerator=str(kind),
             cpu=kind.cpu(),
-            vcpus=vcpus,
-            memory_mib=memory_class,
-            command_line=KERNEL_COMMAND_LINE,
+            vcpus=shape.vcpus,
+            memory_mib=shape.memory_class,
+            cards=shape.cards,
+            command_line=COMMAND_LINE,
         )
 
-    async def get(self, vcpus: int, memory_class: int) -> SavedMachine:
+    async def get(self, shape: Shape) -> SavedMachine:
         """Return the template, made where there is none, its guest image too. Raises ``SandboxError``,
         ``CapacityError``, ``HostError``.
         """
         await self._launcher.engine.images.get_family(FAMILY)
-        key = self.key(vcpus, memory_class)
-        return await self.shelf.obtain(key, lambda: self._build(key, vcpus, memory_class))
+        key = self.key(shape)
+        return await self.shelf.obtain(key, lambda: self._build(key, shape))
 
-    async def _build(self, key: str, vcpus: int, memory_class: int) -> SavedMachine:
-        log.info("template of pods with %d processors, %d MiB: booting a machine to save", vcpus, memory_class)
-        memory = create_memory(f"alcove-{key[:8]}", memory_class * MIB)
+    async def _build(self, key: str, shape: Shape) -> SavedMachine:
+        log.info("template of pods with %d processors, %d MiB, %d cards: booting a machine to save", *shape)
+        memory = create_memory(f"alcove-{key[:8]}", shape.memory_class * MIB)
         try:
-            state, scratch = await self._boot(key, memory, vcpus, memory_class)
+            state, scratch = await self._boot(memory, shape)
             os.ftruncate(scratch, disk_bytes(SMALLEST_MIB))
             try:
-                facts = {"vcpus": vcpus, "memory_mib": memory_class}
+                facts = {"vcpus": shape.vcpus, "memory_mib": shape.memory_class, "cards": shape.cards}
                 saved = await self.shelf.save(key, memory, state, facts, scratch)
             finally:
                 os.close(scratch)
@@ -77,27 +80,17 @@ class PodTemplates:
         log.info("template of pods: saved, %d MiB", saved.memory_bytes() >> 20)
         return saved
 
-    async def _boot(self, key: str, memory: int, vcpus: int, memory_class: int) -> tuple[bytes, int]:
+    async def _boot(self, memory: int, shape: Shape) -> tuple[bytes, int]:
         """Return the device state and the scratch disk of a machine that has booted and rehearsed."""
-        spec = PodSpec(
-            pod=f"template-{key}",
-            namespace="",
-            netns=None,
-            hostname="alcove",
-            cpus=vcpus,
-            memory_mib=memory_class - GUEST_OWN_MIB,
-            disk_mib=SMALLEST_MIB,
-            network=NetworkModel.TC_FILTER,
-        )
         launcher = self._launcher
-        host = launcher.prepare(spec)
+        host = launcher.prepare(shape.vacant(SMALLEST_MIB))
         scratch = -1
         try:
             empty = launcher.engine.empty_scratch_fd
             scratch = await launcher.launch(
-                host, memory_fd=memory, scratch_fd=empty, tap_fd=None, share=True, boot=True
+                host, cards=shape.cards, memory_fd=memory, scratch_fd=empty, share=True, boot=True
             )
-            await _rehearse(host)
+            await _bring_up(host)
             assert host.machine is not None
             return await host.machine.saved_state(), scratch
         except BaseException as error:
@@ -110,17 +103,21 @@ class PodTemplates:
             await host.free(launcher.engine.users)
 
 
-async def _rehearse(host: PodHost) -> None:
+async def _bring_up(host: PodHost) -> None:
     """Bring a booted machine to where every restored one goes on, each path run warm."""
     agent = await AgentClient.connect(host.agent_socket)
     try:
         await agent.hello(BOOT_TIMEOUT_S)
         await agent.batch(MOUNT_SCRATCH)
         for _ in range(REHEARSALS):
-            await agent.batch(personality(host, _SAMPLE), {"op": "release_address"})
-            await agent.request("rehearse", timeout_s=BOOT_TIMEOUT_S)
+            await rehearse(host, agent)
         await asyncio.sleep(SETTLE_S)
-        assert host.machine is not None
-        await host.machine.pause()
+        await host.running().pause()
     finally:
         agent.close()
+
+
+async def rehearse(host: PodHost, agent: AgentClient) -> None:
+    """Take the paths of a pod's first seconds; nothing is left but what is warm."""
+    await agent.batch(personality(host, (_SAMPLE,)), {"op": "release_address"})
+    await agent.request("rehearse", timeout_s=BOOT_TIMEOUT_S)

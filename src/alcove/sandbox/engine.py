@@ -73,7 +73,7 @@ async def open_engine(
             empty_scratch_fd=scratch,
         )
         tiers[Isolation.VM] = VmTier(launcher, state, waiting=waiting, snapshot_bytes=snapshot_bytes)
-        await stack.enter_async_context(ScratchGuard(state, launcher.live))
+        await stack.enter_async_context(ScratchGuard(state, launcher.disk_users))
     for isolation in (Isolation.GVISOR, Isolation.PROCESS):
         if isolation in isolations:
             try:

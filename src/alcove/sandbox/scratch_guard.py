@@ -1,4 +1,4 @@
-"""The host's disk under the scratch disks of its machines.
+"""The host's disk under the disks of its machines, functions' and pods'.
 
 Quotas bound each machine; together they may promise more than the disk has, as sparse files do. Where the disk runs
 short in earnest, the machine that holds most of it is ended, as the kernel does with memory: its neighbours and the
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-
-from alcove.sandbox.vm import VmSandbox
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +24,34 @@ RESERVE_MIB = 1024
 WORTH_MIB = 64
 
 
-def held(sandbox: VmSandbox) -> int:
-    """Return the bytes of the host's disk that the sandbox's scratch disk takes."""
-    fd = sandbox.resources.scratch_fd
-    return 0 if fd is None else os.fstat(fd).st_blocks * 512
+class DiskUser(Protocol):
+    """A machine that holds room on the host's disk."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def ended(self) -> bool: ...
+
+    def disk_bytes(self) -> int:
+        """Return the bytes of the host's disk that its own disks take."""
+
+    async def end(self, reason: str) -> None: ...
 
 
-def largest(sandboxes: Iterable[VmSandbox]) -> VmSandbox | None:
+def largest(users: Iterable[DiskUser]) -> DiskUser | None:
     """Return the one to end: it holds most, and enough; None where there is none."""
-    found = max(sandboxes, key=held, default=None)
-    return None if found is None or held(found) < WORTH_MIB * MIB else found
+    size, found = max(((one.disk_bytes(), one) for one in users), key=lambda pair: pair[0], default=(0, None))
+    return None if size < WORTH_MIB * MIB else found
 
 
 class ScratchGuard:
-    """Watches the file system of ``folder`` while it is open."""
+    """Watches the file system of ``folder`` while it is open. ``users`` has who says what machines there are."""
 
-    def __init__(self, folder: Path, sandboxes: Iterable[VmSandbox], reserve_mib: int = RESERVE_MIB) -> None:
+    def __init__(
+        self, folder: Path, users: Iterable[Callable[[], Iterable[DiskUser]]], reserve_mib: int = RESERVE_MIB
+    ) -> None:
         self._folder = folder
-        self._sandboxes = sandboxes
+        self._users = users
         self._reserve = reserve_mib * MIB
         self._task: asyncio.Task[None] | None = None
 
@@ -61,17 +69,17 @@ class ScratchGuard:
             await asyncio.sleep(EVERY_S)
             await self.check()
 
-    async def check(self) -> VmSandbox | None:
+    async def check(self) -> DiskUser | None:
         """End the largest machine where the disk is short; return it."""
         try:
             if shutil.disk_usage(self._folder).free >= self._reserve:
                 return None
         except OSError:
             return None
-        sandbox = largest(one for one in list(self._sandboxes) if not one.ended)
-        if sandbox is not None:
+        found = largest(one for all_of in self._users for one in list(all_of()) if not one.ended)
+        if found is not None:
             log.error(
-                "the host's disk is short: sandbox %s is ended, its /tmp holds %d MiB", sandbox.id, held(sandbox) // MIB
+                "the host's disk is short: %s is ended, its disks hold %d MiB", found.id, found.disk_bytes() // MIB
             )
-            await sandbox.end("out_of_disk")
-        return sandbox
+            await found.end("out_of_disk")
+        return found

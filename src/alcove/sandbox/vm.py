@@ -167,6 +167,11 @@ class VmSandbox:
     def ended(self) -> bool:
         return self._reason is not None or self._closed
 
+    def disk_bytes(self) -> int:
+        """Return the bytes of the host's disk that its scratch disk takes."""
+        fd = self.resources.scratch_fd
+        return 0 if fd is None else os.fstat(fd).st_blocks * 512
+
     async def ping(self, timeout_s: float) -> None:
         """Check that agent and runtime answer. Raises ``SandboxError``."""
         try:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB, disk_bytes
 from alcove.sandbox.guest_images import GuestImages
 from alcove.sandbox.protocol import Runtime, SandboxId, Start
 from alcove.sandbox.record import RecordStore, new_id
+from alcove.sandbox.scratch_guard import DiskUser
 from alcove.sandbox.users import MachineUsers
 from alcove.sandbox.vm import CODE_DRIVE, SCRATCH_DRIVE, VmSandbox
 from alcove.sandbox.vm_resources import VmResources, destroy
@@ -95,11 +96,13 @@ class Launcher:
         self.network = network
         self.records = RecordStore(private_folder(state / "sandboxes"))
         self.live: set[VmSandbox] = set()
+        # Who else has machines with disks adds itself.
+        self.disk_users: list[Callable[[], Iterable[DiskUser]]] = [lambda: self.live]
         self.closing = False
         self._launching = 0
         self._launched = asyncio.Event()
         self._launched.set()
-        self._rehearsal_image = rehearsal_image
+        self.rehearsal_image = rehearsal_image
         self.cpu_scale = EMULATION_COST if accelerator.kind is AcceleratorKind.TCG else 1.0
         self.disk_io = DiskIo.IO_URING if io_uring_works() else DiskIo.THREADS
         self.users = MachineUsers(tag)
@@ -195,7 +198,7 @@ class Launcher:
             start,
             network=self.network,
             records=self.records,
-            rehearsal_image=self._rehearsal_image,
+            rehearsal_image=self.rehearsal_image,
             release=self._released,
         )
 

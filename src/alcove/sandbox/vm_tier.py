@@ -202,7 +202,8 @@ class VmTier:
         await self.templates.retain_current()
         await self.snapshots.retain(published)
         await to_the_end(self.launcher.images.remove_others)
-        if not self.launcher.live:
+        # Pods' machines too, which are adopted later.
+        if not any(name.startswith(("s-", "p-")) for name in Cgroup.list_children(self.launcher.tag)):
             await to_the_end(remove_other_jails, self.launcher.jail)
 
     # After a crash, and at the end

@@ -67,11 +67,16 @@ class Agent:
         finally:
             self._pending.pop(number, None)
 
-    async def hello(self) -> None:
-        """Wait for the agent and check that it speaks our protocol."""
-        protocol = (await self.request("hello")).get("protocol")
-        if protocol != PROTOCOL_VERSION:
-            raise AgentError("hello", "protocol", f"the agent speaks protocol {protocol!r}, not {PROTOCOL_VERSION}")
+    def greet(self) -> None:
+        """Ask what protocol the agent speaks. Nobody waits for it: one that speaks another is not spoken to again."""
+
+        def check(reply: dict[str, Any]) -> None:
+            if reply.get("protocol") != PROTOCOL_VERSION:
+                raise ValueError(f"it speaks protocol {reply.get('protocol')!r}, not {PROTOCOL_VERSION}")
+
+        self._next += 1
+        self._pending[self._next] = _Pending("hello", self._loop.future(), check)
+        self._connection.send(encode(Kind.REQUEST, self._next, json.dumps({"op": "hello"}).encode()))
 
     def notify(self, op: str, **fields: Any) -> None:
         """Ask for an operation whose answer does not matter."""

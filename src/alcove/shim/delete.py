@@ -43,7 +43,8 @@ async def _delete(loop: Loop, arguments: Arguments, pod: str, path: str) -> None
     if pod == arguments.id:
         # Where it cannot be asked, it will find that the pod's shim is gone.
         with contextlib.suppress(NodeError, TimeoutError):
-            await Node(loop, arguments.node).request("stop_pod", timeout_s=_STOP_S, pod=pod)
+            node = Node(loop, arguments.node, namespace=arguments.namespace)
+            await node.request("stop_pod", timeout_s=_STOP_S, pod=pod)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 

@@ -23,7 +23,7 @@ class Machine:
         self.pid = pid
 
 
-async def start(loop: Loop, node: Node, *, pod: str, namespace: str, spec: Mapping[str, Any]) -> Machine:
+async def start(loop: Loop, node: Node, *, pod: str, spec: Mapping[str, Any]) -> Machine:
     """Have the pod's machine started and its agent answer. Raises ``NodeError``, ``AgentError``, ``SpecError``."""
     netns = oci.netns(spec)
     if netns is not None and _is_hosts(netns):
@@ -32,7 +32,6 @@ async def start(loop: Loop, node: Node, *, pod: str, namespace: str, spec: Mappi
     answer = await node.request(
         "start_pod",
         pod=pod,
-        namespace=namespace,
         netns=netns,
         hostname=spec.get("hostname") or pod[:63],
         cpus=cpus,
@@ -45,7 +44,7 @@ async def start(loop: Loop, node: Node, *, pod: str, namespace: str, spec: Mappi
         agent = Agent(loop, answer["agent"])
     except OSError as error:
         raise NodeError("failed", f"the agent of the pod's machine cannot be reached: {error}") from error
-    await agent.hello()
+    agent.greet()
     return Machine(agent, int(answer["machine"]["pid"]))
 
 

@@ -21,9 +21,12 @@ class NodeError(Exception):
 
 
 class Node:
-    def __init__(self, loop: Loop, path: str = DEFAULT_SOCKET) -> None:
+    """``namespace`` is containerd's: pods are known by it and their own name."""
+
+    def __init__(self, loop: Loop, path: str = DEFAULT_SOCKET, *, namespace: str = "default") -> None:
         self._loop = loop
         self._path = path
+        self._namespace = namespace
 
     async def request(self, op: str, *, timeout_s: float = 120.0, **fields: Any) -> dict[str, Any]:
         """Carry out one operation. Raises ``NodeError``, ``TimeoutError``."""
@@ -37,7 +40,7 @@ class Node:
 
         connection = self._connect(on_data, answer)
         try:
-            connection.send(json.dumps({"op": op, **fields}).encode() + b"\n")
+            connection.send(json.dumps({"op": op, "namespace": self._namespace, **fields}).encode() + b"\n")
             line = await self._loop.within(timeout_s, answer)
         finally:
             connection.close()

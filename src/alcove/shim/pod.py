@@ -29,13 +29,12 @@ _LAST_EXITS_S = 5.0
 
 
 class Pod:
-    def __init__(self, loop: Loop, log: Log, node: Node, events: Publisher, *, id: str, namespace: str) -> None:
+    def __init__(self, loop: Loop, log: Log, node: Node, events: Publisher, *, id: str) -> None:
         self._loop = loop
         self._log = log
         self.node = node
         self.events = events
         self.id = id
-        self._namespace = namespace
         self.annotations: dict[str, str] = {}
         self.containers: dict[str, Container] = {}
         # The VMM's: what containerd is told as the pid of every process of the pod, for it is no stranger's.
@@ -64,7 +63,7 @@ class Pod:
     async def start(self, spec: dict[str, Any]) -> Provisioner:
         """Start the machine for the pod's first container."""
         self.annotations = dict(spec.get("annotations") or {})
-        machine = await machines.start(self._loop, self.node, pod=self.id, namespace=self._namespace, spec=spec)
+        machine = await machines.start(self._loop, self.node, pod=self.id, spec=spec)
         machine.agent.on_output = self._on_output
         machine.agent.on_event = self._on_event
         machine.agent.on_close = self._on_agent_closed

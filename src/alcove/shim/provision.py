@@ -12,6 +12,8 @@ from alcove.shim.agent import Agent, AgentError
 from alcove.shim.container import Container
 from alcove.shim.node import Node, NodeError
 
+Operation = dict[str, Any]
+
 # Streams of files; those of standard inputs have the small numbers of processes.
 _STREAM = 0x4000_0000
 _MAX_SPEC = 4 * 1024 * 1024
@@ -50,12 +52,12 @@ class Provisioner:
         facts = host_files.Host()
         plan = oci.convert(spec, container_id=container.id, annotations=annotations, facts=facts)
         container.termination_log = plan.termination_log
-        await self._attach_image(container, rootfs.layers(container.rootfs, spec, container.bundle))
+        ops = [await self._attach_image(container, rootfs.layers(container.rootfs, spec, container.bundle))]
         await self._attach_volumes(plan)
-        await self._copy_files(container.id, plan)
+        ops += await self._send_files(container.id, plan)
         if plan.sysctls:
-            await self._agent.request("sysctl", values=plan.sysctls)
-        await self._create(container, plan)
+            ops.append({"op": "sysctl", "values": plan.sysctls})
+        await self._create(container, plan, ops)
 
     async def set_kernel(self, spec: dict[str, Any]) -> None:
         """Set what the sandbox asks of the pod's kernel. Raises ``AgentError`` for a setting that is no pod's."""
@@ -63,11 +65,12 @@ class Provisioner:
         if values:
             await self._agent.request("sysctl", values=values)
 
-    async def _attach_image(self, container: Container, layers: list[str]) -> None:
+    async def _attach_image(self, container: Container, layers: list[str]) -> Operation:
+        """Attach the image to the machine; return what mounts it."""
         answer = await self._node.request("attach_image", pod=self._pod, layers=layers)
         device = container.device = str(answer["device"])
         self._users[device] = self._users.get(device, 0) + 1
-        await self._agent.request("mount_image", device=device, partitions=answer["partitions"], name=device)
+        return {"op": "mount_image", "device": device, "partitions": answer["partitions"], "name": device}
 
     async def _attach_volumes(self, plan: oci.Plan) -> None:
         for disk in plan.disks:
@@ -82,28 +85,31 @@ class Provisioner:
             answer = await self._node.request("share_path", pod=self._pod, **fields)
             await self._agent.request("mount_share", tag=answer["tag"], name=share.name)
 
-    async def _copy_files(self, container_id: str, plan: oci.Plan) -> None:
+    async def _send_files(self, container_id: str, plan: oci.Plan) -> list[Operation]:
+        """Send the files' bytes; return what unpacks them, which fails where the stream was refused."""
         if not plan.copies:
-            return
+            return []
         self._stream += 1
         stream, data = self._stream, host_files.pack(plan.copies)
-        await self._agent.request("copy_begin", stream=stream, path=container_id)
+        self._agent.notify("copy_begin", stream=stream, path=container_id)
         await self._agent.send_data(stream, data)
-        await self._agent.request("put_files", stream=stream, path=container_id, mode=0o755)
+        return [{"op": "put_files", "stream": stream, "path": container_id, "mode": 0o755}]
 
-    async def _create(self, container: Container, plan: oci.Plan) -> None:
+    async def _create(self, container: Container, plan: oci.Plan, before: list[Operation]) -> None:
+        """Make the container, after what it needs and in the same round trip."""
         init = container.init
         container.made = True
-        reply = await self._agent.request(
-            "create_container",
-            id=container.id,
-            image=container.device,
-            spec=plan.spec,
-            pid=plan.pid_mode,
-            terminal=init.terminal,
-            stdin=bool(init.stdin),
-            disk_bytes=0,
-        )
+        create = {
+            "op": "create_container",
+            "id": container.id,
+            "image": container.device,
+            "spec": plan.spec,
+            "pid": plan.pid_mode,
+            "terminal": init.terminal,
+            "stdin": bool(init.stdin),
+            "disk_bytes": 0,
+        }
+        reply = (await self._agent.request("batch", ops=[*before, create]))["replies"][-1]
         init.number, init.guest_pid = int(reply["process"]), int(reply["pid"])
 
     async def remove(self, container: Container) -> None:

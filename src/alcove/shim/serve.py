@@ -26,7 +26,7 @@ def serve(listener: socket.socket, path: str, *, pod: str, namespace: str, bundl
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     publisher = Publisher(loop, log, events, namespace)
-    served = Pod(loop, log, Node(loop, node), publisher, id=pod, namespace=namespace)
+    served = Pod(loop, log, Node(loop, node, namespace=namespace), publisher, id=pod)
 
     def stop_listening() -> None:
         with contextlib.suppress(FileNotFoundError):

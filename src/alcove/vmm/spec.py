@@ -91,6 +91,7 @@ class MachineSpec:
 
     ``memory_fd`` is a memory file of ``memory_mib``; ``share`` maps it shared (to save a template), else privately.
     ``tap_fd`` None is a machine without a network: the NIC is there, unconnected, so that one template serves both.
+    ``more_taps`` are those of further NICs.
     """
 
     name: str
@@ -102,6 +103,7 @@ class MachineSpec:
     channels: tuple[Channel, ...]
     qmp_fd: int
     tap_fd: int | None = None
+    more_taps: tuple[int | None, ...] = ()
     mac: str = "02:00:00:00:00:01"
     boot: Boot | None = None
     model: DeviceModel = DeviceModel.FUNCTION
@@ -113,8 +115,7 @@ class MachineSpec:
         fds = [self.memory_fd, self.qmp_fd]
         fds += [drive.fd for drive in self.drives if drive.fd is not None]
         fds += [channel.fd for channel in self.channels]
-        if self.tap_fd is not None:
-            fds.append(self.tap_fd)
+        fds += [fd for fd in (self.tap_fd, *self.more_taps) if fd is not None]
         if self.boot is not None:
             fds += [self.boot.kernel_fd, self.boot.initrd_fd]
         return fds
@@ -195,6 +196,12 @@ def render(spec: MachineSpec) -> list[str]:
         arguments += ["-netdev", f"tap,id=net,fd={spec.tap_fd},vhost=off"]
         nic = "virtio-net-pci,netdev=net,guest_announce=off,romfile="
     arguments += ["-device", f"{nic},mac={spec.mac},id=nic"]
+    for number, fd in enumerate(spec.more_taps, 2):
+        card = f"virtio-net-pci,guest_announce=off,romfile=,mac=02:00:00:00:00:{number:02x},id=nic{number}"
+        if fd is not None:
+            arguments += ["-netdev", f"tap,id=net{number},fd={fd},vhost=off"]
+            card += f",netdev=net{number}"
+        arguments += ["-device", card]
     return arguments
 
 

@@ -1,0 +1,31 @@
+"""What pods' machines of one template have in common."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from alcove.pods.model import NetworkModel, PodSpec, guest_own_mib
+from alcove.pods.network import Takeover
+
+
+class Shape(NamedTuple):
+    vcpus: int
+    memory_class: int
+    cards: int = 1
+
+    @classmethod
+    def of(cls, spec: PodSpec, takeover: Takeover | None) -> Shape:
+        return cls(spec.vcpus, spec.memory_class, len(takeover.interfaces) if takeover else 1)
+
+    def vacant(self, disk_mib: int) -> PodSpec:
+        """Return what a machine of this shape has while it is nobody's: all that it may be given, but for its disk."""
+        return PodSpec(
+            pod="",
+            namespace="",
+            netns=None,
+            hostname="alcove",
+            cpus=self.vcpus,
+            memory_mib=self.memory_class - guest_own_mib(self.memory_class),
+            disk_mib=disk_mib,
+            network=NetworkModel.TC_FILTER,
+        )

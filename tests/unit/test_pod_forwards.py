@@ -59,7 +59,7 @@ class Bench:
         monkeypatch.setattr(loopback, "listen", lambda path: self.listener)
         monkeypatch.setattr(loopback, "meant_port", lambda connection: self.port)
         takeover: Any = SimpleNamespace(
-            path="/run/netns/any", interface=SimpleNamespace(addresses=("127.0.0.2/8", "fd00::1/64"))
+            path="/run/netns/any", interfaces=(SimpleNamespace(addresses=("127.0.0.2/8", "fd00::1/64")),)
         )
         self.forwards = forwards.Forwards("pod", takeover, self.path)
 

@@ -45,6 +45,7 @@ from alcove.instances.service import InstanceService
 from alcove.instances.service import Rules as InstanceRules
 from alcove.metering.bill import Tariff
 from alcove.metering.meter import Meter
+from alcove.pods.model import Defaults as PodDefaults
 from alcove.policy.rules_file import load_rules
 from alcove.policy.scans import Checker, JailedChecker, Scans
 from alcove.queues.destination import QueueSink
@@ -252,7 +253,12 @@ class _Composition:
             default=Isolation(settings.instance_isolation),
         )
         self.instances = await InstanceService.open(
-            settings.state, runtime, instance_tag(settings.state), rules, dns=tuple(map(str, settings.dns))
+            settings.state,
+            runtime,
+            instance_tag(settings.state),
+            rules,
+            dns=tuple(map(str, settings.dns)),
+            defaults=PodDefaults(settings.pod_cpus, settings.pod_memory_mib, settings.pod_disk_mib),
         )
         self.stack.push_async_callback(self.instances.close)
 
@@ -398,4 +404,13 @@ def _tracers(stack: AsyncExitStack, settings: Settings) -> list[Observer]:
 
 
 def _tariff(settings: Settings) -> Tariff:
-    return Tariff(settings.free_calls, settings.free_gb_s, settings.price_of_a_million_calls, settings.price_of_a_gb_s)
+    return Tariff(
+        settings.free_calls,
+        settings.free_gb_s,
+        settings.price_of_a_million_calls,
+        settings.price_of_a_gb_s,
+        settings.price_of_a_vcpu_s,
+        settings.price_of_an_instance_gb_s,
+        settings.price_of_a_disk_gb_s,
+        settings.price_of_a_traffic_gb,
+    )

@@ -24,7 +24,7 @@ VOLUMES_LIMIT = 64
 FILES_LIMIT = 1 << 20
 MANIFEST_LIMIT = 2 << 20
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 IMAGE = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9._/:@]{0,510}")
 # Kubernetes' class -> the tier.
@@ -354,7 +354,7 @@ class Metadata(Strict, frozen=True):
     annotations: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        _check(not self.name or _POD_NAME.fullmatch(self.name), f"{self.name[:80]!r} is no name of a pod")
+        _check(not self.name or POD_NAME.fullmatch(self.name), f"{self.name[:80]!r} is no name of a pod")
         every = (*self.labels.items(), *self.annotations.items())
         _check(sum(len(key) + len(value) for key, value in every) <= 256 << 10, "labels and annotations are too long")
 

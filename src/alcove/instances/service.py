@@ -23,10 +23,12 @@ from alcove.host.clock import now_ms
 from alcove.instances import cri_config, log_files, manifest
 from alcove.instances.cri import Cri
 from alcove.instances.events import Listener
+from alcove.instances.ledger import Ledger
 from alcove.instances.manifest import Pod
 from alcove.instances.place import Place
 from alcove.instances.runtime import Runtime
 from alcove.instances.worker import Context, Worker
+from alcove.pods.model import Defaults
 from alcove.sandbox.protocol import Isolation, TenantId
 from alcove.store import instances as rows
 from alcove.store.database import Database
@@ -74,13 +76,23 @@ class InstanceService:
         folder: Path,
         instance: str,
         rules: Rules,
+        defaults: Defaults,
         dns: tuple[str, ...] = (),
     ) -> None:
-        self._database = database
+        self.database = database
         self.runtime = runtime
         self._folder = folder
         self._rules = rules
-        self._context = Context(database=database, runtime=runtime, folder=self.place, instance=instance, dns=dns)
+        self.ledger = Ledger(database, runtime, instance)
+        self._context = Context(
+            database=database,
+            runtime=runtime,
+            folder=self.place,
+            instance=instance,
+            ledger=self.ledger,
+            dns=dns,
+            defaults=defaults,
+        )
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listener = Listener(runtime, self._ended)
@@ -88,14 +100,21 @@ class InstanceService:
 
     @classmethod
     async def open(
-        cls, state: Path, runtime: Runtime, instance: str, rules: Rules, *, dns: tuple[str, ...] = ()
+        cls,
+        state: Path,
+        runtime: Runtime,
+        instance: str,
+        rules: Rules,
+        *,
+        defaults: Defaults,
+        dns: tuple[str, ...] = (),
     ) -> InstanceService:
         database = await Database.open(state / "instances.db", schema="instances")
-        return cls(database, runtime, state / "instances", instance, rules, dns)
+        return cls(database, runtime, state / "instances", instance, rules, defaults, dns)
 
     async def start(self) -> None:
         """Go on with the pods that an earlier daemon had; containerd is started for them, if there are any."""
-        found = await self._database.read(rows.every_pod)
+        found = await self.database.read(rows.every_pod)
         for row in found:
             if row.deleted_ms or msgspec.json.decode(row.status).get("phase") not in ("Succeeded", "Failed"):
                 self._work(row)
@@ -105,12 +124,13 @@ class InstanceService:
     async def close(self) -> None:
         """Stop looking after the pods; they go on."""
         await self._listener.close()
+        await self.ledger.close()
         tasks = [*self._tasks.values(), *self._chores]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.runtime.close()
-        await self._database.close()
+        await self.database.close()
 
     def place(self, uid: str) -> Place:
         return Place(self._folder, uid)
@@ -138,7 +158,7 @@ class InstanceService:
 
         # Where containerd cannot be had, say so now.
         await self.runtime.cri()
-        await self._database.write(write)
+        await self.database.write(write)
         self._begin_chores()
         self._work(row)
         return _instance(row)
@@ -149,14 +169,14 @@ class InstanceService:
     async def list(self, tenant: TenantId, *, after: str = "", limit: int = PAGE_LIMIT) -> Sequence[Instance]:
         """Return a page of instances with names after ``after``."""
         limit = max(1, min(limit, PAGE_LIMIT))
-        found = await self._database.read(lambda c: rows.list_pods(c, tenant, after, limit))
+        found = await self.database.read(lambda c: rows.list_pods(c, tenant, after, limit))
         return [_instance(row) for row in found]
 
     async def delete(self, tenant: TenantId, name: str, *, grace_s: int | None = None) -> Instance:
         """Have an instance stopped and removed; it is there until that is done."""
         row = await self._row(tenant, name)
         grace = row.grace_s if grace_s is None else min(grace_s, row.grace_s)
-        await self._database.write(lambda c: rows.mark_deleted(c, row.uid, now_ms(), grace))
+        await self.database.write(lambda c: rows.mark_deleted(c, row.uid, now_ms(), grace))
         worker = self._workers.get(row.uid)
         if worker is not None:
             worker.delete(grace)
@@ -174,7 +194,7 @@ class InstanceService:
 
     async def events(self, tenant: TenantId, name: str) -> Sequence[PodEventRow]:
         row = await self._row(tenant, name)
-        return await self._database.read(lambda c: rows.list_events(c, row.uid))
+        return await self.database.read(lambda c: rows.list_events(c, row.uid))
 
     async def logs(
         self,
@@ -241,7 +261,7 @@ class InstanceService:
         return tier
 
     async def _row(self, tenant: TenantId, name: str) -> PodRow:
-        found = await self._database.read(lambda c: rows.find_pod(c, tenant, name))
+        found = await self.database.read(lambda c: rows.find_pod(c, tenant, name))
         if found is None:
             raise NotFound(f"There is no instance {name[:80]!r}.", hint="alcove ps lists them")
         return found
@@ -277,6 +297,7 @@ class InstanceService:
     def _begin_chores(self) -> None:
         if not self._chores:
             self._listener.start()
+            self.ledger.start()
             self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._rotate())]
 
     async def _sweep(self) -> None:
@@ -285,7 +306,7 @@ class InstanceService:
             try:
                 cri = await self.runtime.cri()
                 found = await cri.sandboxes({cri_config.INSTANCE: self._context.instance})
-                known = {row.uid for row in await self._database.read(rows.every_pod)}
+                known = {row.uid for row in await self.database.read(rows.every_pod)}
                 for item in found:
                     if item["labels"].get(cri_config.UID) not in known:
                         log.info("removing sandbox %s, which no instance has", item["id"])

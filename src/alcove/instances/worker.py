@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,17 +20,21 @@ from alcove.instances import cri_config, manifest, volumes
 from alcove.instances import plan as plans
 from alcove.instances.cri import Cri, Unavailable
 from alcove.instances.cri_config import Identity
+from alcove.instances.ledger import Ledger
 from alcove.instances.manifest import Container
 from alcove.instances.place import Place
 from alcove.instances.plan import Action, Wanted, next_pause_s, plan
 from alcove.instances.probing import Probes
 from alcove.instances.runtime import Runtime
+from alcove.instances.size import size_of
 from alcove.instances.status import Document, status
 from alcove.instances.view import ContainerView, Memory, PodView, Waiting, container_view, ordered, sandbox_view
+from alcove.pods.model import Defaults
 from alcove.sandbox.protocol import Isolation
 from alcove.store import instances as rows
 from alcove.store.database import Database
 from alcove.store.instances import PodRow
+from alcove.store.pod_usage import Payer
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,8 @@ class Context:
     runtime: Runtime
     folder: Callable[[str], Place]
     instance: str
+    ledger: Ledger
+    defaults: Defaults
     dns: tuple[str, ...] = ()
 
 
@@ -58,6 +64,7 @@ class _Seen:
 
     ended: dict[str, ContainerView] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
+    namespaces: dict[str, str] = field(default_factory=dict)
 
 
 class Worker:
@@ -77,6 +84,7 @@ class Worker:
         self._identity = Identity(uid=row.uid, tenant=row.tenant_id, name=row.name, instance=context.instance)
         self._place = context.folder(row.uid)
         self._written = row.status
+        self._payer = Payer(row.uid, row.tenant_id, row.name, *astuple(size_of(self.pod, context.defaults)))
         self._seen = _Seen()
         self._stirred = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -125,7 +133,7 @@ class Worker:
     async def _step(self) -> float | None:
         """Do what is due; return how long to rest at most, or None at the end."""
         cri = await self._context.runtime.cri()
-        view = await self._look(cri)
+        view = await self._look_and_bill(cri)
         wanted = Wanted(self.pod, self.deleted, self._probes.unhealthy)
         now = now_ms()
         found = plan(wanted, view, self._memory, now)
@@ -144,6 +152,12 @@ class Worker:
 
     # Looking
 
+    async def _look_and_bill(self, cri: Cri) -> PodView:
+        looked_ms = now_ms()
+        view = await self._look(cri)
+        await self._context.ledger.note(self._payer, view, looked_ms, self._seen.namespaces)
+        return view
+
     async def _look(self, cri: Cri) -> PodView:
         labels = {cri_config.UID: self.uid}
         sandboxes = [sandbox_view(item) for item in await cri.sandboxes(labels)]
@@ -151,8 +165,8 @@ class Worker:
         view = ordered(sandboxes, (one for one in containers if one is not None), "")
         if (here := view.sandbox) is not None:
             if here.id not in self._seen.addresses:
-                network = (await cri.sandbox(here.id))["network"] or {}
-                self._seen.addresses[here.id] = network.get("ip", "")
+                told, self._seen.namespaces[here.id] = await cri.sandbox(here.id)
+                self._seen.addresses[here.id] = (told["network"] or {}).get("ip", "")
             view = PodView(view.sandboxes, view.containers, self._seen.addresses[here.id])
         self.ids = {one.id for one in view.sandboxes} | {one.id for one in view.containers}
         for one in view.containers:
@@ -210,14 +224,22 @@ class Worker:
         elif isinstance(action, plans.StopContainers):
             await self._stop(cri, action, view)
         elif isinstance(action, plans.EndSandbox):
-            await _unless_gone(cri.stop_sandbox(action.id))
-            if action.remove:
-                await _unless_gone(cri.remove_sandbox(action.id))
+            await self._end_sandbox(cri, action)
         elif isinstance(action, plans.RemoveContainer):
             await _unless_gone(cri.remove(action.id))
             self._seen.ended.pop(action.id, None)
         elif isinstance(action, plans.End):
             await self._end(action)
+
+    async def _end_sandbox(self, cri: Cri, action: plans.EndSandbox) -> None:
+        await self._context.ledger.settle(action.id)
+        await _unless_gone(cri.stop_sandbox(action.id))
+        self._seen.namespaces.pop(action.id, None)
+        if action.remove:
+            # What ended with it is billed before it is forgotten.
+            await self._look_and_bill(cri)
+            await _unless_gone(cri.remove_sandbox(action.id))
+            self._context.ledger.forget(action.id)
 
     async def _start_sandbox(self, cri: Cri, attempt: int) -> None:
         await asyncio.to_thread(volumes.make, self.pod, self._place, self.isolation)

@@ -7,6 +7,7 @@ does: 1 for stdout or 2 for stderr, three zeros, the length (big-endian), so tha
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -17,7 +18,8 @@ from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, Detail
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
-from alcove.instances.log_files import Line
+from alcove.instances.log_files import Range
+from alcove.instances.log_lines import Line, since
 
 STREAMS = {"stdout": 1, "stderr": 2}
 _YES = ("1", "true")
@@ -29,13 +31,17 @@ async def pod_logs(call: Call, name: str) -> Response:
     form = query.get("format", "text")
     if form not in ("text", "frames"):
         raise InvalidRequest("'format' must be text or frames.")
+    chosen = Range(
+        tail=whole(query.get("tail", ""), "tail"),
+        since_ns=since(query["since"], time.time_ns()) if query.get("since") else 0,
+        previous=query.get("previous", "") in _YES,
+    )
     lines = await call.faces.services.instances.logs(
         call.tenant,
         name,
+        chosen,
         container=query.get("container", ""),
         follow=query.get("follow", "") in _YES,
-        tail=whole(query.get("tail", ""), "tail"),
-        previous=query.get("previous", "") in _YES,
     )
     stamped = query.get("timestamps", "") in _YES
     headers = {"Content-Type": "application/octet-stream", "x-amzn-RequestId": call.request_id}
@@ -50,7 +56,7 @@ async def _pieces(lines: AsyncGenerator[Line, None], *, framed: bool, stamped: b
 
 
 _LOGS = Detail(
-    query=("container", "follow", "tail", "previous", "timestamps", "format"),
+    query=("container", "follow", "tail", "since", "previous", "timestamps", "format"),
     answer=ANYTHING,
     media="application/octet-stream",
 )

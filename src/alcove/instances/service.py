@@ -20,10 +20,13 @@ import msgspec
 
 from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, QuotaExceeded
 from alcove.host.clock import now_ms
-from alcove.instances import cri_config, log_files, manifest
+from alcove.instances import cri_config, log_chain, log_files, manifest
 from alcove.instances.cri import Cri
 from alcove.instances.events import Listener
 from alcove.instances.ledger import Ledger
+from alcove.instances.log_files import Range
+from alcove.instances.log_lines import Line
+from alcove.instances.log_rotation import Growth
 from alcove.instances.manifest import Pod
 from alcove.instances.place import Place
 from alcove.instances.runtime import Runtime
@@ -40,7 +43,6 @@ log = logging.getLogger(__name__)
 PODS_LIMIT = 10_000
 PAGE_LIMIT = 500
 _NAME_TRIES = 10
-_ROTATE_EVERY_S = 10.0
 _SWEEP_RETRY_S = 10.0
 
 
@@ -197,24 +199,17 @@ class InstanceService:
         return await self.database.read(lambda c: rows.list_events(c, row.uid))
 
     async def logs(
-        self,
-        tenant: TenantId,
-        name: str,
-        *,
-        container: str = "",
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-    ) -> AsyncGenerator[log_files.Line, None]:
+        self, tenant: TenantId, name: str, chosen: Range, *, container: str = "", follow: bool = False
+    ) -> AsyncGenerator[Line, None]:
         """Return what a container printed, and with ``follow`` what it prints until it is not started again."""
         one = await self.get(tenant, name)
-        chosen = _container(one.pod, container)
-        folder = self.place(one.row.uid).logs / chosen
+        named = _container(one.pod, container)
+        folder = self.place(one.row.uid).logs / named
 
         async def over() -> bool:
-            return await self._log_is_whole(tenant, name, chosen)
+            return await self._log_is_whole(tenant, name, named)
 
-        return log_files.read(folder, follow=over if follow else None, tail=tail, previous=previous)
+        return log_files.read(folder, chosen, follow=over if follow and not chosen.previous else None)
 
     async def _log_is_whole(self, tenant: TenantId, name: str, container: str) -> bool:
         try:
@@ -318,21 +313,25 @@ class InstanceService:
             await asyncio.sleep(_SWEEP_RETRY_S)
 
     async def _rotate(self) -> None:
-        """Keep the logs of running containers bounded."""
+        """Keep the logs of containers bounded."""
+        growth = Growth()
         while True:
-            await asyncio.sleep(_ROTATE_EVERY_S)
-            for worker in list(self._workers.values()):
-                for path in await asyncio.to_thread(log_files.overfull, self.place(worker.uid).logs):
-                    try:
+            growth.begin()
+            workers = list(self._workers.values())
+            for worker in workers:
+                try:
+                    for path in await asyncio.to_thread(growth.look, self.place(worker.uid).logs):
                         await self._reopen(worker, path)
-                    except (AlcoveError, OSError) as error:
-                        log.warning("the log %s is not rotated: %s", path, error)
+                except (AlcoveError, OSError) as error:
+                    log.warning("the logs of pod %s are not rotated: %s", worker.name, error)
+            await asyncio.sleep(growth.pause_s(len(workers)))
 
     async def _reopen(self, worker: Worker, path: Path) -> None:
+        """Put a log away that is written; where that was done already, have it begun anew."""
         one = await self.get(TenantId(worker.tenant), worker.name)
-        await asyncio.to_thread(log_files.rotate, path)
         for told in (*one.status.get("containerStatuses", ()), *one.status.get("initContainerStatuses", ())):
             if told["name"] == path.parent.name and "running" in told["state"]:
+                await asyncio.to_thread(log_chain.rotate, path)
                 cri = await self.runtime.cri()
                 id = str(told["containerID"]).removeprefix("containerd://")
                 await cri.call("ReopenContainerLog", {"container_id": id})

@@ -15,15 +15,27 @@ import fcntl
 import os
 import signal
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 ROTATE_AT = 10 << 20
 # Full files of one attempt that are kept, beside the one that is written; and attempts of a container.
 KEPT = 4
 ATTEMPTS_KEPT = 2
-# Of all logs of a pod; beyond it the oldest files go, full or of attempts that have ended.
+# Of all logs of a container, and of a pod; beyond it the oldest files go, full or of attempts that have ended.
+CONTAINER_LIMIT = 128 << 20
 POD_LIMIT = 512 << 20
 _moving = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """``is_newest``: what the runtime writes, or wrote last."""
+
+    changed_s: float
+    size: int
+    path: Path
+    is_newest: bool
 
 
 def attempts(folder: Path) -> list[int]:
@@ -85,25 +97,35 @@ def rotate(path: Path) -> None:
 
 
 def trim(logs: Path) -> None:
-    """Keep the logs of a pod, below ``logs``, bounded: attempts of each container, and bytes of all."""
+    """Keep the logs of a pod, below ``logs``, bounded: attempts of each container, and bytes of each and of all."""
     with _moving:
-        spare: list[tuple[float, int, Path]] = []
-        total = 0
-        for folder in _folders(logs):
-            every = sorted(_every(folder))
-            kept = sorted({number for number, _, _ in every})[-ATTEMPTS_KEPT:]
-            for number, _, path in every:
-                if number not in kept:
-                    path.unlink(missing_ok=True)
-                elif (status := _status(path)) is not None:
-                    total += status.st_size
-                    if path != every[-1][2]:
-                        spare.append((status.st_mtime, status.st_size, path))
-        for _, size, path in sorted(spare):
-            if total <= POD_LIMIT:
-                return
+        every = [_trim_container(folder) for folder in _folders(logs)]
+        _trim_bytes([one for files in every for one in files], POD_LIMIT)
+
+
+def _trim_container(folder: Path) -> list[_Kept]:
+    every = sorted(_every(folder))
+    kept = sorted({number for number, _, _ in every})[-ATTEMPTS_KEPT:]
+    found = []
+    for number, _, path in every:
+        if number not in kept:
             path.unlink(missing_ok=True)
-            total -= size
+        elif (status := _status(path)) is not None:
+            found.append(_Kept(status.st_mtime, status.st_size, path, is_newest=path == every[-1][2]))
+    return _trim_bytes(found, CONTAINER_LIMIT)
+
+
+def _trim_bytes(files: list[_Kept], limit: int) -> list[_Kept]:
+    """Remove the oldest that may go until the others have no more than ``limit``; return those."""
+    total = sum(one.size for one in files)
+    left = []
+    for one in sorted(files, key=lambda one: one.changed_s):
+        if total > limit and not one.is_newest:
+            one.path.unlink(missing_ok=True)
+            total -= one.size
+        else:
+            left.append(one)
+    return left
 
 
 def current(logs: Path) -> list[tuple[Path, int]]:

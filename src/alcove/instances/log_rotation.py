@@ -7,9 +7,9 @@ from pathlib import Path
 
 from alcove.instances import log_chain
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 0.5
 # So many pods are looked at in that time; more take longer.
-PODS_A_LOOK = 200
+PODS_A_LOOK = 100
 # While one fills its file before the next look.
 HURRY_S = 0.1
 

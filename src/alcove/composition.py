@@ -63,7 +63,7 @@ from alcove.sources.tls import Trust
 from alcove.store.database import Database
 from alcove.store.functions import function_ids
 from alcove.store.relations import delete_orphaned_timers
-from alcove.telemetry import gauges
+from alcove.telemetry import gauges, instance_gauges
 from alcove.telemetry.metrics import Metrics, Source
 from alcove.tenants.directory import TenantDirectory
 from alcove.tenants.quotas import Quotas
@@ -365,6 +365,7 @@ class _Composition:
             gauges.timers(self.runs),
             gauges.flows(self.flows),
             gauges.metering(self.meter),
+            instance_gauges.instances(self.instances),
         )
 
 

@@ -19,13 +19,22 @@ def files(plane: Plane, name: str) -> list[Path]:
     return list((plane.state / "instances" / plane.pod(name)["metadata"]["uid"] / "logs").glob("*/*"))
 
 
+def shape(plane: Plane, name: str) -> list[tuple[str, int, list[bytes]]]:
+    """Tell how the files of a log join: names, sizes, first and last lines."""
+    found = []
+    for path in sorted(files(plane, name)):
+        lines = path.read_bytes().splitlines()
+        found.append((path.name, path.stat().st_size, [*lines[:1], *lines[-2:]]))
+    return found
+
+
 def test_a_log_is_read_whole_while_it_is_rotated(plane: Plane) -> None:
     script = f"sleep 1; seq {LINES}; echo said >&2"
     assert plane.cli("run", "-d", "--name", "prints", BUSYBOX, "--", "sh", "-c", script).returncode == 0
     followed = plane.cli("logs", "-f", "prints")
     assert followed.returncode == 0, followed.stderr
     expected = "".join(f"{number}\n" for number in range(1, LINES + 1))
-    assert followed.stdout == expected
+    assert followed.stdout == expected, (len(followed.stdout), followed.stdout[-40:], shape(plane, "prints"))
     assert followed.stderr == "said\n"
     assert len(files(plane, "prints")) > 2, "it was not rotated"
     assert plane.cli("logs", "prints").stdout == expected

@@ -92,21 +92,19 @@ async def pod_events(call: Call, name: str) -> Response:
 
 
 async def pod_stats(call: Call, name: str) -> Response:
-    """What an instance's containers use now."""
+    """What an instance's containers use now, and what went through its interface."""
+    found = await call.faces.services.instances.stats(call.tenant, name)
     items = [
         {
-            "name": (one["attributes"]["metadata"] or {}).get("name", ""),
-            "cpuNanoseconds": _value(one["cpu"], "usage_core_nano_seconds"),
-            "memoryBytes": _value(one["memory"], "working_set_bytes"),
-            "diskBytes": _value(one["writable_layer"], "used_bytes"),
+            "name": one.name,
+            "cpuNanoseconds": one.cpu_ns,
+            "memoryBytes": one.memory_bytes,
+            "diskBytes": one.disk_bytes,
         }
-        for one in await call.faces.services.instances.stats(call.tenant, name)
+        for one in found.containers
     ]
-    return answer({"items": items}, 200, call.request_id)
-
-
-def _value(group: dict[str, Any] | None, name: str) -> int:
-    return int(((group or {}).get(name) or {}).get("value", 0))
+    network = {"receivedBytes": found.traffic.received_bytes, "sentBytes": found.traffic.sent_bytes}
+    return answer({"items": items, "network": network}, 200, call.request_id)
 
 
 def whole(text: str, name: str) -> int | None:
@@ -130,6 +128,7 @@ POD = record(
 _EVENT = record(type=TEXT, reason=TEXT, message=TEXT, count=NUMBER, firstTimestamp=TEXT, lastTimestamp=TEXT)
 _MANIFEST = object_of("spec", apiVersion=TEXT, kind=TEXT, metadata=_OBJECT, spec=_OBJECT)
 _STATS = record(name=TEXT, cpuNanoseconds=NUMBER, memoryBytes=NUMBER, diskBytes=NUMBER)
+_USED = record(items=list_of(_STATS), network=record(receivedBytes=NUMBER, sentBytes=NUMBER))
 _PODS = "/alcove/v1/pods"
 
 ROUTES = (
@@ -144,6 +143,6 @@ ROUTES = (
     Route("GET", _PODS, list_pods, AWS, detail=Detail(query=("after", "limit"), answer=record(items=list_of(POD)))),
     Route("GET", f"{_PODS}/{{name}}", get_pod, AWS, detail=Detail(answer=POD)),
     Route("DELETE", f"{_PODS}/{{name}}", delete_pod, AWS, detail=Detail(query=("grace",), status=202, answer=POD)),
-    Route("GET", f"{_PODS}/{{name}}/stats", pod_stats, AWS, detail=Detail(answer=record(items=list_of(_STATS)))),
+    Route("GET", f"{_PODS}/{{name}}/stats", pod_stats, AWS, detail=Detail(answer=_USED)),
     Route("GET", f"{_PODS}/{{name}}/events", pod_events, AWS, detail=Detail(answer=record(items=list_of(_EVENT)))),
 )

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from alcove.errors import AlcoveError
@@ -119,12 +119,10 @@ class Ledger:
                 await self._look()
                 self._looked_s = time.monotonic()
 
-    async def traffic(self, sandbox: str) -> Traffic:
-        """Return what went through a sandbox's interface until now; zeros where it is gone."""
-        one = self._open.get(sandbox)
-        if one is None or not one.namespace:
-            return Traffic()
-        return (await asyncio.to_thread(self.read_traffic, {sandbox: one.namespace})).get(sandbox, Traffic())
+    async def traffic(self, uids: Collection[str]) -> dict[str, Traffic]:
+        """Return what went through the interfaces of these pods' sandboxes until now; none of one that has none."""
+        here = {one.payer.uid: one.namespace for one in self._open.values() if one.namespace and one.payer.uid in uids}
+        return await asyncio.to_thread(self.read_traffic, here) if here else {}
 
     async def _look(self) -> None:
         looked_ms, looked_s = now_ms(), time.monotonic()

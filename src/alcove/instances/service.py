@@ -30,6 +30,8 @@ from alcove.instances.log_rotation import Growth
 from alcove.instances.manifest import Pod
 from alcove.instances.place import Place
 from alcove.instances.runtime import Runtime
+from alcove.instances.samples import ContainerUse, by_pod
+from alcove.instances.traffic import Traffic
 from alcove.instances.worker import Context, Worker
 from alcove.pods.model import Defaults
 from alcove.sandbox.protocol import Isolation, TenantId
@@ -44,6 +46,8 @@ PODS_LIMIT = 10_000
 PAGE_LIMIT = 500
 _NAME_TRIES = 10
 _SWEEP_RETRY_S = 10.0
+# As long as whoever scrapes is let wait for the runtime.
+SAMPLE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,15 @@ class Instance:
     @property
     def ended(self) -> bool:
         return self.status.get("phase") in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a pod uses now, and its row."""
+
+    row: PodRow
+    containers: Sequence[ContainerUse]
+    traffic: Traffic
 
 
 class InstanceService:
@@ -230,13 +243,34 @@ class InstanceService:
                 return await self.runtime.cri(), str(told["containerID"]).removeprefix("containerd://")
         raise Conflict(f"The container {chosen} does not run.", hint=f"alcove inspect {name}")
 
-    async def stats(self, tenant: TenantId, name: str) -> Sequence[dict[str, Any]]:
-        """Return what the containers use now, as CRI tells it."""
+    async def stats(self, tenant: TenantId, name: str) -> Sample:
+        """Return what an instance uses now."""
         row = await self._row(tenant, name)
-        cri = await self.runtime.cri()
-        request = {"filter": {"label_selector": {cri_config.UID: row.uid}}}
-        found: Sequence[dict[str, Any]] = (await cri.call("ListContainerStats", request))["stats"]
-        return found
+        return (await self._samples([row], {cri_config.UID: row.uid}))[0]
+
+    async def phases(self) -> dict[str, int]:
+        return await self.database.read(rows.count_phases)
+
+    async def samples(self, limit: int) -> Sequence[Sample]:
+        """Return what instances use now that have not ended, the oldest first, at most so many. What the runtime does
+        not tell in time is left out.
+        """
+        found = await self.database.read(lambda c: rows.live_pods(c, limit))
+        try:
+            async with asyncio.timeout(SAMPLE_S):
+                return await self._samples(found, {cri_config.INSTANCE: self._context.instance})
+        except (AlcoveError, TimeoutError) as error:
+            log.warning("what instances use cannot be looked up now: %s", error)
+            return [Sample(row, [], Traffic()) for row in found]
+
+    async def _samples(self, found: Sequence[PodRow], labels: dict[str, str]) -> Sequence[Sample]:
+        uses: dict[str, list[ContainerUse]] = {}
+        if found:
+            cri = await self.runtime.cri()
+            request = {"filter": {"label_selector": labels}}
+            uses = by_pod((await cri.call("ListContainerStats", request))["stats"])
+        traffic = await self.ledger.traffic({row.uid for row in found})
+        return [Sample(row, uses.get(row.uid, []), traffic.get(row.uid, Traffic())) for row in found]
 
     def _judge(self, pod: Pod, *, operator: bool, chosen: Isolation | None) -> Isolation:
         asked = chosen or pod.spec.isolation

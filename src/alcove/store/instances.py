@@ -37,6 +37,7 @@ class PodEventRow:
 
 
 _COLUMNS = "uid, tenant_id, name, manifest, isolation, created_ms, deleted_ms, grace_s, memory, status"
+_PHASE = "coalesce(json_extract(status, '$.phase'), 'Pending')"
 _EVENT_COLUMNS = "type, reason, message, count, first_ms, last_ms"
 
 
@@ -65,6 +66,19 @@ def list_pods(connection: sqlite3.Connection, tenant: str, after: str, limit: in
 def every_pod(connection: sqlite3.Connection) -> Sequence[PodRow]:
     query = f"SELECT {_COLUMNS} FROM pods ORDER BY created_ms"  # noqa: S608
     return [PodRow(*row) for row in connection.execute(query)]
+
+
+def live_pods(connection: sqlite3.Connection, limit: int) -> Sequence[PodRow]:
+    """Return the oldest pods that have not ended, at most so many."""
+    query = (
+        f"SELECT {_COLUMNS} FROM pods WHERE {_PHASE} NOT IN ('Succeeded', 'Failed') ORDER BY created_ms, uid LIMIT ?"  # noqa: S608
+    )
+    return [PodRow(*row) for row in connection.execute(query, (limit,))]
+
+
+def count_phases(connection: sqlite3.Connection) -> dict[str, int]:
+    query = f"SELECT {_PHASE}, count(*) FROM pods GROUP BY 1"  # noqa: S608
+    return dict(connection.execute(query).fetchall())
 
 
 def count_pods(connection: sqlite3.Connection, tenant: str) -> int:

@@ -38,9 +38,10 @@ def test_a_log_is_read_whole_while_it_is_rotated(plane: Plane) -> None:
     assert followed.stderr == "said\n"
     assert len(files(plane, "prints")) > 2, "it was not rotated"
     assert plane.cli("logs", "prints").stdout == expected
+    # Two streams: which of them comes last is not known.
     last = plane.cli("logs", "prints", "--tail", "3", "--timestamps").stdout.splitlines()
-    assert [line.split()[1] for line in last] == [str(LINES - 1), str(LINES)]
-    assert plane.cli("logs", "prints", "--since", "1h", "--tail", "1").stderr == "said\n"
+    assert [line.split()[1] for line in last[-2:]] == [str(LINES - 1), str(LINES)]
+    assert plane.cli("logs", "prints", "--since", "1h").stdout == expected
     assert plane.cli("logs", "prints", "--since", "2100-01-01T00:00:00Z").stdout == ""
     plane.cli("rm", "-f", "prints")
 

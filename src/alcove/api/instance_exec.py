@@ -2,7 +2,7 @@
 
 Messages are as Kubernetes' ``v5.channel.k8s.io`` has them: the first byte is the channel, 0 stdin, 1 stdout, 2 stderr,
 3 the end (a Status document), 4 the terminal's size (``{"Width", "Height"}``), 255 the end of the channel that the next
-byte names.
+byte names. ``v4.channel.k8s.io`` is the same without 255: stdin ends with the connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from alcove.errors import AlcoveError, InvalidRequest
 from alcove.gateway.message import Response
 from alcove.instances.session import ERROR, RESIZE, STDIN, Session, Wish
 
-PROTOCOL = "v5.channel.k8s.io"
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _CLOSE = 255
 _YES = ("1", "true")
 COMMAND_LIMIT = 1024
@@ -46,9 +46,11 @@ async def _open(call: Call, name: str, command: tuple[str, ...]) -> Response:
     cri, container = await call.faces.services.instances.container_id(call.tenant, name, query.get("container", ""))
 
     async def talk(socket: WebSocket) -> None:
-        await _talk(socket, await Session.begin(cri, container, wish))
+        with call.faces.services.instances.session_of(call.tenant):
+            await _talk(socket, await Session.begin(cri, container, wish))
 
-    return accept(call, (PROTOCOL,), talk)
+    call.faces.services.instances.require_session(call.tenant)
+    return accept(call, PROTOCOLS, talk)
 
 
 async def _talk(socket: WebSocket, session: Session) -> None:

@@ -11,14 +11,16 @@ import logging
 import secrets
 import sqlite3
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, QuotaExceeded
+from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, QuotaExceeded, ThrottledError
 from alcove.host.clock import now_ms
 from alcove.instances import cri_config, log_chain, log_files, manifest
 from alcove.instances.cri import Cri
@@ -46,6 +48,8 @@ PODS_LIMIT = 10_000
 PAGE_LIMIT = 500
 _NAME_TRIES = 10
 _SWEEP_RETRY_S = 10.0
+# Of one tenant at once, over WebSocket.
+SESSIONS_LIMIT = 100
 # As long as whoever scrapes is let wait for the runtime.
 SAMPLE_S = 5.0
 
@@ -108,6 +112,7 @@ class InstanceService:
             dns=dns,
             defaults=defaults,
         )
+        self._sessions: Counter[TenantId] = Counter()
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listener = Listener(runtime, self._ended)
@@ -242,6 +247,23 @@ class InstanceService:
             if told["name"] == chosen and "running" in told["state"]:
                 return await self.runtime.cri(), str(told["containerID"]).removeprefix("containerd://")
         raise Conflict(f"The container {chosen} does not run.", hint=f"alcove inspect {name}")
+
+    def require_session(self, tenant: TenantId) -> None:
+        """Refuse one more exec, attach or followed log where there are too many. Raises ``ThrottledError``."""
+        if self._sessions[tenant] >= SESSIONS_LIMIT:
+            raise ThrottledError(f"A tenant has at most {SESSIONS_LIMIT} sessions.", hint="end one, and try again")
+
+    @contextmanager
+    def session_of(self, tenant: TenantId) -> Iterator[None]:
+        """Count one while it lasts. Raises ``ThrottledError``."""
+        self.require_session(tenant)
+        self._sessions[tenant] += 1
+        try:
+            yield
+        finally:
+            self._sessions[tenant] -= 1
+            if not self._sessions[tenant]:
+                del self._sessions[tenant]
 
     async def stats(self, tenant: TenantId, name: str) -> Sample:
         """Return what an instance uses now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -23,7 +24,10 @@ def box(plane: Plane) -> Iterator[str]:
         "spec": {"containers": [{"name": "c", "image": BUSYBOX, "command": ["cat"], "stdin": True}]},
     }
     plane.call("POST", "/alcove/v1/pods", document)
-    assert plane.cli("exec", "ws", "--", "true").returncode in (0, 5)
+    deadline = time.monotonic() + 60
+    while plane.pod("ws")["status"]["phase"] != "Running":
+        assert time.monotonic() < deadline, plane.tail()
+        time.sleep(0.1)
     yield "ws"
     plane.cli("rm", "-f", "ws")
 
@@ -85,8 +89,6 @@ def test_who_attaches_takes_part(plane: Plane, box: str) -> None:
 def test_a_client_that_does_not_read_holds_the_program_up_not_the_server(plane: Plane, box: str) -> None:
     with dial(plane, f"{box}/exec?{command('dd', 'if=/dev/zero', 'bs=1M', 'count=1024')}", V4) as socket:
         assert isinstance(socket.recv(timeout=20), bytes)
-        status = (plane.run / "plane.log").exists()
-        assert status
         # It waits for us; others are served meanwhile.
         assert plane.cli("exec", box, "--", "echo", "served").stdout == "served\n"
         assert _resident_mib(plane) < 400

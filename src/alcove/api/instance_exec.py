@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from urllib.parse import parse_qsl
 
 from alcove.api.context import Call
@@ -17,8 +18,11 @@ from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, Detail
 from alcove.api.websocket import WebSocket, accept
 from alcove.errors import AlcoveError, InvalidRequest
+from alcove.gateway.channel import ChannelClosed
 from alcove.gateway.message import Response
 from alcove.instances.session import ERROR, RESIZE, STDIN, Session, Wish
+
+log = logging.getLogger(__name__)
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _CLOSE = 255
@@ -62,8 +66,11 @@ async def _talk(socket: WebSocket, session: Session) -> None:
     finally:
         for task in (incoming, outgoing):
             task.cancel()
-        await asyncio.gather(incoming, outgoing, return_exceptions=True)
+        ends = await asyncio.gather(incoming, outgoing, return_exceptions=True)
         await session.close()
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, ChannelClosed):
+                log.warning("a session broke: %s: %s", type(end).__name__, str(end)[:200])
 
 
 async def _tell(socket: WebSocket, session: Session) -> None:

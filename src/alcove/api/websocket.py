@@ -68,8 +68,12 @@ class WebSocket:
                 return
 
     async def send(self, data: bytes) -> None:
-        """Raises ``ChannelClosed``."""
-        await self._channel.write(self._frames.send(BytesMessage(data=data)))
+        """Raises ``ChannelClosed``, also where the other side has said that it is at its end."""
+        try:
+            frame = self._frames.send(BytesMessage(data=data))
+        except ProtocolError:
+            raise ChannelClosed from None
+        await self._channel.write(frame)
 
     async def close(self, code: int = _NORMAL) -> None:
         try:

@@ -215,6 +215,8 @@ class Container(Strict, frozen=True):
     def __post_init__(self) -> None:
         _check(NAME.fullmatch(self.name), f"{self.name[:80]!r} is no name of a container")
         _check(IMAGE.fullmatch(self.image), f"{self.image[:80]!r} is no name of an image")
+        for probe in (self.liveness_probe, self.startup_probe):
+            _check(probe is None or probe.success_threshold == 1, "successThreshold must be 1, but for readiness")
 
     def port(self, port: int | str) -> int:
         """Return the number of a port that may be given by its name. Raises ``ValueError``."""

@@ -36,6 +36,7 @@ class WebSocket:
         self._frames = Connection(ConnectionType.SERVER)
         self._partial = bytearray()
         self._heard_s = time.monotonic()
+        self._left = False
 
     async def keep_alive(self) -> None:
         """Ping now and then, and return when the other side has gone silent; ``messages`` hears it meanwhile."""
@@ -53,6 +54,7 @@ class WebSocket:
                     if isinstance(event, Ping):
                         await self._channel.write(self._frames.send(event.response()))
                     elif isinstance(event, CloseConnection):
+                        self._left = True
                         await self._channel.write(self._frames.send(event.response()))
                         return
                     elif (
@@ -61,11 +63,13 @@ class WebSocket:
                     ):
                         yield whole
             except ProtocolError:
+                self._left = True
                 await self.close(_BROKEN)
                 return
             except _TooLarge:
                 await self.close(_TOO_LARGE)
                 return
+        self._left = True
 
     async def send(self, data: bytes) -> None:
         """Raises ``ChannelClosed``, also where the other side has said that it is at its end."""
@@ -74,6 +78,17 @@ class WebSocket:
         except ProtocolError:
             raise ChannelClosed from None
         await self._channel.write(frame)
+
+    async def part(self) -> None:
+        """End it, and let the other side end it too before the connection goes (RFC 6455, 7.1.1)."""
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await self.close()
+                if not self._left:
+                    async for _ in self.messages():
+                        pass
+        except (TimeoutError, ChannelClosed):
+            pass
 
     async def close(self, code: int = _NORMAL) -> None:
         try:
@@ -121,11 +136,7 @@ def accept(call: Call, protocols: tuple[str, ...], talk: Callable[[WebSocket], A
             for task in (talking, alive):
                 task.cancel()
             _, ending = await asyncio.gather(alive, talking, return_exceptions=True)
-            try:
-                async with asyncio.timeout(_FAREWELL_S):
-                    await socket.close()
-            except TimeoutError:
-                pass
+            await socket.part()
         if isinstance(ending, Exception):
             raise ending
 

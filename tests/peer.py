@@ -23,6 +23,7 @@ class Peer:
 
     def __init__(self, url: str, sock: socket.socket, headers: Mapping[str, str], protocols: tuple[str, ...]) -> None:
         sock.settimeout(TIMEOUT_S)
+        self._connection = sock
         self.close_code = 0
         try:
             self._socket: Any = websocket.create_connection(
@@ -37,7 +38,10 @@ class Peer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._socket.close()
+        try:
+            self._socket.close()
+        finally:
+            self._connection.close()
 
     def __iter__(self) -> Iterator[bytes]:
         while (message := self._next()) is not None:

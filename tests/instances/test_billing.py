@@ -32,7 +32,7 @@ async def told(plane: Plane) -> dict[str, int]:
             found[item["labels"]["io.kubernetes.pod.name"]] = view.finished_ms - view.started_ms
         return found
     finally:
-        await cri.close()
+        cri.close()
 
 
 def ended(plane: Plane) -> bool:

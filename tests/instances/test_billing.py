@@ -63,7 +63,8 @@ def test_kills_at_any_moment_bill_no_second_twice_or_never(plane: Plane) -> None
     plane.call("DELETE", "/alcove/v1/pods/b1")
     plane.kill()
     plane.start()
-    plane.cli("rm", "-f", *(f"b{number}" for number in range(1, PODS)))
+    for number in range(1, PODS):
+        plane.cli("rm", "-f", f"b{number}")
     after = used(plane)
     assert {name: after[name]["run_ms"] for name in truth} == truth
 

@@ -252,7 +252,12 @@ class _Composition:
             default=Isolation(settings.instance_isolation),
         )
         self.instances = await InstanceService.open(
-            settings.state, runtime, instance_tag(settings.state), rules, dns=tuple(map(str, settings.dns))
+            settings.state,
+            runtime,
+            instance_tag(settings.state),
+            rules,
+            dns=tuple(map(str, settings.dns)),
+            limit=lambda tenant: self.tenants.quotas(tenant).instances,
         )
         self.stack.push_async_callback(self.instances.close)
 
@@ -382,6 +387,7 @@ def _default_quotas(settings: Settings) -> Quotas:
         events=settings.tenant_events,
         flows=settings.tenant_flows,
         executions=settings.tenant_executions,
+        instances=settings.tenant_instances,
     )
 
 

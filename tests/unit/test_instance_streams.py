@@ -19,7 +19,8 @@ from alcove.cli.pod_client import Demultiplexer
 from alcove.gateway.channel import Channel
 from alcove.instances import log_files, pause
 from alcove.instances.containerd_config import ContainerdSpec, hosts, network, render, runtime_classes
-from alcove.instances.runtime import credentials, read_mirrors, registry_of
+from alcove.instances.registry import registry_of
+from alcove.instances.runtime import credentials, read_mirrors
 from alcove.instances.session import exit_code
 from alcove.instances.spdy import Streams, StreamsBroken
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import msgspec
 
-from alcove.api.body import read_object
+from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
 from alcove.api.schema import NUMBER, TEXT, Detail, Schema, list_of, object_of, one_of, or_null, record
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
-from alcove.instances import manifest
+from alcove.instances import manifest, replicas
 from alcove.instances.manifest import MANIFEST_LIMIT
-from alcove.instances.service import Instance
+from alcove.instances.service import Instance, instance
 from alcove.instances.status import moment
 from alcove.sandbox.protocol import Isolation
 
@@ -105,6 +105,16 @@ async def pod_stats(call: Call, name: str) -> Response:
     return answer({"items": items}, 200, call.request_id)
 
 
+async def scale_pod(call: Call, name: str) -> Response:
+    """Make copies of an instance, or delete some of them, until there are ``replicas``."""
+    count = field(read_object(call.request), "replicas", int)
+    if count is None:
+        raise InvalidRequest("'replicas' is required.")
+    service = call.faces.services.instances
+    found = await replicas.scale(service, call.tenant, name, count, operator=call.operator)
+    return answer({"items": [describe(instance(row)) for row in found]}, 200, call.request_id)
+
+
 def _value(group: dict[str, Any] | None, name: str) -> int:
     return int(((group or {}).get(name) or {}).get("value", 0))
 
@@ -144,6 +154,13 @@ ROUTES = (
     Route("GET", _PODS, list_pods, AWS, detail=Detail(query=("after", "limit"), answer=record(items=list_of(POD)))),
     Route("GET", f"{_PODS}/{{name}}", get_pod, AWS, detail=Detail(answer=POD)),
     Route("DELETE", f"{_PODS}/{{name}}", delete_pod, AWS, detail=Detail(query=("grace",), status=202, answer=POD)),
+    Route(
+        "PUT",
+        f"{_PODS}/{{name}}/replicas",
+        scale_pod,
+        AWS,
+        detail=Detail(object_of("replicas", replicas=NUMBER), answer=record(items=list_of(POD))),
+    ),
     Route("GET", f"{_PODS}/{{name}}/stats", pod_stats, AWS, detail=Detail(answer=record(items=list_of(_STATS)))),
     Route("GET", f"{_PODS}/{{name}}/events", pod_events, AWS, detail=Detail(answer=record(items=list_of(_EVENT)))),
 )

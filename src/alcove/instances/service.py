@@ -8,36 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import sqlite3
-import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, QuotaExceeded
+from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.host.clock import now_ms
 from alcove.instances import cri_config, log_files, manifest
+from alcove.instances.caches import ImageCaches
 from alcove.instances.cri import Cri
 from alcove.instances.events import Listener
+from alcove.instances.image_access import ImageAccess
+from alcove.instances.intake import Intake, Made, Order
 from alcove.instances.manifest import Pod
 from alcove.instances.place import Place
 from alcove.instances.runtime import Runtime
 from alcove.instances.worker import Context, Worker
 from alcove.sandbox.protocol import Isolation, TenantId
 from alcove.store import instances as rows
+from alcove.store.client_tokens import forget_tokens
 from alcove.store.database import Database
 from alcove.store.instances import PodEventRow, PodRow
+from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
-# Of one tenant, ended ones included.
-PODS_LIMIT = 10_000
 PAGE_LIMIT = 500
-_NAME_TRIES = 10
 _ROTATE_EVERY_S = 10.0
 _SWEEP_RETRY_S = 10.0
 
@@ -75,12 +74,18 @@ class InstanceService:
         instance: str,
         rules: Rules,
         dns: tuple[str, ...] = (),
+        limit: Callable[[TenantId], int] = lambda tenant: Quotas().instances,
     ) -> None:
-        self._database = database
+        self.database = database
         self.runtime = runtime
         self._folder = folder
         self._rules = rules
-        self._context = Context(database=database, runtime=runtime, folder=self.place, instance=instance, dns=dns)
+        self._limit = limit
+        access = ImageAccess(database, runtime)
+        self._context = Context(
+            database=database, runtime=runtime, folder=self.place, instance=instance, access=access, dns=dns
+        )
+        self.caches = ImageCaches(database, runtime, access)
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listener = Listener(runtime, self._ended)
@@ -88,29 +93,38 @@ class InstanceService:
 
     @classmethod
     async def open(
-        cls, state: Path, runtime: Runtime, instance: str, rules: Rules, *, dns: tuple[str, ...] = ()
+        cls,
+        state: Path,
+        runtime: Runtime,
+        instance: str,
+        rules: Rules,
+        *,
+        dns: tuple[str, ...] = (),
+        limit: Callable[[TenantId], int] = lambda tenant: Quotas().instances,
     ) -> InstanceService:
         database = await Database.open(state / "instances.db", schema="instances")
-        return cls(database, runtime, state / "instances", instance, rules, dns)
+        return cls(database, runtime, state / "instances", instance, rules, dns, limit)
 
     async def start(self) -> None:
         """Go on with the pods that an earlier daemon had; containerd is started for them, if there are any."""
-        found = await self._database.read(rows.every_pod)
+        found = await self.database.read(rows.every_pod)
         for row in found:
             if row.deleted_ms or msgspec.json.decode(row.status).get("phase") not in ("Succeeded", "Failed"):
                 self._work(row)
         if found or self.runtime.begun:
             self._begin_chores()
+        await self.caches.start()
 
     async def close(self) -> None:
         """Stop looking after the pods; they go on."""
+        await self.caches.close()
         await self._listener.close()
         tasks = [*self._tasks.values(), *self._chores]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.runtime.close()
-        await self._database.close()
+        await self.database.close()
 
     def place(self, uid: str) -> Place:
         return Place(self._folder, uid)
@@ -121,51 +135,53 @@ class InstanceService:
         self, tenant: TenantId, pod: Pod, *, operator: bool, isolation: Isolation | None = None
     ) -> Instance:
         """Write a pod down and set it going. Raises the ``RequestError`` that fits."""
+        made = await self.create_all(tenant, pod, Order(), operator=operator, isolation=isolation)
+        return instance(made.rows[0])
+
+    async def create_all(
+        self, tenant: TenantId, pod: Pod, order: Order, *, operator: bool, isolation: Isolation | None = None
+    ) -> Made:
+        """As ``create``, of as many as are ordered, or none where they were ordered before."""
         tier = self._judge(pod, operator=operator, chosen=isolation)
-        name = pod.metadata.name or f"{pod.metadata.generate_name or 'instance-'}{secrets.token_hex(3)}"
-        pod = manifest.read(msgspec.to_builtins(msgspec.structs.replace(pod, metadata=_named(pod, name))))
-        row = PodRow(
-            *(str(uuid.uuid4()), tenant, name, manifest.dump(pod), tier, now_ms()),
-            grace_s=pod.spec.termination_grace_period_seconds,
-        )
-
-        def write(connection: sqlite3.Connection) -> None:
-            if rows.find_pod(connection, tenant, name) is not None:
-                raise Conflict(f"There is an instance {name} already.", hint="remove it, or choose another name")
-            if rows.count_pods(connection, tenant) >= PODS_LIMIT:
-                raise QuotaExceeded(f"A tenant has at most {PODS_LIMIT} instances.", code="instances")
-            rows.insert_pod(connection, row)
-
+        intake = Intake(tenant, pod, tier, order, self._limit(tenant), now_ms())
         # Where containerd cannot be had, say so now.
         await self.runtime.cri()
-        await self._database.write(write)
+        made = await self.database.write(intake.write)
         self._begin_chores()
-        self._work(row)
-        return _instance(row)
+        for row in made.rows:
+            self._work(row)
+        return made
 
     async def get(self, tenant: TenantId, name: str) -> Instance:
-        return _instance(await self._row(tenant, name))
+        return instance(await self._row(tenant, name))
 
     async def list(self, tenant: TenantId, *, after: str = "", limit: int = PAGE_LIMIT) -> Sequence[Instance]:
         """Return a page of instances with names after ``after``."""
         limit = max(1, min(limit, PAGE_LIMIT))
-        found = await self._database.read(lambda c: rows.list_pods(c, tenant, after, limit))
-        return [_instance(row) for row in found]
+        found = await self.database.read(lambda c: rows.list_pods(c, tenant, after, limit))
+        return [instance(row) for row in found]
 
     async def delete(self, tenant: TenantId, name: str, *, grace_s: int | None = None) -> Instance:
         """Have an instance stopped and removed; it is there until that is done."""
         row = await self._row(tenant, name)
-        grace = row.grace_s if grace_s is None else min(grace_s, row.grace_s)
-        await self._database.write(lambda c: rows.mark_deleted(c, row.uid, now_ms(), grace))
-        worker = self._workers.get(row.uid)
-        if worker is not None:
-            worker.delete(grace)
-        else:
-            self._work(await self._row(tenant, name))
-        return _instance(row)
+        await self.delete_rows([row], grace_s=grace_s)
+        return instance(row)
+
+    async def delete_rows(self, found: Sequence[PodRow], *, grace_s: int | None = None) -> None:
+        """As ``delete``, of all of them at once."""
+        graces = {row.uid: row.grace_s if grace_s is None else min(grace_s, row.grace_s) for row in found}
+        await self.database.write(lambda c: rows.mark_all_deleted(c, graces, now_ms()))
+        for uid in graces.keys() & self._workers.keys():
+            self._workers[uid].delete(graces[uid])
+        left = graces.keys() - self._workers.keys()
+        for row in await self.database.read(lambda c: rows.pods_of(c, left)) if left else ():
+            if row.uid not in self._workers:
+                self._work(row)
 
     async def delete_every(self, tenant: TenantId) -> None:
-        """Remove all instances of the tenant, and wait until they are gone."""
+        """Remove all instances of the tenant, and wait until they are gone; its caches and tokens too."""
+        await self.caches.delete_every(tenant)
+        await self.database.write(lambda c: forget_tokens(c, tenant))
         while page := await self.list(tenant):
             for one in page:
                 await self.delete(tenant, one.row.name, grace_s=0)
@@ -173,8 +189,10 @@ class InstanceService:
             await asyncio.wait(tasks) if tasks else None
 
     async def events(self, tenant: TenantId, name: str) -> Sequence[PodEventRow]:
-        row = await self._row(tenant, name)
-        return await self._database.read(lambda c: rows.list_events(c, row.uid))
+        return await self.events_of((await self._row(tenant, name)).uid)
+
+    async def events_of(self, uid: str) -> Sequence[PodEventRow]:
+        return await self.database.read(lambda c: rows.list_events(c, uid))
 
     async def logs(
         self,
@@ -241,7 +259,7 @@ class InstanceService:
         return tier
 
     async def _row(self, tenant: TenantId, name: str) -> PodRow:
-        found = await self._database.read(lambda c: rows.find_pod(c, tenant, name))
+        found = await self.database.read(lambda c: rows.find_pod(c, tenant, name))
         if found is None:
             raise NotFound(f"There is no instance {name[:80]!r}.", hint="alcove ps lists them")
         return found
@@ -285,7 +303,7 @@ class InstanceService:
             try:
                 cri = await self.runtime.cri()
                 found = await cri.sandboxes({cri_config.INSTANCE: self._context.instance})
-                known = {row.uid for row in await self._database.read(rows.every_pod)}
+                known = {row.uid for row in await self.database.read(rows.every_pod)}
                 for item in found:
                     if item["labels"].get(cri_config.UID) not in known:
                         log.info("removing sandbox %s, which no instance has", item["id"])
@@ -329,11 +347,7 @@ def waiting_message(status: dict[str, Any]) -> str:
     return next((str(one["state"]["waiting"].get("message", "")) for one in every if "waiting" in one["state"]), "")
 
 
-def _named(pod: Pod, name: str) -> manifest.Metadata:
-    return msgspec.structs.replace(pod.metadata, name=name, generate_name="")
-
-
-def _instance(row: PodRow) -> Instance:
+def instance(row: PodRow) -> Instance:
     return Instance(row, manifest.load(row.manifest), msgspec.json.decode(row.status))
 
 

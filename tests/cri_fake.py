@@ -11,20 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import grpc
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+from grpclib.server import Server
 
-from alcove.instances.cri import _METHODS
+from alcove.instances.cri import _METHODS, _NOTHING, _Tables
 from alcove.instances.cri_tables import CREATED, EXITED, MESSAGES, RUNNING, SANDBOX_NOT_READY, SANDBOX_READY
 from alcove.instances.registry import repository_of
 from alcove.wire.protobuf import Message
 
 Value = dict[str, Any]
-
-
-class Refused(Exception):
-    def __init__(self, code: Any, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class FakeCri:
@@ -40,13 +36,27 @@ class FakeCri:
         self._server: Any = None
 
     async def start(self, socket: Path) -> None:
-        self._server = grpc.aio.server()
-        self._server.add_generic_rpc_handlers([_Handlers(self)])
-        self._server.add_insecure_port(f"unix:{socket}")
-        await self._server.start()
+        self._server = Server([self], codec=_Tables())
+        await self._server.start(path=str(socket))
 
     async def close(self) -> None:
-        await self._server.stop(0)
+        self._server.close()
+        await self._server.wait_closed()
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {path: self._handler(name) for name, path in _METHODS.items() if hasattr(self, name)}
+
+    def _handler(self, name: str) -> Handler:
+        answer = MESSAGES.get(f"{name}Response", _NOTHING)
+
+        async def handle(stream: Any) -> None:
+            request = await stream.recv_message()
+            try:
+                await stream.send_message(_fit(answer, getattr(self, name)(request)))
+            except KeyError as error:
+                raise GRPCError(Status.NOT_FOUND, str(error)) from None
+
+        return Handler(handle, Cardinality.UNARY_UNARY, MESSAGES[f"{name}Request"], answer)
 
     # Pods
 
@@ -82,7 +92,7 @@ class FakeCri:
     def CreateContainer(self, request: Value) -> Value:
         config = request["config"]
         if config["image"]["image"] not in self.images:
-            raise Refused(grpc.StatusCode.NOT_FOUND, "no such image")
+            raise GRPCError(Status.NOT_FOUND, "no such image")
         id = f"container{next(self._ids)}"
         self.containers[id] = {
             "id": id,
@@ -121,7 +131,7 @@ class FakeCri:
     def ContainerStatus(self, request: Value) -> Value:
         one = self.containers.get(request["container_id"])
         if one is None:
-            raise Refused(grpc.StatusCode.NOT_FOUND, "no such container")
+            raise GRPCError(Status.NOT_FOUND, "no such container")
         return {"status": one}
 
     # Images
@@ -136,44 +146,16 @@ class FakeCri:
         name, auth = request["image"]["image"], request["auth"]
         self.pulls.append((name, auth))
         if "missing" in name:
-            raise Refused(grpc.StatusCode.NOT_FOUND, f"{name}: not found")
+            raise GRPCError(Status.NOT_FOUND, f"{name}: not found")
         user = self.locked.get(repository_of(name))
         if user is not None and (auth or {}).get("username") != user:
-            raise Refused(grpc.StatusCode.UNKNOWN, f"{name}: 401 Unauthorized")
+            raise GRPCError(Status.UNKNOWN, f"{name}: 401 Unauthorized")
         self.images[name] = {"id": f"sha256:{name}", "repo_tags": [name], "repo_digests": [], "size": 1}
         return {"image_ref": self.images[name]["id"]}
 
     def RemoveImage(self, request: Value) -> Value:
         self.images.pop(request["image"]["image"], None)
         return {}
-
-
-class _Handlers(grpc.GenericRpcHandler):
-    def __init__(self, fake: FakeCri) -> None:
-        self._fake = fake
-        self._methods = {path: name for name, path in _METHODS.items()}
-
-    def service(self, details: Any) -> Any:
-        name = self._methods.get(details.method, "")
-        act = getattr(self._fake, name, None)
-        if act is None:
-            return None
-
-        async def handle(request: Value, context: Any) -> Value:
-            try:
-                return act(request)
-            except Refused as error:
-                await context.abort(error.code, str(error))
-            except KeyError as error:
-                await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-            raise AssertionError
-
-        answer = MESSAGES.get(f"{name}Response")
-        return grpc.unary_unary_rpc_method_handler(
-            handle,
-            request_deserializer=MESSAGES[f"{name}Request"].decode,
-            response_serializer=lambda value: b"" if answer is None else answer.encode(_fit(answer, value)),
-        )
 
 
 def _chosen(found: dict[str, Value], request: Value) -> list[Value]:

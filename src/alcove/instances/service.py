@@ -155,6 +155,9 @@ class InstanceService:
     async def get(self, tenant: TenantId, name: str) -> Instance:
         return instance(await self._row(tenant, name))
 
+    async def count(self, tenant: TenantId) -> int:
+        return await self.database.read(lambda c: rows.count_pods(c, tenant))
+
     async def list(self, tenant: TenantId, *, after: str = "", limit: int = PAGE_LIMIT) -> Sequence[Instance]:
         """Return a page of instances with names after ``after``."""
         limit = max(1, min(limit, PAGE_LIMIT))

@@ -27,7 +27,7 @@ from alcove.gateway.message import Response
 from alcove.instances import listing
 from alcove.instances.intake import Order, Token
 from alcove.instances.manifest import MANIFEST_LIMIT
-from alcove.instances.service import instance
+from alcove.instances.service import Instance
 from alcove.store.instance_lists import Filter
 
 DEFAULT_KEYS = 10
@@ -93,7 +93,7 @@ async def get_instance(call: Call, instance_id: str) -> Response:
     service = call.faces.services.instances
     (row,) = await listing.find_all(service.database, call.tenant, [instance_id])
     events = await service.events_of(row.uid)
-    return _answer(call, {"instance": bci_view.detail(instance(row), events)})
+    return _answer(call, {"instance": bci_view.detail(Instance(row), events)})
 
 
 async def delete_instance(call: Call, instance_id: str) -> Response:

@@ -15,14 +15,14 @@ from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
 from alcove.instances import manifest, replicas
 from alcove.instances.manifest import MANIFEST_LIMIT
-from alcove.instances.service import Instance, instance
+from alcove.instances.service import Instance
 from alcove.instances.status import moment
 from alcove.sandbox.protocol import Isolation
 
 
 def describe(one: Instance) -> dict[str, Any]:
     """Return an instance as kubectl would show it, and our own facts in ``alcove``."""
-    row, document = one.row, msgspec.to_builtins(one.pod)
+    row, document = one.row, msgspec.json.decode(one.row.manifest)
     metadata = {
         **document.get("metadata", {}),
         "name": row.name,
@@ -60,7 +60,8 @@ async def list_pods(call: Call) -> Response:
     query = call.request.query
     limit = whole(query.get("limit", ""), "limit") or 100
     found = await call.faces.services.instances.list(call.tenant, after=query.get("after", ""), limit=limit)
-    return answer({"items": [describe(one) for one in found]}, 200, call.request_id)
+    body = msgspec.json.encode({"items": [describe(one) for one in found]})
+    return Response(200, {"Content-Type": "application/json", "x-amzn-RequestId": call.request_id}, body)
 
 
 async def get_pod(call: Call, name: str) -> Response:
@@ -112,7 +113,7 @@ async def scale_pod(call: Call, name: str) -> Response:
         raise InvalidRequest("'replicas' is required.")
     service = call.faces.services.instances
     found = await replicas.scale(service, call.tenant, name, count, operator=call.operator)
-    return answer({"items": [describe(instance(row)) for row in found]}, 200, call.request_id)
+    return answer({"items": [describe(Instance(row)) for row in found]}, 200, call.request_id)
 
 
 def _value(group: dict[str, Any] | None, name: str) -> int:

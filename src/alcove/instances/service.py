@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,20 @@ class Rules:
     default: Isolation = Isolation.VM
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Instance:
-    """A pod as it is told of."""
+    """A pod as it is told of; what is not asked for is not read."""
 
     row: PodRow
-    pod: Pod = field(repr=False)
-    status: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def pod(self) -> Pod:
+        return manifest.load(self.row.manifest)
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(self.row.status)
+        return found
 
     @property
     def ended(self) -> bool:
@@ -136,7 +144,7 @@ class InstanceService:
     ) -> Instance:
         """Write a pod down and set it going. Raises the ``RequestError`` that fits."""
         made = await self.create_all(tenant, pod, Order(), operator=operator, isolation=isolation)
-        return instance(made.rows[0])
+        return Instance(made.rows[0])
 
     async def create_all(
         self, tenant: TenantId, pod: Pod, order: Order, *, operator: bool, isolation: Isolation | None = None
@@ -153,7 +161,7 @@ class InstanceService:
         return made
 
     async def get(self, tenant: TenantId, name: str) -> Instance:
-        return instance(await self._row(tenant, name))
+        return Instance(await self._row(tenant, name))
 
     async def count(self, tenant: TenantId) -> int:
         return await self.database.read(lambda c: rows.count_pods(c, tenant))
@@ -162,13 +170,13 @@ class InstanceService:
         """Return a page of instances with names after ``after``."""
         limit = max(1, min(limit, PAGE_LIMIT))
         found = await self.database.read(lambda c: rows.list_pods(c, tenant, after, limit))
-        return [instance(row) for row in found]
+        return [Instance(row) for row in found]
 
     async def delete(self, tenant: TenantId, name: str, *, grace_s: int | None = None) -> Instance:
         """Have an instance stopped and removed; it is there until that is done."""
         row = await self._row(tenant, name)
         await self.delete_rows([row], grace_s=grace_s)
-        return instance(row)
+        return Instance(row)
 
     async def delete_rows(self, found: Sequence[PodRow], *, grace_s: int | None = None) -> None:
         """As ``delete``, of all of them at once."""
@@ -348,10 +356,6 @@ def waiting_reason(status: dict[str, Any], container: str = "") -> str:
 def waiting_message(status: dict[str, Any]) -> str:
     every = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
     return next((str(one["state"]["waiting"].get("message", "")) for one in every if "waiting" in one["state"]), "")
-
-
-def instance(row: PodRow) -> Instance:
-    return Instance(row, manifest.load(row.manifest), msgspec.json.decode(row.status))
 
 
 def _container(pod: Pod, name: str) -> str:

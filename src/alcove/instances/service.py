@@ -259,7 +259,7 @@ class InstanceService:
             raise InvalidRequest(f"The isolation {tier} is not offered here.", hint="see --isolation-allowed")
         if operator:
             return tier
-        if tier is not Isolation.VM:
+        if tier not in (Isolation.VM, self._rules.default):
             raise AccessDenied("Only the operator may choose an isolation other than vm.", code="operator")
         if any(one.host_path is not None for one in pod.spec.volumes):
             raise AccessDenied("Only the operator may mount paths of the host.", code="operator")

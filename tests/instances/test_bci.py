@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +61,7 @@ def group() -> Any:
     first = models.Container(
         name="first", image=BUSYBOX, commands=["sh", "-c", "echo prepared > /scratch/prepared"], volume_mounts=mounts
     )
-    greeting = models.ConfigFileDetail("greeting", base64.b64encode(b"hello\n").decode())
+    greeting = models.ConfigFileDetail("greeting", "hello\n")
     volume = models.Volume(
         empty_dir=[models.EmptyDirVolume("scratch")], config_file=[models.ConfigFileVolume("config", 0o444, [greeting])]
     )

@@ -6,8 +6,6 @@ would be missed where it is not there (public addresses, GPUs) is refused.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -209,11 +207,5 @@ def _volumes(given: bci.Volume) -> Iterator[tuple[str, Document]]:
 
 def _files(config: bci.ConfigFile) -> Iterator[Document]:
     for one in config.config_files or []:
-        try:
-            data = base64.b64decode(one.file or "", validate=True)
-        except (binascii.Error, ValueError):
-            raise InvalidRequest(
-                f"The file {one.path[:80]!r} of the volume {config.name[:80]} must be base64."
-            ) from None
-        item: Document = {"path": one.path, "data": base64.b64encode(data).decode()}
+        item: Document = {"path": one.path, "content": one.file or ""}
         yield item if config.default_mode is None else item | {"mode": config.default_mode}

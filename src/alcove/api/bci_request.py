@@ -147,7 +147,7 @@ class EmptyDir(Fields, frozen=True):
 
 
 class ConfigFileDetail(Fields, frozen=True):
-    """``file`` is the content, in base64."""
+    """``file`` is the content, as it is: so does the Go client's own test."""
 
     path: str
     file: str | None = None

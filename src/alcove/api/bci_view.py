@@ -5,7 +5,6 @@ A page of a list may have a thousand: of their manifests only what the page says
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -206,8 +205,6 @@ def _volume(pod: Pod) -> Document:
 
 
 def _config(name: str, files: Files) -> Document:
-    items = [
-        {"path": one.path, "file": base64.b64encode(one.data or one.content.encode()).decode()} for one in files.items
-    ]
+    items = [{"path": one.path, "file": one.content} for one in files.items]
     mode = next((one.mode for one in files.items), 0o644)
     return {"name": name, "defaultMode": mode, "configFiles": items}

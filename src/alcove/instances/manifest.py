@@ -255,17 +255,13 @@ class EmptyDir(Strict, frozen=True):
 
 
 class File(Strict, frozen=True):
-    """``data`` is for what is no text."""
-
     path: str
     content: str = ""
-    data: bytes = b""
     mode: int = 0o644
 
     def __post_init__(self) -> None:
         _path(f"/{self.path}")
         _check(self.path.strip("/"), "a file needs a path")
-        _check(not (self.content and self.data), "a file has content or data")
         _check(0 <= self.mode <= 0o777, "mode must be 0 to 511 (0777)")
 
 
@@ -390,7 +386,7 @@ class Pod(Strict, frozen=True):
 
     def __post_init__(self) -> None:
         files = [one.files for one in self.spec.volumes if one.files is not None]
-        size = sum(len(item.content) + len(item.data) + len(item.path) for one in files for item in one.items)
+        size = sum(len(item.content) + len(item.path) for one in files for item in one.items)
         _check(size <= FILES_LIMIT, f"the files of a pod's volumes may have {FILES_LIMIT} bytes together")
 
 

@@ -82,7 +82,7 @@ def _write_files(files: Files, folder: Path) -> None:
     for item in files.items:
         path = folder / item.path.strip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(item.data or item.content.encode())
+        path.write_text(item.content)
         os.chmod(path, item.mode)
 
 

@@ -98,7 +98,8 @@ def test_how_a_program_ended(status: object, code: int) -> None:
 _DOCUMENTS = st.recursive(st.none() | st.text(max_size=5), st.lists).map(lambda value: json.dumps(value).encode())
 
 
-@given(st.binary(max_size=40) | _DOCUMENTS)
+# Hypothesis tries what our own sources say too.
+@given((st.binary(max_size=40) | _DOCUMENTS).filter(lambda status: b"Success" not in status))
 def test_an_end_that_is_not_known_is_said_so(status: bytes) -> None:
     with pytest.raises(StreamsBroken):
         exit_code(status)

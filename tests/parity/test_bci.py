@@ -18,6 +18,7 @@ from baiducloud_python_sdk_core.exception import BceHttpClientError
 from tests.cri_fake import FakeCri
 from tests.parity.conftest import Platform, serving
 from tests.parity.signing import send
+from tests.stock_clients.go import GoClient, Refused
 
 from alcove.cli.client import Client
 
@@ -338,6 +339,50 @@ def test_each_change_is_in_the_audit(bci: Bci) -> None:
     lines = bci.send("GET", "/alcove/v1/audit?tail=50")[1]["lines"]
     told = [(one["operation"], one["outcome"]) for one in lines if id in one["resource"]]
     assert told == [("bci.create_instance", "done"), ("bci.batch_delete_instances", "done")]
+
+
+def test_the_client_for_go_has_all_that_it_asks_for(bci: Bci) -> None:
+    """Its fields are never null, and it misspells some."""
+    one = bci.platform
+    probe = {"httpGet": {"path": "/", "port": 80, "httpHeaders": {"name": "X-A", "value": "1"}}}
+    container = {
+        "name": "main",
+        "image": "registry.test/web:1",
+        "cpu": 0.5,
+        "memory": 1,
+        "livenessProbe": probe,
+        "readinessProbe": {"grpc": {"port": 9000, "Service": "web"}},
+        "volumeMounts": [{"name": "files", "type": "ConfigFile", "mountPath": "/config"}],
+        "securityContext": {"runAsUser": 1000},
+    }
+    files = [{"name": "files", "configFiles": [{"path": "a", "file": "filenxx"}]}]
+    asked = {
+        "name": "Go",
+        "subnetIds": ["sbn-1"],
+        "securityGroupIds": ["g-1"],
+        "containers": [container],
+        "tags": [{"tagKey": "a", "tagValue": "b"}],
+        "volume": {"nfs": [], "emptyDir": [], "configFile": files},
+    }
+    with GoClient(one.url, one.access_key, one.secret, "bci") as go:
+        assert go.methods == {
+            *("CreateInstance", "ListInstances", "GetInstance", "DeleteInstance", "BatchDeleteInstance"),
+        }
+        id = go("CreateInstance", asked)["instanceId"]
+        until(lambda: go("ListInstances", {"keyword": "go"})["result"][0]["status"] == "Running")
+        shown = go("GetInstance", {"instanceId": id})["instance"]
+        assert (shown["instanceName"], shown["containers"][0]["currentState"]["state"]) == ("Go", "Running")
+        assert shown["volume"]["configFile"][0]["configFiles"] == files[0]["configFiles"]
+        pod = bci.send("GET", "/alcove/v1/pods/go")[1]["spec"]["containers"][0]
+        assert pod["livenessProbe"]["httpGet"]["httpHeaders"] == [{"name": "X-A", "value": "1"}]
+        assert pod["readinessProbe"]["grpc"]["service"] == "web"
+        go("DeleteInstance", {"instanceId": id, "relatedReleaseFlag": True})
+        other = go("CreateInstance", {**asked, "name": "other"})["instanceId"]
+        go("BatchDeleteInstance", {"instanceIds": [other], "relatedReleaseFlag": True})
+        until(lambda: "result" not in go("ListInstances", {}))
+        with pytest.raises(Refused) as caught:
+            go("GetInstance", {"instanceId": id})
+        assert (caught.value.code, caught.value.status) == ("ResourceNotFoundException", 404)
 
 
 # Replicas of a group, which Baidu's clients have no call for

@@ -329,7 +329,12 @@ def test_a_tenant_has_a_quota_of_instances(bci: Bci) -> None:
     id = client.create_instance(asked("one")).instance_id
     assert refused(client.create_instance, asked("two")) == ("LimitExceededException", 400)
     remove(client, id)
-    remove(client, client.create_instance(asked("two")).instance_id)
+    client.create_instance(asked("two"))
+    client.create_image_cache(cache_request("theirs", "registry.test/theirs"))
+    until(lambda: "registry.test/theirs:1" in bci.cri.images)
+    operator.call("DELETE", f"/alcove/v1/tenants/{made['id']}?force=true")
+    until(lambda: "registry.test/theirs:1" not in bci.cri.images)
+    assert not [one for one in bci.cri.sandboxes.values() if one["metadata"]["namespace"] == made["id"]]
 
 
 def test_each_change_is_in_the_audit(bci: Bci) -> None:

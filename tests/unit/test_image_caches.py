@@ -132,3 +132,17 @@ async def test_private_repositories_of_a_tenant_are_bounded(world: World, monkey
         assert not await world.access.usable(world.cri, OTHER, IMAGE), "the registry is asked again"
     finally:
         await world.fake.close()
+
+
+async def test_by_its_id_an_image_is_as_private_as_by_its_names(world: World) -> None:
+    await world.fake.start(world.socket)
+    try:
+        await world.access.pull(world.cri, TENANT, IMAGE, [SECRET])
+        await world.access.pull(world.cri, TENANT, "busybox:1", [])
+        for id, names in (("aaaa", [IMAGE]), ("bbbb", ["busybox:1"]), ("cccc", [IMAGE, "busybox:1"]), ("dddd", [])):
+            world.fake.images[id] = {"id": id, "repo_tags": names, "repo_digests": [], "size": 1}
+        ids = ("aaaa", "bbbb", "cccc", "dddd")
+        assert [await world.access.usable(world.cri, TENANT, id) for id in ids] == [True, True, True, False]
+        assert [await world.access.usable(world.cri, OTHER, id) for id in ids] == [False, True, False, False]
+    finally:
+        await world.fake.close()

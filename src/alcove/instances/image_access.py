@@ -2,7 +2,7 @@
 
 What was ever asked for with a tenant's own credentials is a private repository, from before the first byte is fetched.
 Another tenant's pods use its images only after the registry has let that tenant have them too, which a fetch asks for;
-the answer holds for a day. An image is found by the name of its repository alone: an id would lead around this.
+the answer holds for a day. By an image's id a tenant gets what it may have under all of the image's names.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class ImageAccess:
     async def usable(self, cri: Cri, tenant: str, image: str) -> bool:
         """Tell whether the image is here and the tenant may have it without asking its registry."""
         found = await cri.image(image)
-        if found is None or not _is_named(found, repository_of(image)):
+        if found is None:
             return False
-        return await self._database.read(lambda c: _may(c, repository_of(image), tenant))
+        asked = _repositories(found, image)
+        return await self._database.read(lambda c: bool(asked) and all(_may(c, one, tenant) for one in asked))
 
     async def pull(self, cri: Cri, tenant: str, image: str, secrets: Sequence[PullSecret]) -> str:
         """Fetch an image by the tenant's credentials, or else by the operator's; return its id."""
@@ -49,8 +50,10 @@ class ImageAccess:
         return id
 
 
-def _is_named(found: dict[str, Any], repository: str) -> bool:
-    return any(repository_of(name) == repository for name in (*found["repo_tags"], *found["repo_digests"]))
+def _repositories(found: dict[str, Any], image: str) -> set[str]:
+    """Return the repository that the name leads to, or all that the image is of where it is an id."""
+    own = {repository_of(name) for name in (*found["repo_tags"], *found["repo_digests"])}
+    return own & {repository_of(image)} or own
 
 
 def _may(connection: sqlite3.Connection, repository: str, tenant: str) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 
 from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound
 from alcove.host.clock import now_ms
-from alcove.instances import cri_config, log_files, manifest
+from alcove.instances import cri_config, log_files, manifest, volumes
 from alcove.instances.caches import ImageCaches
 from alcove.instances.cri import Cri
 from alcove.instances.events import Listener
@@ -151,6 +151,7 @@ class InstanceService:
     ) -> Made:
         """As ``create``, of as many as are ordered, or none where they were ordered before."""
         tier = self._judge(pod, operator=operator, chosen=isolation)
+        volumes.check(pod)
         intake = Intake(tenant, pod, tier, order, self._limit(tenant), now_ms())
         # Where containerd cannot be had, say so now.
         await self.runtime.cri()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.instances.conftest import BUSYBOX
 from tests.instances.plane import Plane
 from tests.oci.busybox import busybox_layer
 from tests.oci.image import image
-from tests.oci.registry import Registry
+from tests.oci.registry import PASSWORD, USER, Registry, registry
 
 # The SDK leaves its connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -105,3 +106,32 @@ def test_an_image_that_is_cached_needs_no_registry(plane: Plane, images: Registr
     client.batch_delete_image_caches(models.BatchDeleteImageCachesRequest([cache]))
     tags = [tag for one in plane.call("GET", "/alcove/v1/images")["items"] for tag in one["tags"]]
     assert "registry.test/cached:1" not in tags
+
+
+def test_a_private_image_needs_its_tenant_s_credentials(plane: Plane, tmp_path: Path) -> None:
+    with registry(tmp_path / "locked", locked=True) as locked:
+        locked.push("private:1", image([busybox_layer()], {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]}))
+        owner, other = client_of(plane, "owner"), client_of(plane, "thief")
+        name = f"{locked.host}/private:1"
+        once = models.Container(name="main", image=name, commands=["sh", "-c", "exit 0"])
+
+        def create(client: Any, secrets: list[Any]) -> str:
+            request = models.CreateInstanceRequest(
+                "private", [], [], [once], models.Volume(), restart_policy="Never", image_registry_credentials=secrets
+            )
+            return str(client.create_instance(request).instance_id)
+
+        mine = create(owner, [models.ImageRegistryCredential(f"http://{locked.host}", USER, PASSWORD)])
+        until(lambda: owner.list_instances(models.ListInstancesRequest("podId", mine)).result[0].status == "Succeeded")
+        theirs = create(other, [])
+
+        def reason() -> str:
+            shown = other.get_instance(models.GetInstanceRequest(theirs)).instance
+            return str(shown.containers[0].current_state.reason)
+
+        until(lambda: reason() in ("ErrImagePull", "ImagePullBackOff"))
+        assert name in [tag for one in plane.call("GET", "/alcove/v1/images")["items"] for tag in one["tags"]]
+        for client in (owner, other):
+            ids = [one.instance_id for one in client.list_instances(models.ListInstancesRequest()).result]
+            client.batch_delete_instances(models.BatchDeleteInstancesRequest(ids))
+            until(lambda client=client: not client.list_instances(models.ListInstancesRequest()).result)

@@ -259,6 +259,7 @@ class _Composition:
             rules,
             dns=tuple(map(str, settings.dns)),
             defaults=PodDefaults(settings.pod_cpus, settings.pod_memory_mib, settings.pod_disk_mib),
+            limit=lambda tenant: self.tenants.quotas(tenant).instances,
         )
         self.stack.push_async_callback(self.instances.close)
 
@@ -389,6 +390,7 @@ def _default_quotas(settings: Settings) -> Quotas:
         events=settings.tenant_events,
         flows=settings.tenant_flows,
         executions=settings.tenant_executions,
+        instances=settings.tenant_instances,
     )
 
 

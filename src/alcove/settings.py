@@ -148,6 +148,9 @@ class Settings:
     tenant_executions: int = _row(
         100, "Executions of one tenant's flows that may run at once; more are answered 429.", low=0, high=2000
     )
+    tenant_instances: int = _row(
+        50_000, "Container instances that one tenant may have, ended ones included.", low=0, high=1_000_000
+    )
     free_calls: int = _row(
         1_000_000, "Calls that are free for each tenant in a month ('alcove usage').", low=0, high=10**15
     )

@@ -1,4 +1,4 @@
-"""Commands for instances: ``alcove apply``, ``logs``, ``stop``, ``rm``, ``inspect``."""
+"""Commands for instances: ``alcove apply``, ``logs``, ``scale``, ``stop``, ``rm``, ``inspect``."""
 
 from __future__ import annotations
 
@@ -70,6 +70,27 @@ def _seconds(text: str) -> str:
     """Return a length of time in seconds; what is none is left for the server to judge."""
     number, unit = text[:-1], text[-1:]
     return str(int(number) * _UNITS[unit]) if number.isdecimal() and unit in _UNITS else text
+
+
+@click.command()
+@click.argument("name")
+@click.argument("count", type=click.IntRange(0, 1000))
+@run_option
+@json_option
+def scale(name: str, count: int, run: Path, as_json: bool) -> None:
+    """Make copies of an instance, or remove some of them (the newest first), until there are COUNT.
+
+    \b
+    Examples:
+      alcove scale web 5
+      alcove scale web 0
+    """
+    answer = Client(run).call("PUT", pod_client.path(name, "replicas"), {"replicas": count})
+    if as_json:
+        output.print_json(answer["items"])
+        return
+    for one in answer["items"]:
+        click.echo(one["metadata"]["name"])
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from alcove.errors import AlcoveError
 from alcove.host.clock import now_ms
+from alcove.instances import health
 from alcove.instances.cri import Cri
 from alcove.instances.manifest import Container, HttpGet, Pod, Probe
 from alcove.instances.probe_state import Streak, first_rest_s, next_s
@@ -153,6 +154,8 @@ class _Target:
                     return (await self.cri.run_command(self.id, probe.exec.command, probe.timeout_seconds))[0] == 0
                 if probe.http_get is not None:
                     return await self._get(probe.http_get)
+                if probe.grpc is not None:
+                    return await health.serves(self.address, probe.grpc.port, probe.grpc.service)
                 assert probe.tcp_socket is not None
                 _, writer = await asyncio.open_connection(self.address, self.container.port(probe.tcp_socket.port))
                 writer.close()

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import sqlite3
-import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, QuotaExceeded, ThrottledError
+from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, ThrottledError
 from alcove.host.clock import now_ms
-from alcove.instances import cri_config, log_chain, log_files, manifest
+from alcove.instances import cri_config, log_chain, log_files, manifest, volumes
+from alcove.instances.caches import ImageCaches
 from alcove.instances.cri import Cri
 from alcove.instances.events import Listener
+from alcove.instances.image_access import ImageAccess
+from alcove.instances.intake import Intake, Made, Order
 from alcove.instances.ledger import Ledger
 from alcove.instances.log_files import Range
 from alcove.instances.log_lines import Line
@@ -38,15 +39,14 @@ from alcove.instances.worker import Context, Worker
 from alcove.pods.model import Defaults
 from alcove.sandbox.protocol import Isolation, TenantId
 from alcove.store import instances as rows
+from alcove.store.client_tokens import forget_tokens
 from alcove.store.database import Database
 from alcove.store.instances import PodEventRow, PodRow
+from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
-# Of one tenant, ended ones included.
-PODS_LIMIT = 10_000
 PAGE_LIMIT = 500
-_NAME_TRIES = 10
 _SWEEP_RETRY_S = 10.0
 # Of one tenant at once, over WebSocket.
 SESSIONS_LIMIT = 100
@@ -63,13 +63,20 @@ class Rules:
     default: Isolation = Isolation.VM
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Instance:
-    """A pod as it is told of."""
+    """A pod as it is told of; what is not asked for is not read."""
 
     row: PodRow
-    pod: Pod = field(repr=False)
-    status: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def pod(self) -> Pod:
+        return manifest.load(self.row.manifest)
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(self.row.status)
+        return found
 
     @property
     def ended(self) -> bool:
@@ -97,11 +104,14 @@ class InstanceService:
         rules: Rules,
         defaults: Defaults,
         dns: tuple[str, ...] = (),
+        limit: Callable[[TenantId], int] = lambda tenant: Quotas().instances,
     ) -> None:
         self.database = database
         self.runtime = runtime
         self._folder = folder
         self._rules = rules
+        self._limit = limit
+        access = ImageAccess(database, runtime)
         self.ledger = Ledger(database, runtime, instance)
         self._context = Context(
             database=database,
@@ -109,9 +119,11 @@ class InstanceService:
             folder=self.place,
             instance=instance,
             ledger=self.ledger,
-            dns=dns,
             defaults=defaults,
+            access=access,
+            dns=dns,
         )
+        self.caches = ImageCaches(database, runtime, access)
         self._sessions: Counter[TenantId] = Counter()
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -128,9 +140,10 @@ class InstanceService:
         *,
         defaults: Defaults,
         dns: tuple[str, ...] = (),
+        limit: Callable[[TenantId], int] = lambda tenant: Quotas().instances,
     ) -> InstanceService:
         database = await Database.open(state / "instances.db", schema="instances")
-        return cls(database, runtime, state / "instances", instance, rules, defaults, dns)
+        return cls(database, runtime, state / "instances", instance, rules, defaults, dns, limit)
 
     async def start(self) -> None:
         """Go on with the pods that an earlier daemon had; containerd is started for them, if there are any."""
@@ -140,9 +153,11 @@ class InstanceService:
                 self._work(row)
         if found or self.runtime.begun:
             self._begin_chores()
+        await self.caches.start()
 
     async def close(self) -> None:
         """Stop looking after the pods; they go on."""
+        await self.caches.close()
         await self._listener.close()
         await self.ledger.close()
         tasks = [*self._tasks.values(), *self._chores]
@@ -161,51 +176,57 @@ class InstanceService:
         self, tenant: TenantId, pod: Pod, *, operator: bool, isolation: Isolation | None = None
     ) -> Instance:
         """Write a pod down and set it going. Raises the ``RequestError`` that fits."""
+        made = await self.create_all(tenant, pod, Order(), operator=operator, isolation=isolation)
+        return Instance(made.rows[0])
+
+    async def create_all(
+        self, tenant: TenantId, pod: Pod, order: Order, *, operator: bool, isolation: Isolation | None = None
+    ) -> Made:
+        """As ``create``, of as many as are ordered, or none where they were ordered before."""
         tier = self._judge(pod, operator=operator, chosen=isolation)
-        name = pod.metadata.name or f"{pod.metadata.generate_name or 'instance-'}{secrets.token_hex(3)}"
-        pod = manifest.read(msgspec.to_builtins(msgspec.structs.replace(pod, metadata=_named(pod, name))))
-        row = PodRow(
-            *(str(uuid.uuid4()), tenant, name, manifest.dump(pod), tier, now_ms()),
-            grace_s=pod.spec.termination_grace_period_seconds,
-        )
-
-        def write(connection: sqlite3.Connection) -> None:
-            if rows.find_pod(connection, tenant, name) is not None:
-                raise Conflict(f"There is an instance {name} already.", hint="remove it, or choose another name")
-            if rows.count_pods(connection, tenant) >= PODS_LIMIT:
-                raise QuotaExceeded(f"A tenant has at most {PODS_LIMIT} instances.", code="instances")
-            rows.insert_pod(connection, row)
-
+        volumes.check(pod)
+        intake = Intake(tenant, pod, tier, order, self._limit(tenant), now_ms())
         # Where containerd cannot be had, say so now.
         await self.runtime.cri()
-        await self.database.write(write)
+        made = await self.database.write(intake.write)
         self._begin_chores()
-        self._work(row)
-        return _instance(row)
+        for row in made.rows:
+            self._work(row)
+        return made
 
     async def get(self, tenant: TenantId, name: str) -> Instance:
-        return _instance(await self._row(tenant, name))
+        return Instance(await self._row(tenant, name))
+
+    async def count(self, tenant: TenantId) -> int:
+        return await self.database.read(lambda c: rows.count_pods(c, tenant))
 
     async def list(self, tenant: TenantId, *, after: str = "", limit: int = PAGE_LIMIT) -> Sequence[Instance]:
         """Return a page of instances with names after ``after``."""
         limit = max(1, min(limit, PAGE_LIMIT))
         found = await self.database.read(lambda c: rows.list_pods(c, tenant, after, limit))
-        return [_instance(row) for row in found]
+        return [Instance(row) for row in found]
 
     async def delete(self, tenant: TenantId, name: str, *, grace_s: int | None = None) -> Instance:
         """Have an instance stopped and removed; it is there until that is done."""
         row = await self._row(tenant, name)
-        grace = row.grace_s if grace_s is None else min(grace_s, row.grace_s)
-        await self.database.write(lambda c: rows.mark_deleted(c, row.uid, now_ms(), grace))
-        worker = self._workers.get(row.uid)
-        if worker is not None:
-            worker.delete(grace)
-        else:
-            self._work(await self._row(tenant, name))
-        return _instance(row)
+        await self.delete_rows([row], grace_s=grace_s)
+        return Instance(row)
+
+    async def delete_rows(self, found: Sequence[PodRow], *, grace_s: int | None = None) -> None:
+        """As ``delete``, of all of them at once."""
+        graces = {row.uid: row.grace_s if grace_s is None else min(grace_s, row.grace_s) for row in found}
+        await self.database.write(lambda c: rows.mark_all_deleted(c, graces, now_ms()))
+        for uid in graces.keys() & self._workers.keys():
+            self._workers[uid].delete(graces[uid])
+        left = graces.keys() - self._workers.keys()
+        for row in await self.database.read(lambda c: rows.pods_of(c, left)) if left else ():
+            if row.uid not in self._workers:
+                self._work(row)
 
     async def delete_every(self, tenant: TenantId) -> None:
-        """Remove all instances of the tenant, and wait until they are gone."""
+        """Remove all instances of the tenant, and wait until they are gone; its caches and tokens too."""
+        await self.caches.delete_every(tenant)
+        await self.database.write(lambda c: forget_tokens(c, tenant))
         while page := await self.list(tenant):
             for one in page:
                 await self.delete(tenant, one.row.name, grace_s=0)
@@ -213,8 +234,10 @@ class InstanceService:
             await asyncio.wait(tasks) if tasks else None
 
     async def events(self, tenant: TenantId, name: str) -> Sequence[PodEventRow]:
-        row = await self._row(tenant, name)
-        return await self.database.read(lambda c: rows.list_events(c, row.uid))
+        return await self.events_of((await self._row(tenant, name)).uid)
+
+    async def events_of(self, uid: str) -> Sequence[PodEventRow]:
+        return await self.database.read(lambda c: rows.list_events(c, uid))
 
     async def logs(
         self, tenant: TenantId, name: str, chosen: Range, *, container: str = "", follow: bool = False
@@ -301,7 +324,7 @@ class InstanceService:
             raise InvalidRequest(f"The isolation {tier} is not offered here.", hint="see --isolation-allowed")
         if operator:
             return tier
-        if tier is not Isolation.VM:
+        if tier not in (Isolation.VM, self._rules.default):
             raise AccessDenied("Only the operator may choose an isolation other than vm.", code="operator")
         if any(one.host_path is not None for one in pod.spec.volumes):
             raise AccessDenied("Only the operator may mount paths of the host.", code="operator")
@@ -403,14 +426,6 @@ def waiting_reason(status: dict[str, Any], container: str = "") -> str:
 def waiting_message(status: dict[str, Any]) -> str:
     every = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
     return next((str(one["state"]["waiting"].get("message", "")) for one in every if "waiting" in one["state"]), "")
-
-
-def _named(pod: Pod, name: str) -> manifest.Metadata:
-    return msgspec.structs.replace(pod.metadata, name=name, generate_name="")
-
-
-def _instance(row: PodRow) -> Instance:
-    return Instance(row, manifest.load(row.manifest), msgspec.json.decode(row.status))
 
 
 def _container(pod: Pod, name: str) -> str:

@@ -20,11 +20,13 @@ from alcove.instances import cri_config, manifest, volumes
 from alcove.instances import plan as plans
 from alcove.instances.cri import Cri, Unavailable
 from alcove.instances.cri_config import Identity
+from alcove.instances.image_access import ImageAccess
 from alcove.instances.ledger import Ledger
 from alcove.instances.manifest import Container
 from alcove.instances.place import Place
 from alcove.instances.plan import Action, Wanted, next_pause_s, plan
 from alcove.instances.probing import Probes
+from alcove.instances.pull_secrets import load_secrets
 from alcove.instances.runtime import Runtime
 from alcove.instances.size import size_of
 from alcove.instances.status import Document, status
@@ -32,6 +34,7 @@ from alcove.instances.view import ContainerView, Memory, PodView, Waiting, conta
 from alcove.pods.model import Defaults
 from alcove.sandbox.protocol import Isolation
 from alcove.store import instances as rows
+from alcove.store import pull_secrets
 from alcove.store.database import Database
 from alcove.store.instances import PodRow
 from alcove.store.pod_usage import Payer
@@ -55,6 +58,7 @@ class Context:
     instance: str
     ledger: Ledger
     defaults: Defaults
+    access: ImageAccess
     dns: tuple[str, ...] = ()
 
 
@@ -295,15 +299,16 @@ class Worker:
 
     async def _pull(self, cri: Cri, one: Container) -> None:
         policy = one.image_pull_policy or ("Always" if _floats(one.image) else "IfNotPresent")
-        present = await cri.image(one.image) is not None
+        access = self._context.access
+        present = await access.usable(cri, self.tenant, one.image)
         if policy == "Never" and not present:
             raise _ImageRefused("ErrImageNeverPull", f"The image {one.image} is not here, and must not be pulled.")
         if policy == "Never" or (present and policy != "Always"):
             return
         await self._event("Normal", "Pulling", f'Pulling image "{one.image}"')
-        auth = await asyncio.to_thread(self._context.runtime.auth, one.image)
+        text = await self._context.database.read(lambda c: pull_secrets.get(c, self.uid))
         try:
-            await self._unless_left(cri.pull(one.image, auth))
+            await self._unless_left(access.pull(cri, self.tenant, one.image, load_secrets(text)))
         except AlcoveError as error:
             raise _ImageRefused("ErrImagePull", str(error)) from error
         await self._event("Normal", "Pulled", f'Pulled image "{one.image}"')
@@ -340,17 +345,30 @@ class Worker:
 
     async def _stop(self, cri: Cri, action: plans.StopContainers, view: PodView) -> None:
         names = {one.id: one.name for one in view.containers}
-        grace_s = self._grace_s if self.deleted else self.pod.spec.termination_grace_period_seconds
+        kinds = dict(self._probes.unhealthy)
         for id in action.ids:
             await self._event("Normal", "Killing", f"Stopping container {names.get(id, id)}")
             self._probes.forget(id)
-        stops = [asyncio.create_task(_unless_gone(cri.stop(id, grace_s))) for id in action.ids]
+        stops = [
+            asyncio.create_task(_unless_gone(cri.stop(id, self._grace_of(names.get(id, ""), kinds.get(id, "")))))
+            for id in action.ids
+        ]
         try:
             await asyncio.gather(*stops)
         finally:
             for one in stops:
                 one.cancel()
             await asyncio.gather(*stops, return_exceptions=True)
+
+    def _grace_of(self, name: str, unhealthy: str) -> int:
+        """What a container gets to end in; a probe that ends it may say so itself."""
+        if self.deleted:
+            return self._grace_s
+        one = next((one for one in self.pod.spec.containers if one.name == name), None)
+        probes = {} if one is None else {"startup": one.startup_probe, "liveness": one.liveness_probe}
+        probe = probes.get(unhealthy)
+        own = None if probe is None else probe.termination_grace_period_seconds
+        return self.pod.spec.termination_grace_period_seconds if own is None else own
 
     async def _end(self, end: plans.End) -> None:
         self._memory.phase, self._memory.reason, self._memory.message = end.phase, end.reason, end.message

@@ -45,6 +45,7 @@ from alcove.instances.service import InstanceService
 from alcove.instances.service import Rules as InstanceRules
 from alcove.metering.bill import Tariff
 from alcove.metering.meter import Meter
+from alcove.pods.model import Defaults as PodDefaults
 from alcove.policy.rules_file import load_rules
 from alcove.policy.scans import Checker, JailedChecker, Scans
 from alcove.queues.destination import QueueSink
@@ -62,7 +63,7 @@ from alcove.sources.tls import Trust
 from alcove.store.database import Database
 from alcove.store.functions import function_ids
 from alcove.store.relations import delete_orphaned_timers
-from alcove.telemetry import gauges
+from alcove.telemetry import gauges, instance_gauges
 from alcove.telemetry.metrics import Metrics, Source
 from alcove.tenants.directory import TenantDirectory
 from alcove.tenants.quotas import Quotas
@@ -252,7 +253,13 @@ class _Composition:
             default=Isolation(settings.instance_isolation),
         )
         self.instances = await InstanceService.open(
-            settings.state, runtime, instance_tag(settings.state), rules, dns=tuple(map(str, settings.dns))
+            settings.state,
+            runtime,
+            instance_tag(settings.state),
+            rules,
+            dns=tuple(map(str, settings.dns)),
+            defaults=PodDefaults(settings.pod_cpus, settings.pod_memory_mib, settings.pod_disk_mib),
+            limit=lambda tenant: self.tenants.quotas(tenant).instances,
         )
         self.stack.push_async_callback(self.instances.close)
 
@@ -359,6 +366,7 @@ class _Composition:
             gauges.timers(self.runs),
             gauges.flows(self.flows),
             gauges.metering(self.meter),
+            instance_gauges.instances(self.instances),
         )
 
 
@@ -382,6 +390,7 @@ def _default_quotas(settings: Settings) -> Quotas:
         events=settings.tenant_events,
         flows=settings.tenant_flows,
         executions=settings.tenant_executions,
+        instances=settings.tenant_instances,
     )
 
 
@@ -398,4 +407,13 @@ def _tracers(stack: AsyncExitStack, settings: Settings) -> list[Observer]:
 
 
 def _tariff(settings: Settings) -> Tariff:
-    return Tariff(settings.free_calls, settings.free_gb_s, settings.price_of_a_million_calls, settings.price_of_a_gb_s)
+    return Tariff(
+        settings.free_calls,
+        settings.free_gb_s,
+        settings.price_of_a_million_calls,
+        settings.price_of_a_gb_s,
+        settings.price_of_a_vcpu_s,
+        settings.price_of_an_instance_gb_s,
+        settings.price_of_a_disk_gb_s,
+        settings.price_of_a_traffic_gb,
+    )

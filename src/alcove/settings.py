@@ -148,17 +148,26 @@ class Settings:
     tenant_executions: int = _row(
         100, "Executions of one tenant's flows that may run at once; more are answered 429.", low=0, high=2000
     )
+    tenant_instances: int = _row(
+        50_000, "Container instances that one tenant may have, ended ones included.", low=0, high=1_000_000
+    )
     free_calls: int = _row(
         1_000_000, "Calls that are free for each tenant in a month ('alcove usage').", low=0, high=10**15
     )
     free_gb_s: int = _row(400_000, "GB-seconds that are free for each tenant in a month.", low=0, high=10**12)
     price_of_a_million_calls: float = _row(
         0.0,
-        "Price of a million calls beyond the free ones, for 'alcove usage'; with both prices 0 it shows no cost.",
+        "Price of a million calls beyond the free ones, for 'alcove usage'; with all prices 0 it shows no cost.",
         low=0,
         high=1e9,
     )
     price_of_a_gb_s: float = _row(0.0, "Price of a GB-second beyond the free ones.", low=0, high=1e9)
+    price_of_a_vcpu_s: float = _row(0.0, "Price of a vCPU for a second, of an instance.", low=0, high=1e9)
+    price_of_an_instance_gb_s: float = _row(
+        0.0, "Price of a GB of memory for a second, of an instance.", low=0, high=1e9
+    )
+    price_of_a_disk_gb_s: float = _row(0.0, "Price of a GB of disk for a second, of an instance.", low=0, high=1e9)
+    price_of_a_traffic_gb: float = _row(0.0, "Price of a GB that an instance receives or sends.", low=0, high=1e9)
     log_mib: int = _row(
         4096,
         "MiB of disk for what functions print, of all together; each has 8 at most. Beyond it the oldest go.",

@@ -60,6 +60,11 @@ class Plane:
     def pod(self, name: str) -> dict[str, Any]:
         return dict(self.call("GET", f"/alcove/v1/pods/{name}"))
 
+    @property
+    def url(self) -> str:
+        """Where tenants call, with signatures."""
+        return f"http://127.0.0.1:{(self.run / 'port').read_text()}"
+
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -117,6 +122,8 @@ async def _serve(state: Path, run: Path, given: dict[str, str]) -> None:
         await services.start(stack)
         server = App(Host(), services).server()
         stack.push_async_callback(server.close, 1.0)
+        port = await server.listen_tcp("127.0.0.1", 0)
+        (run / "port").write_text(str(port))
         await server.listen_unix(settings.api_socket)
         await stopped.wait()
 

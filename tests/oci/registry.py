@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import subprocess
 from collections.abc import Iterator
@@ -21,13 +22,18 @@ storage:
   delete: {{enabled: true}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
+USER, PASSWORD = "ada", "secret-word"
+# bcrypt, as the registry wants it.
+_HTPASSWD = "ada:$2y$04$mNrujaBgNqG6W5.lCklmd.1OGf52IppjkeK9.C3ASR7bEED.FICYy\n"
+_AUTH = "auth: {{htpasswd: {{realm: test, path: {path}}}}}\n"
 
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry that answers, without TLS."""
+    """A registry that answers, without TLS; ``locked``: to who sends ``USER`` and ``PASSWORD``."""
 
     port: int
+    locked: bool = False
 
     @property
     def host(self) -> str:
@@ -49,7 +55,10 @@ class Registry:
     def _ask(self, method: str, path: str, body: bytes, kind: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, {"Content-Type": kind, "Content-Length": str(len(body))})
+            headers = {"Content-Type": kind, "Content-Length": str(len(body))}
+            if self.locked:
+                headers["Authorization"] = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             words = answer.read()
             assert answer.status < 300, f"{method} {path}: {answer.status} {words[:400]!r}"
@@ -59,18 +68,23 @@ class Registry:
 
 
 @contextmanager
-def registry(folder: Path) -> Iterator[Registry]:
+def registry(folder: Path, *, locked: bool = False) -> Iterator[Registry]:
     """Run a registry with its data below ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = folder / "config.yml"
-    config.write_text(_CONFIG.format(folder=folder / "data", port=port))
+    text = _CONFIG.format(folder=folder / "data", port=port)
+    if locked:
+        path = folder / "htpasswd"
+        path.write_text(_HTPASSWD)
+        text += _AUTH.format(path=path)
+    config.write_text(text)
     log = folder / "registry.log"
     with log.open("wb") as output:
         process = subprocess.Popen(["/usr/bin/docker-registry", "serve", config], stdout=output, stderr=output)
     try:
         wait_for(port, process, log)
-        yield Registry(port)
+        yield Registry(port, locked)
     finally:
         process.terminate()
         process.wait()

@@ -12,7 +12,7 @@ import io
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -110,10 +110,14 @@ class Platform:
         )
 
 
-async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
+async def _serve(folder: Path, started: Any, stop: asyncio.Event, cri: Any = None) -> None:
     async with AsyncExitStack() as stack:
+        containerd = folder / "containerd.sock"
+        if cri is not None:
+            await cri.start(containerd)
+            stack.push_async_callback(cri.close)
         settings = Settings(
-            containerd=str(folder / "no-containerd.sock"),
+            containerd=str(containerd),
             state=folder,
             max_sandboxes=8,
             memory_reserve_mib=0,
@@ -156,7 +160,13 @@ async def _serve(folder: Path, started: Any, stop: asyncio.Event) -> None:
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    folder = tmp_path_factory.mktemp("parity")
+    with serving(tmp_path_factory.mktemp("parity")) as platform:
+        yield platform
+
+
+@contextmanager
+def serving(folder: Path, cri: Any = None) -> Iterator[Platform]:
+    """A server in a thread. Without ``cri`` (``tests/cri_fake.py``) no containerd answers."""
     ready = threading.Event()
     found: list[Platform] = []
     control: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -168,7 +178,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     async def main() -> None:
         stop = asyncio.Event()
         control.append((asyncio.get_running_loop(), stop))
-        await _serve(folder, started, stop)
+        await _serve(folder, started, stop, cri)
 
     thread = threading.Thread(target=lambda: uvloop.run(main()), daemon=True)
     thread.start()

@@ -54,7 +54,7 @@ def test_an_instance_is_its_tenants(platform: Platform) -> None:
         platform.port, "GET", f"{PODS}/mine", access_key=platform.other_access_key, secret=platform.other_secret
     )
     assert others[0] == 404
-    assert [one["metadata"]["name"] for one in ask(platform, "GET", PODS)[1]["items"]] == ["mine"]
+    assert "mine" in [one["metadata"]["name"] for one in ask(platform, "GET", PODS)[1]["items"]]
     status, gone = ask(platform, "DELETE", f"{PODS}/mine?grace=0")
     assert (status, gone["metadata"]["name"]) == (202, "mine")
     # The runtime does not answer: it is there until it is known to be gone.

@@ -94,7 +94,7 @@ def test_usage_is_printed_in_three_ways(platform: Platform, aws: Any, function: 
     printed = alcove(platform, "usage").output
     assert function in printed
     assert "BEYOND FREE" in printed
-    assert shown(platform, "usage", "--month", "2020-01") == {"usage": [], "bills": []}
+    assert shown(platform, "usage", "--month", "2020-01") == {"usage": [], "instances": [], "bills": []}
     assert alcove(platform, "usage", "--month", "november").exit_code == exits.USAGE
     assert alcove(platform, "usage", "--tenant", "nobody").exit_code == exits.NOT_FOUND
 

@@ -1,4 +1,7 @@
-"""Baidu's stock CFC client for Go, as a process that is told what to call. Built once into ``build/stock-clients``."""
+"""Baidu's stock clients of CFC and BCI for Go, as a process that is told what to call.
+
+Built once into ``build/stock-clients``.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,8 @@ def build() -> Path:
 class GoClient:
     """``client("GetFunction", {...})`` calls that method of the stock client; a context manager."""
 
-    def __init__(self, endpoint: str, access_key: str, secret: str) -> None:
-        argv = [build(), endpoint, access_key, secret]
+    def __init__(self, endpoint: str, access_key: str, secret: str, service: str = "cfc") -> None:
+        argv = [build(), endpoint, access_key, secret, service]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.methods = frozenset(json.loads(self._process.stdout.readline()))

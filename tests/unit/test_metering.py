@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alcove.errors import CapacityError
+from alcove.host.months import month_of, months_ago
 from alcove.metering.bill import Tariff, bill
 from alcove.metering.journal import CallRecord, Segment, decode_line, encode_line, read_segment, segments
-from alcove.metering.meter import Meter, _month_of, _months_ago
+from alcove.metering.meter import Meter
 from alcove.metering.sums import Sums
 from alcove.store.metering import UsageQuery, UsageRow, list_usage, sum_usage
 
@@ -194,18 +195,18 @@ def test_the_free_tier_comes_off_once() -> None:
     ],
 )
 def test_months_begin_at_utc_midnight(moment: float, month: str, seconds: int) -> None:
-    name, begin, end = _month_of(moment)
-    assert (name, end - begin) == (month, seconds)
-    assert begin <= moment < end
+    name, begin, end = month_of(int(moment * 1000))
+    assert (name, end - begin) == (month, seconds * 1000)
+    assert begin <= moment * 1000 < end
 
 
 async def test_old_months_are_forgotten(tmp_path: Path) -> None:
     meter = await Meter.open(tmp_path)
-    for month in (_months_ago(26), _months_ago(25), _months_ago(0)):
+    for month in (months_ago(26), months_ago(25), months_ago(0)):
         meter.record(record(month=month))
     await meter.close()
     again = await Meter.open(tmp_path)
-    assert [row.month for row in await rows(again)] == [_months_ago(25), _months_ago(0)]
+    assert [row.month for row in await rows(again)] == [months_ago(25), months_ago(0)]
     await again.close()
 
 

@@ -25,7 +25,10 @@ TAIL_LIMIT = 10_000
 # What only calls a function changes nothing.
 _INVOCATIONS = ("invocations", "invoke-async", "response-streaming-invocations")
 # Where an answer says what was made, for calls that name nothing themselves.
-_NAMED_BY = ("FunctionArn", "FunctionBrn", "AliasArn", "LayerVersionArn", "RelationId", "UUID", "id", "name")
+_NAMED_BY = (
+    *("FunctionArn", "FunctionBrn", "AliasArn", "LayerVersionArn", "RelationId", "UUID", "id", "name"),
+    *("instanceIds", "instanceId", "imageCacheId", "imageCacheIds"),
+)
 # Parameters of the query that name what a call is for, and how lines say that.
 _TOLD = {"Qualifier": "qualifier", "flowName": "flow", "serviceName": "service"}
 _LARGEST_READ = 64 << 10
@@ -117,7 +120,14 @@ def _made(response: Response) -> str:
         return ""
     if not isinstance(document, dict):
         return ""
-    return next((_plain(document[name]) for name in _NAMED_BY if isinstance(document.get(name), str)), "")
+    return next((_plain(text) for name in _NAMED_BY if (text := _words(document.get(name)))), "")
+
+
+def _words(value: Any) -> str:
+    """Return a name, or several as one text."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join(value)
+    return value if isinstance(value, str) else ""
 
 
 def _code(told: Response) -> str:

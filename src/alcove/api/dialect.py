@@ -23,6 +23,7 @@ from alcove.functions.concurrency import NoProvisionedConcurrency
 from alcove.functions.records import RevisionMismatch
 from alcove.functions.statements import PolicyTooLong
 from alcove.gateway.message import Response
+from alcove.instances.intake import OtherParameters
 
 
 class MalformedDocument(InvalidRequest):
@@ -152,6 +153,7 @@ BCE = Dialect(
         (AccessDenied, "malformed", 400, "InvalidHTTPAuthHeader"),
         (AccessDenied, "", 403, "SignatureDoesNotMatch"),
         (NotFound, "", 404, "ResourceNotFoundException"),
+        (OtherParameters, "", 409, "IdempotentParameterMismatch"),
         (Conflict, "", 409, "ResourceConflictException"),
         (TooLarge, "", 413, "RequestTooLargeException"),
         (QuotaExceeded, "code_bytes", 400, "CodeStorageExceededException"),

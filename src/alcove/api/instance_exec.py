@@ -2,13 +2,14 @@
 
 Messages are as Kubernetes' ``v5.channel.k8s.io`` has them: the first byte is the channel, 0 stdin, 1 stdout, 2 stderr,
 3 the end (a Status document), 4 the terminal's size (``{"Width", "Height"}``), 255 the end of the channel that the next
-byte names.
+byte names. ``v4.channel.k8s.io`` is the same without 255: stdin ends with the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from urllib.parse import parse_qsl
 
 from alcove.api.context import Call
@@ -17,10 +18,13 @@ from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, Detail
 from alcove.api.websocket import WebSocket, accept
 from alcove.errors import AlcoveError, InvalidRequest
+from alcove.gateway.channel import ChannelClosed
 from alcove.gateway.message import Response
 from alcove.instances.session import ERROR, RESIZE, STDIN, Session, Wish
 
-PROTOCOL = "v5.channel.k8s.io"
+log = logging.getLogger(__name__)
+
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _CLOSE = 255
 _YES = ("1", "true")
 COMMAND_LIMIT = 1024
@@ -46,9 +50,11 @@ async def _open(call: Call, name: str, command: tuple[str, ...]) -> Response:
     cri, container = await call.faces.services.instances.container_id(call.tenant, name, query.get("container", ""))
 
     async def talk(socket: WebSocket) -> None:
-        await _talk(socket, await Session.begin(cri, container, wish))
+        with call.faces.services.instances.session_of(call.tenant):
+            await _talk(socket, await Session.begin(cri, container, wish))
 
-    return accept(call, (PROTOCOL,), talk)
+    call.faces.services.instances.require_session(call.tenant)
+    return accept(call, PROTOCOLS, talk)
 
 
 async def _talk(socket: WebSocket, session: Session) -> None:
@@ -60,8 +66,11 @@ async def _talk(socket: WebSocket, session: Session) -> None:
     finally:
         for task in (incoming, outgoing):
             task.cancel()
-        await asyncio.gather(incoming, outgoing, return_exceptions=True)
+        ends = await asyncio.gather(incoming, outgoing, return_exceptions=True)
         await session.close()
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, ChannelClosed):
+                log.warning("a session broke: %s: %s", type(end).__name__, str(end)[:200])
 
 
 async def _tell(socket: WebSocket, session: Session) -> None:

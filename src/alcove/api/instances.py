@@ -6,14 +6,14 @@ from typing import Any
 
 import msgspec
 
-from alcove.api.body import read_object
+from alcove.api.body import field, read_object
 from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
 from alcove.api.schema import NUMBER, TEXT, Detail, Schema, list_of, object_of, one_of, or_null, record
 from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
-from alcove.instances import manifest
+from alcove.instances import manifest, replicas
 from alcove.instances.manifest import MANIFEST_LIMIT
 from alcove.instances.service import Instance
 from alcove.instances.status import moment
@@ -22,7 +22,7 @@ from alcove.sandbox.protocol import Isolation
 
 def describe(one: Instance) -> dict[str, Any]:
     """Return an instance as kubectl would show it, and our own facts in ``alcove``."""
-    row, document = one.row, msgspec.to_builtins(one.pod)
+    row, document = one.row, msgspec.json.decode(one.row.manifest)
     metadata = {
         **document.get("metadata", {}),
         "name": row.name,
@@ -60,7 +60,8 @@ async def list_pods(call: Call) -> Response:
     query = call.request.query
     limit = whole(query.get("limit", ""), "limit") or 100
     found = await call.faces.services.instances.list(call.tenant, after=query.get("after", ""), limit=limit)
-    return answer({"items": [describe(one) for one in found]}, 200, call.request_id)
+    body = msgspec.json.encode({"items": [describe(one) for one in found]})
+    return Response(200, {"Content-Type": "application/json", "x-amzn-RequestId": call.request_id}, body)
 
 
 async def get_pod(call: Call, name: str) -> Response:
@@ -92,21 +93,29 @@ async def pod_events(call: Call, name: str) -> Response:
 
 
 async def pod_stats(call: Call, name: str) -> Response:
-    """What an instance's containers use now."""
+    """What an instance's containers use now, and what went through its interface."""
+    found = await call.faces.services.instances.stats(call.tenant, name)
     items = [
         {
-            "name": (one["attributes"]["metadata"] or {}).get("name", ""),
-            "cpuNanoseconds": _value(one["cpu"], "usage_core_nano_seconds"),
-            "memoryBytes": _value(one["memory"], "working_set_bytes"),
-            "diskBytes": _value(one["writable_layer"], "used_bytes"),
+            "name": one.name,
+            "cpuNanoseconds": one.cpu_ns,
+            "memoryBytes": one.memory_bytes,
+            "diskBytes": one.disk_bytes,
         }
-        for one in await call.faces.services.instances.stats(call.tenant, name)
+        for one in found.containers
     ]
-    return answer({"items": items}, 200, call.request_id)
+    network = {"receivedBytes": found.traffic.received_bytes, "sentBytes": found.traffic.sent_bytes}
+    return answer({"items": items, "network": network}, 200, call.request_id)
 
 
-def _value(group: dict[str, Any] | None, name: str) -> int:
-    return int(((group or {}).get(name) or {}).get("value", 0))
+async def scale_pod(call: Call, name: str) -> Response:
+    """Make copies of an instance, or delete some of them, until there are ``replicas``."""
+    count = field(read_object(call.request), "replicas", int)
+    if count is None:
+        raise InvalidRequest("'replicas' is required.")
+    service = call.faces.services.instances
+    found = await replicas.scale(service, call.tenant, name, count, operator=call.operator)
+    return answer({"items": [describe(Instance(row)) for row in found]}, 200, call.request_id)
 
 
 def whole(text: str, name: str) -> int | None:
@@ -130,6 +139,7 @@ POD = record(
 _EVENT = record(type=TEXT, reason=TEXT, message=TEXT, count=NUMBER, firstTimestamp=TEXT, lastTimestamp=TEXT)
 _MANIFEST = object_of("spec", apiVersion=TEXT, kind=TEXT, metadata=_OBJECT, spec=_OBJECT)
 _STATS = record(name=TEXT, cpuNanoseconds=NUMBER, memoryBytes=NUMBER, diskBytes=NUMBER)
+_USED = record(items=list_of(_STATS), network=record(receivedBytes=NUMBER, sentBytes=NUMBER))
 _PODS = "/alcove/v1/pods"
 
 ROUTES = (
@@ -144,6 +154,13 @@ ROUTES = (
     Route("GET", _PODS, list_pods, AWS, detail=Detail(query=("after", "limit"), answer=record(items=list_of(POD)))),
     Route("GET", f"{_PODS}/{{name}}", get_pod, AWS, detail=Detail(answer=POD)),
     Route("DELETE", f"{_PODS}/{{name}}", delete_pod, AWS, detail=Detail(query=("grace",), status=202, answer=POD)),
-    Route("GET", f"{_PODS}/{{name}}/stats", pod_stats, AWS, detail=Detail(answer=record(items=list_of(_STATS)))),
+    Route(
+        "PUT",
+        f"{_PODS}/{{name}}/replicas",
+        scale_pod,
+        AWS,
+        detail=Detail(object_of("replicas", replicas=NUMBER), answer=record(items=list_of(POD))),
+    ),
+    Route("GET", f"{_PODS}/{{name}}/stats", pod_stats, AWS, detail=Detail(answer=_USED)),
     Route("GET", f"{_PODS}/{{name}}/events", pod_events, AWS, detail=Detail(answer=record(items=list_of(_EVENT)))),
 )

@@ -114,6 +114,7 @@ async def _describe(call: Call, tenant: Tenant) -> dict[str, Any]:
             "events": services.events.depth(tenant.id),
             "flows": await services.flows.count(tenant.id),
             "executions": services.flows.running(tenant.id),
+            "instances": await services.instances.count(tenant.id),
         },
     }
 
@@ -124,6 +125,8 @@ def _secret(key: AccessKey) -> dict[str, str]:
 
 _KEY = record(access_key=TEXT, secret=TEXT)
 _QUOTAS: dict[str, Schema] = dict.fromkeys(QUOTA_NAMES, NUMBER)
+# What runs at one moment is no stock.
+_USED = {name: one for name, one in _QUOTAS.items() if name != "concurrency"}
 _ACTIVE: dict[str, Schema] = {
     "id": TEXT,
     "name": TEXT,
@@ -132,7 +135,7 @@ _ACTIVE: dict[str, Schema] = {
     "keys": list_of(record(access_key=TEXT, created_ms=NUMBER)),
     "quotas": record(**_QUOTAS),
     "own_quotas": record(_QUOTAS),
-    "used": record(functions=NUMBER, code_bytes=NUMBER, timers=NUMBER, events=NUMBER, flows=NUMBER, executions=NUMBER),
+    "used": record(**_USED),
 }
 _TENANT = Named("Tenant", record(**_ACTIVE))
 _REMOVED = record(id=TEXT, name=TEXT, state=one_of("removing"))

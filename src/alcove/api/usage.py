@@ -1,7 +1,8 @@
-"""What was used and what of it is to be paid, in Alcove's own API: /alcove/v1/usage."""
+"""What was used and what of it is to be paid, in Alcove's own API: /alcove/v1/usage, and of instances below it."""
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -11,15 +12,20 @@ from alcove.api.context import Call, answer
 from alcove.api.dialect import AWS
 from alcove.api.router import Route
 from alcove.api.schema import DECIMAL, NUMBER, TEXT, Detail, Schema, list_of, or_null, record
-from alcove.errors import InvalidRequest, NotFound
+from alcove.errors import AlcoveError, InvalidRequest, NotFound
 from alcove.functions.names import check_name
 from alcove.gateway.message import Response
-from alcove.metering.bill import bill, describe
-from alcove.store.metering import UsageQuery, list_usage, sum_usage
+from alcove.instances.manifest import POD_NAME
+from alcove.metering.bill import bill, describe, describe_pod
+from alcove.store.metering import UsageQuery, UsageRow, list_usage, sum_usage
+from alcove.store.pod_usage import list_intervals, list_pod_usage, sum_pod_usage
+
+log = logging.getLogger(__name__)
 
 PAGE_LIMIT = 1000
 _MONTH = re.compile(r"20[0-9]{2}-(0[1-9]|1[0-2])")
 _MARKER = re.compile(r"([0-9-]{7})/([0-9]{12})/([a-zA-Z0-9_-]{1,64})")
+_POD_MARKER = re.compile(r"([0-9-]{7})/([0-9]{12})/([-a-z0-9.]{0,253})")
 
 
 async def usage(call: Call) -> Response:
@@ -29,7 +35,7 @@ async def usage(call: Call) -> Response:
     """
     text = call.request.query
     query = UsageQuery(_month(text.get("month", "")), _tenant(call), _function(text.get("function", "")))
-    after = _after(text.get("after", ""))
+    after = _after(text.get("after", ""), _MARKER)
     limit = max(1, min(PAGE_LIMIT, number(text, "limit", PAGE_LIMIT)))
     meter = call.faces.services.meter
     await meter.fold()
@@ -48,8 +54,67 @@ async def _bills(call: Call, query: UsageQuery) -> list[dict[str, Any]]:
     """What is free is free for all functions of a tenant together: there is no bill for one of them."""
     if query.function:
         return []
-    totals = await call.faces.services.meter.database.read(lambda connection: sum_usage(connection, query))
-    return [_named(call, bill(total, call.faces.services.tariff)) for total in totals]
+    services = call.faces.services
+    await _look(call)
+    totals = await services.meter.database.read(lambda connection: sum_usage(connection, query))
+    of_pods = await services.instances.database.read(lambda c: sum_pod_usage(c, query.month, query.tenant_id))
+    calls = {(one.month, one.tenant_id): one for one in totals}
+    pods = {(one.month, one.tenant_id): one for one in of_pods}
+    return [
+        _named(call, bill(calls.get(key) or UsageRow(*key, "", 0, 0, 0, 0, 0), services.tariff, pods.get(key)))
+        for key in sorted(calls.keys() | pods.keys())
+    ]
+
+
+async def pod_usage(call: Call) -> Response:
+    """Rows of instances by month, tenant and name, a page at a time."""
+    text = call.request.query
+    month, tenant, name = _month(text.get("month", "")), _tenant(call), _pod_name(text.get("instance", ""))
+    after = _after(text.get("after", ""), _POD_MARKER)
+    limit = max(1, min(PAGE_LIMIT, number(text, "limit", PAGE_LIMIT)))
+    await _look(call)
+    found = await call.faces.services.instances.database.read(
+        lambda connection: list_pod_usage(connection, month, tenant, name, after, limit + 1)
+    )
+    last = found[limit - 1] if len(found) > limit else None
+    document = {
+        "instances": [_named(call, describe_pod(row)) for row in found[:limit]],
+        "after": None if last is None else f"{last.month}/{last.tenant_id}/{last.name}",
+    }
+    return answer(document, 200, call.request_id)
+
+
+async def pod_intervals(call: Call) -> Response:
+    """The times that an instance was billed for, the newest first; of a tenant's all, where none is named."""
+    text = call.request.query
+    tenant, name = _tenant(call) or call.tenant, _pod_name(text.get("instance", ""))
+    limit = max(1, min(PAGE_LIMIT, number(text, "limit", PAGE_LIMIT)))
+    await _look(call)
+    found = await call.faces.services.instances.database.read(lambda c: list_intervals(c, tenant, name, limit))
+    items = [
+        {
+            "id": one.sandbox,
+            "instance": one.name,
+            "uid": one.uid,
+            "begin_ms": one.begin_ms,
+            "until_ms": one.until_ms,
+            "milli_vcpu": one.milli_cpus,
+            "memory_mib": one.memory_mib,
+            "disk_mib": one.disk_mib,
+            "received_bytes": one.received_bytes,
+            "sent_bytes": one.sent_bytes,
+        }
+        for one in found
+    ]
+    return answer({"intervals": items}, 200, call.request_id)
+
+
+async def _look(call: Call) -> None:
+    """What runs is counted until now; where the runtime does not answer, until it last did."""
+    try:
+        await call.faces.services.instances.ledger.look()
+    except AlcoveError as error:
+        log.warning("what instances use cannot be looked up now: %s", error)
 
 
 def _month(text: str) -> str:
@@ -78,8 +143,14 @@ def _function(text: str) -> str:
     return check_name(text) if text else ""
 
 
-def _after(text: str) -> tuple[str, str, str]:
-    found = _MARKER.fullmatch(text)
+def _pod_name(text: str) -> str:
+    if text and not POD_NAME.fullmatch(text):
+        raise InvalidRequest("'instance' must be the name of an instance.")
+    return text
+
+
+def _after(text: str, form: re.Pattern[str]) -> tuple[str, str, str]:
+    found = form.fullmatch(text)
     if text and found is None:
         raise InvalidRequest("The marker is not one that was given out.")
     return ("", "", "") if found is None else (found[1], found[2], found[3])
@@ -104,6 +175,17 @@ _SUMS: dict[str, Schema] = {
     "gb_s": DECIMAL,
     "streamed_bytes": NUMBER,
 }
+_POD_SUMS: dict[str, Schema] = {
+    "run_ms": NUMBER,
+    "milli_vcpu_ms": NUMBER,
+    "mib_ms": NUMBER,
+    "disk_mib_ms": NUMBER,
+    "vcpu_s": DECIMAL,
+    "gb_s": DECIMAL,
+    "disk_gb_s": DECIMAL,
+    "received_bytes": NUMBER,
+    "sent_bytes": NUMBER,
+}
 _BILL = record(
     {"cost": DECIMAL},
     **_SUMS,
@@ -112,10 +194,29 @@ _BILL = record(
     free_gb_s=DECIMAL,
     billable_mib_ms=NUMBER,
     billable_gb_s=DECIMAL,
+    instances=record(**_POD_SUMS),
 )
 _USAGE = Detail(
     query=("month", "tenant", "function", "after", "limit"),
     answer=record({"bills": list_of(_BILL)}, usage=list_of(record(**_SUMS, function=TEXT)), after=or_null(TEXT)),
 )
 
-ROUTES = (Route("GET", "/alcove/v1/usage", usage, AWS, detail=_USAGE),)
+_PODS = Detail(
+    query=("month", "tenant", "instance", "after", "limit"),
+    answer=record(
+        instances=list_of(record(month=TEXT, tenant=TEXT, tenant_name=TEXT, instance=TEXT, **_POD_SUMS)),
+        after=or_null(TEXT),
+    ),
+)
+_INTERVAL: dict[str, Schema] = {
+    **dict.fromkeys(("id", "instance", "uid"), TEXT),
+    **dict.fromkeys(("begin_ms", "until_ms", "milli_vcpu", "memory_mib", "disk_mib"), NUMBER),
+    **dict.fromkeys(("received_bytes", "sent_bytes"), NUMBER),
+}
+_INTERVALS = Detail(query=("tenant", "instance", "limit"), answer=record(intervals=list_of(record(**_INTERVAL))))
+
+ROUTES = (
+    Route("GET", "/alcove/v1/usage", usage, AWS, detail=_USAGE),
+    Route("GET", "/alcove/v1/usage/instances", pod_usage, AWS, detail=_PODS),
+    Route("GET", "/alcove/v1/usage/intervals", pod_intervals, AWS, detail=_INTERVALS),
+)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from wsproto.connection import Connection, ConnectionType
@@ -20,6 +22,10 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 # Of one message, all of its frames together.
 MESSAGE_LIMIT = 1 << 20
 _NORMAL, _TOO_LARGE, _BROKEN = 1000, 1009, 1002
+# Who says nothing, not even to a ping, is gone.
+PING_EVERY_S, SILENCE_S = 30.0, 90.0
+# As long as the other side gets to take what is left when it ends.
+_FAREWELL_S = 5.0
 
 
 class WebSocket:
@@ -29,16 +35,26 @@ class WebSocket:
         self._channel = channel
         self._frames = Connection(ConnectionType.SERVER)
         self._partial = bytearray()
+        self._heard_s = time.monotonic()
+        self._left = False
+
+    async def keep_alive(self) -> None:
+        """Ping now and then, and return when the other side has gone silent; ``messages`` hears it meanwhile."""
+        while time.monotonic() - self._heard_s < SILENCE_S:
+            await asyncio.sleep(PING_EVERY_S)
+            await self._channel.write(self._frames.send(Ping()))
 
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield whole messages, text as UTF-8."""
         while data := await self._channel.read():
+            self._heard_s = time.monotonic()
             try:
                 self._frames.receive_data(data)
                 for event in self._frames.events():
                     if isinstance(event, Ping):
                         await self._channel.write(self._frames.send(event.response()))
                     elif isinstance(event, CloseConnection):
+                        self._left = True
                         await self._channel.write(self._frames.send(event.response()))
                         return
                     elif (
@@ -47,15 +63,32 @@ class WebSocket:
                     ):
                         yield whole
             except ProtocolError:
+                self._left = True
                 await self.close(_BROKEN)
                 return
             except _TooLarge:
                 await self.close(_TOO_LARGE)
                 return
+        self._left = True
 
     async def send(self, data: bytes) -> None:
-        """Raises ``ChannelClosed``."""
-        await self._channel.write(self._frames.send(BytesMessage(data=data)))
+        """Raises ``ChannelClosed``, also where the other side has said that it is at its end."""
+        try:
+            frame = self._frames.send(BytesMessage(data=data))
+        except ProtocolError:
+            raise ChannelClosed from None
+        await self._channel.write(frame)
+
+    async def part(self) -> None:
+        """End it, and let the other side end it too before the connection goes (RFC 6455, 7.1.1)."""
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await self.close()
+                if not self._left:
+                    async for _ in self.messages():
+                        pass
+        except (TimeoutError, ChannelClosed):
+            pass
 
     async def close(self, code: int = _NORMAL) -> None:
         try:
@@ -96,10 +129,16 @@ def accept(call: Call, protocols: tuple[str, ...], talk: Callable[[WebSocket], A
 
     async def takeover(channel: Channel) -> None:
         socket = WebSocket(channel)
+        talking, alive = asyncio.ensure_future(talk(socket)), asyncio.create_task(socket.keep_alive())
         try:
-            await talk(socket)
+            await asyncio.wait((talking, alive), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await socket.close()
+            for task in (talking, alive):
+                task.cancel()
+            _, ending = await asyncio.gather(alive, talking, return_exceptions=True)
+            await socket.part()
+        if isinstance(ending, Exception):
+            raise ending
 
     return Response(101, out, takeover=takeover)
 

@@ -21,6 +21,7 @@ from alcove.bench import fresh_vm as fresh_bench
 from alcove.bench import gateway as gateway_bench
 from alcove.bench import gateway_cpu as cpu_bench
 from alcove.bench import gateway_load as load_bench
+from alcove.bench import instances as instances_bench
 from alcove.bench import overload as overload_bench
 from alcove.bench import pod as pod_bench
 from alcove.bench import registry as registry_bench
@@ -341,6 +342,26 @@ def registry(state: Path, report: Path | None, functions: int, calls: int) -> No
         f" {found.rss_many_mib:.0f} MiB with {functions}; started again with them in {found.start_s:.1f} s"
     )
     _conclude(console, found.figures, registry_bench.ratios(found, functions), report)
+
+
+@group.command()
+@_state
+@_json
+@click.option("--instances", default=50_000, show_default=True, help="Records of instances.")
+@click.option("--rounds", default=300, show_default=True, help="Requests of each kind.")
+def instances(state: Path, report: Path | None, instances: int, rounds: int) -> None:
+    """What many instances' records cost: lists, gets, memory. No container is started."""
+    console = Console()
+    with console.status("starting") as status:
+        found = instances_bench.measure(
+            state.resolve() / "instances", instances=instances, rounds=rounds, progress=status.update
+        )
+    found.figures.print(console, "Requests over the UNIX socket")
+    console.print(
+        f"memory of the server: {found.rss_mib:.0f} MiB with {instances} instances;"
+        f" started with them in {found.start_s:.1f} s"
+    )
+    _conclude(console, found.figures, instances_bench.ratios(found), report)
 
 
 @group.command()

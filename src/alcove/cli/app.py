@@ -21,6 +21,7 @@ COMMANDS = {
     "exec": ("alcove.cli.instance", "exec_command", "Run a program in an instance."),
     "stop": ("alcove.cli.instance", "stop", "Stop an instance and remove it."),
     "rm": ("alcove.cli.instance", "remove", "Remove instances."),
+    "scale": ("alcove.cli.instance", "scale", "Make copies of an instance, or remove some."),
     "cp": ("alcove.cli.instance_files", "copy", "Copy files into and out of an instance."),
     "stats": ("alcove.cli.instance_stats", "stats", "Print what instances use."),
     "port-forward": ("alcove.cli.port_forward", "port_forward", "Make a port of an instance one of this host."),

@@ -1,4 +1,4 @@
-"""Commands for instances: ``alcove apply``, ``logs``, ``stop``, ``rm``, ``inspect``."""
+"""Commands for instances: ``alcove apply``, ``logs``, ``scale``, ``stop``, ``rm``, ``inspect``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from alcove.cli.pod_manifests import read_manifests
 from alcove.cli.terminal import talk
 
 DAYS_S = 30 * 86_400.0
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @click.command()
@@ -45,22 +46,51 @@ def apply(file: Any, isolation: str | None, run: Path, as_json: bool) -> None:
 @click.argument("name")
 @click.option("-c", "--container", default="", help="Which container; the first otherwise.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
-@click.option("--tail", type=int, help="Only so many of its last lines.")
+@click.option("--tail", type=click.IntRange(0), help="Only so many of its last lines.")
+@click.option("--since", default="", help="Only what is younger than 30s, 10m or 2h, or came since a time (RFC 3339).")
 @click.option("--previous", is_flag=True, help="Of the container before its last restart.")
 @click.option("--timestamps", is_flag=True, help="Begin each line with its time.")
 @run_option
-def logs(name: str, run: Path, **query: Any) -> None:
+def logs(name: str, run: Path, since: str, **query: Any) -> None:
     """Print what an instance printed: its stdout to ours, its stderr to ours.
 
     \b
     Examples:
       alcove logs web
       alcove logs web -f --tail 10
+      alcove logs web --since 10m --timestamps
     """
     try:
-        pod_client.follow(Client(run, timeout_s=DAYS_S), name, **query)
+        pod_client.follow(Client(run, timeout_s=DAYS_S), name, since=_seconds(since), **query)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _seconds(text: str) -> str:
+    """Return a length of time in seconds; what is none is left for the server to judge."""
+    number, unit = text[:-1], text[-1:]
+    return str(int(number) * _UNITS[unit]) if number.isdecimal() and unit in _UNITS else text
+
+
+@click.command()
+@click.argument("name")
+@click.argument("count", type=click.IntRange(0, 1000))
+@run_option
+@json_option
+def scale(name: str, count: int, run: Path, as_json: bool) -> None:
+    """Make copies of an instance, or remove some of them (the newest first), until there are COUNT.
+
+    \b
+    Examples:
+      alcove scale web 5
+      alcove scale web 0
+    """
+    answer = Client(run).call("PUT", pod_client.path(name, "replicas"), {"replicas": count})
+    if as_json:
+        output.print_json(answer["items"])
+        return
+    for one in answer["items"]:
+        click.echo(one["metadata"]["name"])
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})

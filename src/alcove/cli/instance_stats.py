@@ -17,7 +17,8 @@ from alcove.errors import Conflict, NotFound
 @run_option
 @json_option
 def stats(names: tuple[str, ...], run: Path, as_json: bool) -> None:
-    """Print processor time, memory and disk of instances' containers; of all that run, where none is named.
+    """Print processor time, memory and disk of instances' containers, and the instance's traffic; of all that run,
+    where none is named.
 
     \b
     Example:
@@ -30,12 +31,12 @@ def stats(names: tuple[str, ...], run: Path, as_json: bool) -> None:
     found = []
     for name in chosen:
         try:
-            told = client.call("GET", pod_client.path(name, "stats"))["items"]
+            told = client.call("GET", pod_client.path(name, "stats"))
         except (Conflict, NotFound):
             if names:
                 raise
             continue
-        found += [{"instance": name, **one} for one in told]
+        found += [{"instance": name, **one, **told["network"]} for one in told["items"]]
     if as_json:
         output.print_json(found)
         return
@@ -43,7 +44,9 @@ def stats(names: tuple[str, ...], run: Path, as_json: bool) -> None:
         (
             *(one["instance"], one["name"], f"{one['cpuNanoseconds'] / 1e9:.2f} s"),
             *(output.size(one["memoryBytes"]), output.size(one["diskBytes"])),
+            *(output.size(one["receivedBytes"]), output.size(one["sentBytes"])),
         )
         for one in found
     ]
-    output.print_table(("INSTANCE", "CONTAINER", "CPU", "MEMORY", "DISK"), rows, empty="nothing runs")
+    columns = ("INSTANCE", "CONTAINER", "CPU", "MEMORY", "DISK", "RECEIVED", "SENT")
+    output.print_table(columns, rows, empty="nothing runs")

@@ -26,6 +26,7 @@ _HELP = {
     "events": "Asynchronous calls that may wait.",
     "flows": "Flows that it may have.",
     "executions": "Executions of its flows that may run at once.",
+    "instances": "Container instances that it may have.",
 }
 
 

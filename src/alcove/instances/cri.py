@@ -5,6 +5,7 @@ Messages are dictionaries by ``cri_tables``. What gRPC raises becomes our errors
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,9 +119,10 @@ class Cri:
         answer = await self.call("ListPodSandbox", {"filter": {"label_selector": dict(labels)}})
         return list(answer["items"])
 
-    async def sandbox(self, sandbox: str) -> Value:
-        answer = await self.call("PodSandboxStatus", {"pod_sandbox_id": sandbox})
-        return dict(answer["status"])
+    async def sandbox(self, sandbox: str) -> tuple[Value, str]:
+        """Return the status, and the path of the network namespace, empty where it is not told."""
+        answer = await self.call("PodSandboxStatus", {"pod_sandbox_id": sandbox, "verbose": True})
+        return dict(answer["status"]), network_namespace(answer["info"].get("info", ""))
 
     # Containers
 
@@ -165,6 +167,15 @@ class Cri:
         if auth is not None:
             request["auth"] = auth
         return str((await self.call("PullImage", request, PULL_TIMEOUT_S))["image_ref"])
+
+
+def network_namespace(info: str) -> str:
+    """Return the path of the network namespace in what containerd tells of a sandbox beside CRI."""
+    try:
+        spaces = json.loads(info)["runtimeSpec"]["linux"]["namespaces"]
+        return next((str(one.get("path", "")) for one in spaces if one["type"] == "network"), "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 @contextmanager

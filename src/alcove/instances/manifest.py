@@ -24,7 +24,7 @@ VOLUMES_LIMIT = 64
 FILES_LIMIT = 1 << 20
 MANIFEST_LIMIT = 2 << 20
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 IMAGE = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9._/:@]{0,510}")
 # Kubernetes' class -> the tier.
@@ -143,25 +143,40 @@ class Exec(Strict, frozen=True):
         _check(self.command, "command must not be empty")
 
 
+class Grpc(Strict, frozen=True):
+    """gRPC's health protocol."""
+
+    port: int
+    service: str = ""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.port < 65_536, "port must be 1 to 65535")
+
+
 class Probe(Strict, frozen=True):
-    """One of ``exec``, ``httpGet`` and ``tcpSocket``; a host of another machine's is not asked."""
+    """One of ``exec``, ``httpGet``, ``tcpSocket`` and ``grpc``; a host of another machine's is not asked."""
 
     exec: Exec | None = None
     http_get: HttpGet | None = None
     tcp_socket: TcpSocket | None = None
+    grpc: Grpc | None = None
     initial_delay_seconds: int = 0
     period_seconds: int = 10
     timeout_seconds: int = 1
     success_threshold: int = 1
     failure_threshold: int = 3
+    # What a container gets to end in that this probe ends; None: what the pod says.
+    termination_grace_period_seconds: int | None = None
 
     def __post_init__(self) -> None:
-        kinds = [one for one in (self.exec, self.http_get, self.tcp_socket) if one is not None]
-        _check(len(kinds) == 1, "a probe is one of exec, httpGet and tcpSocket")
+        kinds = [one for one in (self.exec, self.http_get, self.tcp_socket, self.grpc) if one is not None]
+        _check(len(kinds) == 1, "a probe is one of exec, httpGet, tcpSocket and grpc")
         _check(self.initial_delay_seconds >= 0, "initialDelaySeconds must not be negative")
         numbers = (self.period_seconds, self.timeout_seconds, self.success_threshold, self.failure_threshold)
         _check(min(numbers) > 0, "a probe's numbers must be positive")
         _check(max(*numbers, self.initial_delay_seconds) <= 86_400, "a probe's numbers must be at most 86400")
+        grace_s = self.termination_grace_period_seconds
+        _check(grace_s is None or 0 < grace_s <= 3600, "terminationGracePeriodSeconds must be 1 to 3600")
 
 
 class Capabilities(Strict, frozen=True):
@@ -215,6 +230,8 @@ class Container(Strict, frozen=True):
     def __post_init__(self) -> None:
         _check(NAME.fullmatch(self.name), f"{self.name[:80]!r} is no name of a container")
         _check(IMAGE.fullmatch(self.image), f"{self.image[:80]!r} is no name of an image")
+        for probe in (self.liveness_probe, self.startup_probe):
+            _check(probe is None or probe.success_threshold == 1, "successThreshold must be 1, but for readiness")
 
     def port(self, port: int | str) -> int:
         """Return the number of a port that may be given by its name. Raises ``ValueError``."""
@@ -354,7 +371,9 @@ class Metadata(Strict, frozen=True):
     annotations: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        _check(not self.name or _POD_NAME.fullmatch(self.name), f"{self.name[:80]!r} is no name of a pod")
+        _check(not self.name or POD_NAME.fullmatch(self.name), f"{self.name[:80]!r} is no name of a pod")
+        begin = self.generate_name
+        _check(not begin or POD_NAME.fullmatch(f"{begin}{'0' * 8}"), f"{begin[:80]!r} begins no name of a pod")
         every = (*self.labels.items(), *self.annotations.items())
         _check(sum(len(key) + len(value) for key, value in every) <= 256 << 10, "labels and annotations are too long")
 

@@ -18,8 +18,8 @@ from alcove.instances import firewall
 from alcove.instances.containerd import Containerd, may_raise_priority
 from alcove.instances.containerd_config import SHIM, ContainerdSpec
 from alcove.instances.cri import Cri
+from alcove.instances.registry import DOCKER_HUB, registry_of
 
-DOCKER_HUB = "docker.io"
 # A start that failed is tried again no sooner: who asks meanwhile is told the same.
 RETRY_S = 5.0
 
@@ -86,13 +86,6 @@ class Runtime:
         except (OSError, ValueError) as error:
             raise HostError(f"the credentials cannot be read: {error}", hint="see --registry-auth") from None
         return credentials(document, registry_of(image))
-
-
-def registry_of(image: str) -> str:
-    """Return the host of an image's registry: the part before the first slash, where it looks like one."""
-    first, slash, _ = image.partition("/")
-    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    return first if is_host else DOCKER_HUB
 
 
 def credentials(document: Any, registry: str) -> dict[str, Any] | None:

@@ -8,38 +8,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import sqlite3
-import uuid
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, QuotaExceeded
+from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, ThrottledError
 from alcove.host.clock import now_ms
-from alcove.instances import cri_config, log_files, manifest
+from alcove.instances import cri_config, log_chain, log_files, manifest, volumes
+from alcove.instances.caches import ImageCaches
 from alcove.instances.cri import Cri
 from alcove.instances.events import Listener
+from alcove.instances.image_access import ImageAccess
+from alcove.instances.intake import Intake, Made, Order
+from alcove.instances.ledger import Ledger
+from alcove.instances.log_files import Range
+from alcove.instances.log_lines import Line
+from alcove.instances.log_rotation import Growth
 from alcove.instances.manifest import Pod
 from alcove.instances.place import Place
 from alcove.instances.runtime import Runtime
+from alcove.instances.samples import ContainerUse, by_pod
+from alcove.instances.traffic import Traffic
 from alcove.instances.worker import Context, Worker
+from alcove.pods.model import Defaults
 from alcove.sandbox.protocol import Isolation, TenantId
 from alcove.store import instances as rows
+from alcove.store.client_tokens import forget_tokens
 from alcove.store.database import Database
 from alcove.store.instances import PodEventRow, PodRow
+from alcove.tenants.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
-# Of one tenant, ended ones included.
-PODS_LIMIT = 10_000
 PAGE_LIMIT = 500
-_NAME_TRIES = 10
-_ROTATE_EVERY_S = 10.0
 _SWEEP_RETRY_S = 10.0
+# Of one tenant at once, over WebSocket.
+SESSIONS_LIMIT = 100
+# As long as whoever scrapes is let wait for the runtime.
+SAMPLE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +63,33 @@ class Rules:
     default: Isolation = Isolation.VM
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Instance:
-    """A pod as it is told of."""
+    """A pod as it is told of; what is not asked for is not read."""
 
     row: PodRow
-    pod: Pod = field(repr=False)
-    status: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def pod(self) -> Pod:
+        return manifest.load(self.row.manifest)
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(self.row.status)
+        return found
 
     @property
     def ended(self) -> bool:
         return self.status.get("phase") in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a pod uses now, and its row."""
+
+    row: PodRow
+    containers: Sequence[ContainerUse]
+    traffic: Traffic
 
 
 class InstanceService:
@@ -74,13 +102,29 @@ class InstanceService:
         folder: Path,
         instance: str,
         rules: Rules,
+        defaults: Defaults,
         dns: tuple[str, ...] = (),
+        limit: Callable[[TenantId], int] = lambda tenant: Quotas().instances,
     ) -> None:
-        self._database = database
+        self.database = database
         self.runtime = runtime
         self._folder = folder
         self._rules = rules
-        self._context = Context(database=database, runtime=runtime, folder=self.place, instance=instance, dns=dns)
+        self._limit = limit
+        access = ImageAccess(database, runtime)
+        self.ledger = Ledger(database, runtime, instance)
+        self._context = Context(
+            database=database,
+            runtime=runtime,
+            folder=self.place,
+            instance=instance,
+            ledger=self.ledger,
+            defaults=defaults,
+            access=access,
+            dns=dns,
+        )
+        self.caches = ImageCaches(database, runtime, access)
+        self._sessions: Counter[TenantId] = Counter()
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listener = Listener(runtime, self._ended)
@@ -88,29 +132,40 @@ class InstanceService:
 
     @classmethod
     async def open(
-        cls, state: Path, runtime: Runtime, instance: str, rules: Rules, *, dns: tuple[str, ...] = ()
+        cls,
+        state: Path,
+        runtime: Runtime,
+        instance: str,
+        rules: Rules,
+        *,
+        defaults: Defaults,
+        dns: tuple[str, ...] = (),
+        limit: Callable[[TenantId], int] = lambda tenant: Quotas().instances,
     ) -> InstanceService:
         database = await Database.open(state / "instances.db", schema="instances")
-        return cls(database, runtime, state / "instances", instance, rules, dns)
+        return cls(database, runtime, state / "instances", instance, rules, defaults, dns, limit)
 
     async def start(self) -> None:
         """Go on with the pods that an earlier daemon had; containerd is started for them, if there are any."""
-        found = await self._database.read(rows.every_pod)
+        found = await self.database.read(rows.every_pod)
         for row in found:
             if row.deleted_ms or msgspec.json.decode(row.status).get("phase") not in ("Succeeded", "Failed"):
                 self._work(row)
         if found or self.runtime.begun:
             self._begin_chores()
+        await self.caches.start()
 
     async def close(self) -> None:
         """Stop looking after the pods; they go on."""
+        await self.caches.close()
         await self._listener.close()
+        await self.ledger.close()
         tasks = [*self._tasks.values(), *self._chores]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.runtime.close()
-        await self._database.close()
+        await self.database.close()
 
     def place(self, uid: str) -> Place:
         return Place(self._folder, uid)
@@ -121,51 +176,57 @@ class InstanceService:
         self, tenant: TenantId, pod: Pod, *, operator: bool, isolation: Isolation | None = None
     ) -> Instance:
         """Write a pod down and set it going. Raises the ``RequestError`` that fits."""
+        made = await self.create_all(tenant, pod, Order(), operator=operator, isolation=isolation)
+        return Instance(made.rows[0])
+
+    async def create_all(
+        self, tenant: TenantId, pod: Pod, order: Order, *, operator: bool, isolation: Isolation | None = None
+    ) -> Made:
+        """As ``create``, of as many as are ordered, or none where they were ordered before."""
         tier = self._judge(pod, operator=operator, chosen=isolation)
-        name = pod.metadata.name or f"{pod.metadata.generate_name or 'instance-'}{secrets.token_hex(3)}"
-        pod = manifest.read(msgspec.to_builtins(msgspec.structs.replace(pod, metadata=_named(pod, name))))
-        row = PodRow(
-            *(str(uuid.uuid4()), tenant, name, manifest.dump(pod), tier, now_ms()),
-            grace_s=pod.spec.termination_grace_period_seconds,
-        )
-
-        def write(connection: sqlite3.Connection) -> None:
-            if rows.find_pod(connection, tenant, name) is not None:
-                raise Conflict(f"There is an instance {name} already.", hint="remove it, or choose another name")
-            if rows.count_pods(connection, tenant) >= PODS_LIMIT:
-                raise QuotaExceeded(f"A tenant has at most {PODS_LIMIT} instances.", code="instances")
-            rows.insert_pod(connection, row)
-
+        volumes.check(pod)
+        intake = Intake(tenant, pod, tier, order, self._limit(tenant), now_ms())
         # Where containerd cannot be had, say so now.
         await self.runtime.cri()
-        await self._database.write(write)
+        made = await self.database.write(intake.write)
         self._begin_chores()
-        self._work(row)
-        return _instance(row)
+        for row in made.rows:
+            self._work(row)
+        return made
 
     async def get(self, tenant: TenantId, name: str) -> Instance:
-        return _instance(await self._row(tenant, name))
+        return Instance(await self._row(tenant, name))
+
+    async def count(self, tenant: TenantId) -> int:
+        return await self.database.read(lambda c: rows.count_pods(c, tenant))
 
     async def list(self, tenant: TenantId, *, after: str = "", limit: int = PAGE_LIMIT) -> Sequence[Instance]:
         """Return a page of instances with names after ``after``."""
         limit = max(1, min(limit, PAGE_LIMIT))
-        found = await self._database.read(lambda c: rows.list_pods(c, tenant, after, limit))
-        return [_instance(row) for row in found]
+        found = await self.database.read(lambda c: rows.list_pods(c, tenant, after, limit))
+        return [Instance(row) for row in found]
 
     async def delete(self, tenant: TenantId, name: str, *, grace_s: int | None = None) -> Instance:
         """Have an instance stopped and removed; it is there until that is done."""
         row = await self._row(tenant, name)
-        grace = row.grace_s if grace_s is None else min(grace_s, row.grace_s)
-        await self._database.write(lambda c: rows.mark_deleted(c, row.uid, now_ms(), grace))
-        worker = self._workers.get(row.uid)
-        if worker is not None:
-            worker.delete(grace)
-        else:
-            self._work(await self._row(tenant, name))
-        return _instance(row)
+        await self.delete_rows([row], grace_s=grace_s)
+        return Instance(row)
+
+    async def delete_rows(self, found: Sequence[PodRow], *, grace_s: int | None = None) -> None:
+        """As ``delete``, of all of them at once."""
+        graces = {row.uid: row.grace_s if grace_s is None else min(grace_s, row.grace_s) for row in found}
+        await self.database.write(lambda c: rows.mark_all_deleted(c, graces, now_ms()))
+        for uid in graces.keys() & self._workers.keys():
+            self._workers[uid].delete(graces[uid])
+        left = graces.keys() - self._workers.keys()
+        for row in await self.database.read(lambda c: rows.pods_of(c, left)) if left else ():
+            if row.uid not in self._workers:
+                self._work(row)
 
     async def delete_every(self, tenant: TenantId) -> None:
-        """Remove all instances of the tenant, and wait until they are gone."""
+        """Remove all instances of the tenant, and wait until they are gone; its caches and tokens too."""
+        await self.caches.delete_every(tenant)
+        await self.database.write(lambda c: forget_tokens(c, tenant))
         while page := await self.list(tenant):
             for one in page:
                 await self.delete(tenant, one.row.name, grace_s=0)
@@ -173,28 +234,23 @@ class InstanceService:
             await asyncio.wait(tasks) if tasks else None
 
     async def events(self, tenant: TenantId, name: str) -> Sequence[PodEventRow]:
-        row = await self._row(tenant, name)
-        return await self._database.read(lambda c: rows.list_events(c, row.uid))
+        return await self.events_of((await self._row(tenant, name)).uid)
+
+    async def events_of(self, uid: str) -> Sequence[PodEventRow]:
+        return await self.database.read(lambda c: rows.list_events(c, uid))
 
     async def logs(
-        self,
-        tenant: TenantId,
-        name: str,
-        *,
-        container: str = "",
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-    ) -> AsyncGenerator[log_files.Line, None]:
+        self, tenant: TenantId, name: str, chosen: Range, *, container: str = "", follow: bool = False
+    ) -> AsyncGenerator[Line, None]:
         """Return what a container printed, and with ``follow`` what it prints until it is not started again."""
         one = await self.get(tenant, name)
-        chosen = _container(one.pod, container)
-        folder = self.place(one.row.uid).logs / chosen
+        named = _container(one.pod, container)
+        folder = self.place(one.row.uid).logs / named
 
         async def over() -> bool:
-            return await self._log_is_whole(tenant, name, chosen)
+            return await self._log_is_whole(tenant, name, named)
 
-        return log_files.read(folder, follow=over if follow else None, tail=tail, previous=previous)
+        return log_files.read(folder, chosen, follow=over if follow and not chosen.previous else None)
 
     async def _log_is_whole(self, tenant: TenantId, name: str, container: str) -> bool:
         try:
@@ -215,13 +271,51 @@ class InstanceService:
                 return await self.runtime.cri(), str(told["containerID"]).removeprefix("containerd://")
         raise Conflict(f"The container {chosen} does not run.", hint=f"alcove inspect {name}")
 
-    async def stats(self, tenant: TenantId, name: str) -> Sequence[dict[str, Any]]:
-        """Return what the containers use now, as CRI tells it."""
+    def require_session(self, tenant: TenantId) -> None:
+        """Refuse one more exec, attach or followed log where there are too many. Raises ``ThrottledError``."""
+        if self._sessions[tenant] >= SESSIONS_LIMIT:
+            raise ThrottledError(f"A tenant has at most {SESSIONS_LIMIT} sessions.", hint="end one, and try again")
+
+    @contextmanager
+    def session_of(self, tenant: TenantId) -> Iterator[None]:
+        """Count one while it lasts. Raises ``ThrottledError``."""
+        self.require_session(tenant)
+        self._sessions[tenant] += 1
+        try:
+            yield
+        finally:
+            self._sessions[tenant] -= 1
+            if not self._sessions[tenant]:
+                del self._sessions[tenant]
+
+    async def stats(self, tenant: TenantId, name: str) -> Sample:
+        """Return what an instance uses now."""
         row = await self._row(tenant, name)
-        cri = await self.runtime.cri()
-        request = {"filter": {"label_selector": {cri_config.UID: row.uid}}}
-        found: Sequence[dict[str, Any]] = (await cri.call("ListContainerStats", request))["stats"]
-        return found
+        return (await self._samples([row], {cri_config.UID: row.uid}))[0]
+
+    async def phases(self) -> dict[str, int]:
+        return await self.database.read(rows.count_phases)
+
+    async def samples(self, limit: int) -> Sequence[Sample]:
+        """Return what instances use now that have not ended, the oldest first, at most so many. What the runtime does
+        not tell in time is left out.
+        """
+        found = await self.database.read(lambda c: rows.live_pods(c, limit))
+        try:
+            async with asyncio.timeout(SAMPLE_S):
+                return await self._samples(found, {cri_config.INSTANCE: self._context.instance})
+        except (AlcoveError, TimeoutError) as error:
+            log.warning("what instances use cannot be looked up now: %s", error)
+            return [Sample(row, [], Traffic()) for row in found]
+
+    async def _samples(self, found: Sequence[PodRow], labels: dict[str, str]) -> Sequence[Sample]:
+        uses: dict[str, list[ContainerUse]] = {}
+        if found:
+            cri = await self.runtime.cri()
+            request = {"filter": {"label_selector": labels}}
+            uses = by_pod((await cri.call("ListContainerStats", request))["stats"])
+        traffic = await self.ledger.traffic({row.uid for row in found})
+        return [Sample(row, uses.get(row.uid, []), traffic.get(row.uid, Traffic())) for row in found]
 
     def _judge(self, pod: Pod, *, operator: bool, chosen: Isolation | None) -> Isolation:
         asked = chosen or pod.spec.isolation
@@ -230,7 +324,7 @@ class InstanceService:
             raise InvalidRequest(f"The isolation {tier} is not offered here.", hint="see --isolation-allowed")
         if operator:
             return tier
-        if tier is not Isolation.VM:
+        if tier not in (Isolation.VM, self._rules.default):
             raise AccessDenied("Only the operator may choose an isolation other than vm.", code="operator")
         if any(one.host_path is not None for one in pod.spec.volumes):
             raise AccessDenied("Only the operator may mount paths of the host.", code="operator")
@@ -241,7 +335,7 @@ class InstanceService:
         return tier
 
     async def _row(self, tenant: TenantId, name: str) -> PodRow:
-        found = await self._database.read(lambda c: rows.find_pod(c, tenant, name))
+        found = await self.database.read(lambda c: rows.find_pod(c, tenant, name))
         if found is None:
             raise NotFound(f"There is no instance {name[:80]!r}.", hint="alcove ps lists them")
         return found
@@ -277,6 +371,7 @@ class InstanceService:
     def _begin_chores(self) -> None:
         if not self._chores:
             self._listener.start()
+            self.ledger.start()
             self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._rotate())]
 
     async def _sweep(self) -> None:
@@ -285,7 +380,7 @@ class InstanceService:
             try:
                 cri = await self.runtime.cri()
                 found = await cri.sandboxes({cri_config.INSTANCE: self._context.instance})
-                known = {row.uid for row in await self._database.read(rows.every_pod)}
+                known = {row.uid for row in await self.database.read(rows.every_pod)}
                 for item in found:
                     if item["labels"].get(cri_config.UID) not in known:
                         log.info("removing sandbox %s, which no instance has", item["id"])
@@ -297,21 +392,25 @@ class InstanceService:
             await asyncio.sleep(_SWEEP_RETRY_S)
 
     async def _rotate(self) -> None:
-        """Keep the logs of running containers bounded."""
+        """Keep the logs of containers bounded."""
+        growth = Growth()
         while True:
-            await asyncio.sleep(_ROTATE_EVERY_S)
-            for worker in list(self._workers.values()):
-                for path in await asyncio.to_thread(log_files.overfull, self.place(worker.uid).logs):
-                    try:
+            growth.begin()
+            workers = list(self._workers.values())
+            for worker in workers:
+                try:
+                    for path in await asyncio.to_thread(growth.look, self.place(worker.uid).logs):
                         await self._reopen(worker, path)
-                    except (AlcoveError, OSError) as error:
-                        log.warning("the log %s is not rotated: %s", path, error)
+                except (AlcoveError, OSError) as error:
+                    log.warning("the logs of pod %s are not rotated: %s", worker.name, error)
+            await asyncio.sleep(growth.pause_s(len(workers)))
 
     async def _reopen(self, worker: Worker, path: Path) -> None:
+        """Put a log away that is written; where that was done already, have it begun anew."""
         one = await self.get(TenantId(worker.tenant), worker.name)
-        await asyncio.to_thread(log_files.rotate, path)
         for told in (*one.status.get("containerStatuses", ()), *one.status.get("initContainerStatuses", ())):
             if told["name"] == path.parent.name and "running" in told["state"]:
+                await asyncio.to_thread(log_chain.rotate, path)
                 cri = await self.runtime.cri()
                 id = str(told["containerID"]).removeprefix("containerd://")
                 await cri.call("ReopenContainerLog", {"container_id": id})
@@ -327,14 +426,6 @@ def waiting_reason(status: dict[str, Any], container: str = "") -> str:
 def waiting_message(status: dict[str, Any]) -> str:
     every = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
     return next((str(one["state"]["waiting"].get("message", "")) for one in every if "waiting" in one["state"]), "")
-
-
-def _named(pod: Pod, name: str) -> manifest.Metadata:
-    return msgspec.structs.replace(pod.metadata, name=name, generate_name="")
-
-
-def _instance(row: PodRow) -> Instance:
-    return Instance(row, manifest.load(row.manifest), msgspec.json.decode(row.status))
 
 
 def _container(pod: Pod, name: str) -> str:

@@ -22,6 +22,7 @@ MEMORY_DEFAULT = 64 << 20
 
 def make(pod: Pod, place: Place, isolation: Isolation) -> None:
     """Make what is not there yet. Blocking. Raises ``InvalidRequest`` or ``HostError``."""
+    check(pod)
     place.logs.mkdir(parents=True, exist_ok=True)
     os.chmod(place.folder, 0o711)  # noqa: S103 (users of containers reach their volumes)
     for one in [*pod.spec.init_containers, *pod.spec.containers]:
@@ -33,7 +34,12 @@ def make(pod: Pod, place: Place, isolation: Isolation) -> None:
             _write_files(volume.files, place.files(volume.name))
         elif volume.host_path is not None:
             _check_host_path(volume.host_path)
-        else:
+
+
+def check(pod: Pod) -> None:
+    """Raises ``InvalidRequest`` for a volume that is not offered, before anything is written down."""
+    for volume in pod.spec.volumes:
+        if volume.nfs is not None:
             raise InvalidRequest(
                 f"The volume {volume.name}: NFS is not offered yet.", hint="use an emptyDir, or files in the manifest"
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,17 +20,24 @@ from alcove.instances import cri_config, manifest, volumes
 from alcove.instances import plan as plans
 from alcove.instances.cri import Cri, Unavailable
 from alcove.instances.cri_config import Identity
+from alcove.instances.image_access import ImageAccess
+from alcove.instances.ledger import Ledger
 from alcove.instances.manifest import Container
 from alcove.instances.place import Place
 from alcove.instances.plan import Action, Wanted, next_pause_s, plan
 from alcove.instances.probing import Probes
+from alcove.instances.pull_secrets import load_secrets
 from alcove.instances.runtime import Runtime
+from alcove.instances.size import size_of
 from alcove.instances.status import Document, status
 from alcove.instances.view import ContainerView, Memory, PodView, Waiting, container_view, ordered, sandbox_view
+from alcove.pods.model import Defaults
 from alcove.sandbox.protocol import Isolation
 from alcove.store import instances as rows
+from alcove.store import pull_secrets
 from alcove.store.database import Database
 from alcove.store.instances import PodRow
+from alcove.store.pod_usage import Payer
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +56,9 @@ class Context:
     runtime: Runtime
     folder: Callable[[str], Place]
     instance: str
+    ledger: Ledger
+    defaults: Defaults
+    access: ImageAccess
     dns: tuple[str, ...] = ()
 
 
@@ -58,6 +68,7 @@ class _Seen:
 
     ended: dict[str, ContainerView] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
+    namespaces: dict[str, str] = field(default_factory=dict)
 
 
 class Worker:
@@ -77,10 +88,11 @@ class Worker:
         self._identity = Identity(uid=row.uid, tenant=row.tenant_id, name=row.name, instance=context.instance)
         self._place = context.folder(row.uid)
         self._written = row.status
+        self._payer = Payer(row.uid, row.tenant_id, row.name, *astuple(size_of(self.pod, context.defaults)))
         self._seen = _Seen()
         self._stirred = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._probes = Probes(self.pod, self.stir)
+        self._probes = Probes(self.pod, self.stir, msgspec.json.decode(row.status))
         if self.deleted:
             self._leaving.set()
 
@@ -125,7 +137,7 @@ class Worker:
     async def _step(self) -> float | None:
         """Do what is due; return how long to rest at most, or None at the end."""
         cri = await self._context.runtime.cri()
-        view = await self._look(cri)
+        view = await self._look_and_bill(cri)
         wanted = Wanted(self.pod, self.deleted, self._probes.unhealthy)
         now = now_ms()
         found = plan(wanted, view, self._memory, now)
@@ -144,6 +156,12 @@ class Worker:
 
     # Looking
 
+    async def _look_and_bill(self, cri: Cri) -> PodView:
+        looked_ms = now_ms()
+        view = await self._look(cri)
+        await self._context.ledger.note(self._payer, view, looked_ms, self._seen.namespaces)
+        return view
+
     async def _look(self, cri: Cri) -> PodView:
         labels = {cri_config.UID: self.uid}
         sandboxes = [sandbox_view(item) for item in await cri.sandboxes(labels)]
@@ -151,8 +169,8 @@ class Worker:
         view = ordered(sandboxes, (one for one in containers if one is not None), "")
         if (here := view.sandbox) is not None:
             if here.id not in self._seen.addresses:
-                network = (await cri.sandbox(here.id))["network"] or {}
-                self._seen.addresses[here.id] = network.get("ip", "")
+                told, self._seen.namespaces[here.id] = await cri.sandbox(here.id)
+                self._seen.addresses[here.id] = (told["network"] or {}).get("ip", "")
             view = PodView(view.sandboxes, view.containers, self._seen.addresses[here.id])
         self.ids = {one.id for one in view.sandboxes} | {one.id for one in view.containers}
         for one in view.containers:
@@ -210,14 +228,22 @@ class Worker:
         elif isinstance(action, plans.StopContainers):
             await self._stop(cri, action, view)
         elif isinstance(action, plans.EndSandbox):
-            await _unless_gone(cri.stop_sandbox(action.id))
-            if action.remove:
-                await _unless_gone(cri.remove_sandbox(action.id))
+            await self._end_sandbox(cri, action)
         elif isinstance(action, plans.RemoveContainer):
             await _unless_gone(cri.remove(action.id))
             self._seen.ended.pop(action.id, None)
         elif isinstance(action, plans.End):
             await self._end(action)
+
+    async def _end_sandbox(self, cri: Cri, action: plans.EndSandbox) -> None:
+        await self._context.ledger.settle(action.id)
+        await _unless_gone(cri.stop_sandbox(action.id))
+        self._seen.namespaces.pop(action.id, None)
+        if action.remove:
+            # What ended with it is billed before it is forgotten.
+            await self._look_and_bill(cri)
+            await _unless_gone(cri.remove_sandbox(action.id))
+            self._context.ledger.forget(action.id)
 
     async def _start_sandbox(self, cri: Cri, attempt: int) -> None:
         await asyncio.to_thread(volumes.make, self.pod, self._place, self.isolation)
@@ -273,15 +299,16 @@ class Worker:
 
     async def _pull(self, cri: Cri, one: Container) -> None:
         policy = one.image_pull_policy or ("Always" if _floats(one.image) else "IfNotPresent")
-        present = await cri.image(one.image) is not None
+        access = self._context.access
+        present = await access.usable(cri, self.tenant, one.image)
         if policy == "Never" and not present:
             raise _ImageRefused("ErrImageNeverPull", f"The image {one.image} is not here, and must not be pulled.")
         if policy == "Never" or (present and policy != "Always"):
             return
         await self._event("Normal", "Pulling", f'Pulling image "{one.image}"')
-        auth = await asyncio.to_thread(self._context.runtime.auth, one.image)
+        text = await self._context.database.read(lambda c: pull_secrets.get(c, self.uid))
         try:
-            await self._unless_left(cri.pull(one.image, auth))
+            await self._unless_left(access.pull(cri, self.tenant, one.image, load_secrets(text)))
         except AlcoveError as error:
             raise _ImageRefused("ErrImagePull", str(error)) from error
         await self._event("Normal", "Pulled", f'Pulled image "{one.image}"')
@@ -318,17 +345,30 @@ class Worker:
 
     async def _stop(self, cri: Cri, action: plans.StopContainers, view: PodView) -> None:
         names = {one.id: one.name for one in view.containers}
-        grace_s = self._grace_s if self.deleted else self.pod.spec.termination_grace_period_seconds
+        kinds = dict(self._probes.unhealthy)
         for id in action.ids:
             await self._event("Normal", "Killing", f"Stopping container {names.get(id, id)}")
             self._probes.forget(id)
-        stops = [asyncio.create_task(_unless_gone(cri.stop(id, grace_s))) for id in action.ids]
+        stops = [
+            asyncio.create_task(_unless_gone(cri.stop(id, self._grace_of(names.get(id, ""), kinds.get(id, "")))))
+            for id in action.ids
+        ]
         try:
             await asyncio.gather(*stops)
         finally:
             for one in stops:
                 one.cancel()
             await asyncio.gather(*stops, return_exceptions=True)
+
+    def _grace_of(self, name: str, unhealthy: str) -> int:
+        """What a container gets to end in; a probe that ends it may say so itself."""
+        if self.deleted:
+            return self._grace_s
+        one = next((one for one in self.pod.spec.containers if one.name == name), None)
+        probes = {} if one is None else {"startup": one.startup_probe, "liveness": one.liveness_probe}
+        probe = probes.get(unhealthy)
+        own = None if probe is None else probe.termination_grace_period_seconds
+        return self.pod.spec.termination_grace_period_seconds if own is None else own
 
     async def _end(self, end: plans.End) -> None:
         self._memory.phase, self._memory.reason, self._memory.message = end.phase, end.reason, end.message

@@ -15,14 +15,14 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from alcove.errors import AlcoveError
 from alcove.functions.model import FunctionVersion
 from alcove.functions.observed import Observation
+from alcove.host.clock import now_ms
 from alcove.host.files import private_folder
+from alcove.host.months import month_of, months_ago
 from alcove.metering.journal import CallRecord, Segment, read_segment, segments
 from alcove.metering.sums import Sums
 from alcove.store import metering as rows
@@ -46,7 +46,7 @@ class Meter:
         self._waiting: list[tuple[int, Sums]] = []
         self._folding = asyncio.Lock()
         self._folder_task: asyncio.Task[None] | None = None
-        self._month = ("", 0.0, 0.0)
+        self._month = ("", 0, 0)
         self._journal_broken = False
 
     @classmethod
@@ -100,10 +100,10 @@ class Meter:
         self._sums.add(record)
 
     def _month_now(self) -> str:
-        now = time.time()
+        now = now_ms()
         _, begins, ends = self._month
         if not begins <= now < ends:
-            self._month = _month_of(now)
+            self._month = month_of(now)
         return self._month[0]
 
     # Adding up
@@ -163,7 +163,7 @@ async def _recover(folder: Path, database: Database) -> int:
             await _add_segment(database, number, path)
             newest = number
     await asyncio.to_thread(_remove_up_to, folder, newest)
-    oldest = _months_ago(MONTHS_KEPT)
+    oldest = months_ago(MONTHS_KEPT)
     await database.write(lambda connection: rows.delete_usage_before(connection, oldest))
     return newest
 
@@ -178,16 +178,3 @@ def _remove_up_to(folder: Path, number: int) -> None:
         if known <= number:
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def _month_of(moment_s: float) -> tuple[str, float, float]:
-    """Return the month and the Unix times of its begin and end."""
-    begin = datetime.fromtimestamp(moment_s, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    end = begin.replace(year=begin.year + begin.month // 12, month=begin.month % 12 + 1)
-    return f"{begin:%Y-%m}", begin.timestamp(), end.timestamp()
-
-
-def _months_ago(count: int) -> str:
-    today = datetime.now(UTC)
-    year, month = divmod(today.year * 12 + today.month - 1 - count, 12)
-    return f"{year:04}-{month + 1:02}"

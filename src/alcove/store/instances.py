@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 # Of one pod; the oldest go.
@@ -24,6 +25,12 @@ class PodRow:
     grace_s: int = 30
     memory: str = "{}"
     status: str = "{}"
+    group_id: str = ""
+
+    @property
+    def instance_id(self) -> str:
+        """As the generated column says it."""
+        return f"p-{self.uid.replace('-', '')[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +43,53 @@ class PodEventRow:
     last_ms: int
 
 
-_COLUMNS = "uid, tenant_id, name, manifest, isolation, created_ms, deleted_ms, grace_s, memory, status"
+COLUMNS = "uid, tenant_id, name, manifest, isolation, created_ms, deleted_ms, grace_s, memory, status, group_id"
+_PHASE = "coalesce(json_extract(status, '$.phase'), 'Pending')"
 _EVENT_COLUMNS = "type, reason, message, count, first_ms, last_ms"
 
 
 def insert_pod(connection: sqlite3.Connection, row: PodRow) -> None:
     connection.execute(
-        f"INSERT INTO pods ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO pods ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         (
             *(row.uid, row.tenant_id, row.name, row.manifest, row.isolation),
-            *(row.created_ms, row.deleted_ms, row.grace_s, row.memory, row.status),
+            *(row.created_ms, row.deleted_ms, row.grace_s, row.memory, row.status, row.group_id),
         ),
     )
 
 
 def find_pod(connection: sqlite3.Connection, tenant: str, name: str) -> PodRow | None:
-    query = f"SELECT {_COLUMNS} FROM pods WHERE tenant_id=? AND name=?"  # noqa: S608
+    query = f"SELECT {COLUMNS} FROM pods WHERE tenant_id=? AND name=?"  # noqa: S608
     found = connection.execute(query, (tenant, name)).fetchone()
     return None if found is None else PodRow(*found)
 
 
+def pods_of(connection: sqlite3.Connection, uids: Collection[str]) -> Sequence[PodRow]:
+    """Return those of the pods that are there."""
+    query = f"SELECT {COLUMNS} FROM pods WHERE uid IN (SELECT value FROM json_each(?))"  # noqa: S608
+    return [PodRow(*row) for row in connection.execute(query, (json.dumps(list(uids)),))]
+
+
 def list_pods(connection: sqlite3.Connection, tenant: str, after: str, limit: int) -> Sequence[PodRow]:
     """Return the tenant's pods with names after ``after``, by name."""
-    query = f"SELECT {_COLUMNS} FROM pods WHERE tenant_id=? AND name>? ORDER BY name LIMIT ?"  # noqa: S608
+    query = f"SELECT {COLUMNS} FROM pods WHERE tenant_id=? AND name>? ORDER BY name LIMIT ?"  # noqa: S608
     return [PodRow(*row) for row in connection.execute(query, (tenant, after, limit))]
 
 
 def every_pod(connection: sqlite3.Connection) -> Sequence[PodRow]:
-    query = f"SELECT {_COLUMNS} FROM pods ORDER BY created_ms"  # noqa: S608
+    query = f"SELECT {COLUMNS} FROM pods ORDER BY created_ms"  # noqa: S608
     return [PodRow(*row) for row in connection.execute(query)]
+
+
+def live_pods(connection: sqlite3.Connection, limit: int) -> Sequence[PodRow]:
+    """Return the oldest pods that have not ended, at most so many."""
+    query = f"SELECT {COLUMNS} FROM pods WHERE {_PHASE} NOT IN ('Succeeded', 'Failed') ORDER BY created_ms, uid LIMIT ?"  # noqa: S608
+    return [PodRow(*row) for row in connection.execute(query, (limit,))]
+
+
+def count_phases(connection: sqlite3.Connection) -> dict[str, int]:
+    query = f"SELECT {_PHASE}, count(*) FROM pods GROUP BY 1"  # noqa: S608
+    return dict(connection.execute(query).fetchall())
 
 
 def count_pods(connection: sqlite3.Connection, tenant: str) -> int:
@@ -79,6 +104,12 @@ def mark_deleted(connection: sqlite3.Connection, uid: str, moment_ms: int, grace
         "WHERE uid=?",
         (moment_ms, grace_s, uid),
     )
+
+
+def mark_all_deleted(connection: sqlite3.Connection, graces_s: Mapping[str, int], moment_ms: int) -> None:
+    """As ``mark_deleted``, of pods by their uids."""
+    for uid, grace_s in graces_s.items():
+        mark_deleted(connection, uid, moment_ms, grace_s)
 
 
 def set_memory(connection: sqlite3.Connection, uid: str, memory: str) -> None:

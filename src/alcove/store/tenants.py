@@ -72,7 +72,7 @@ def all_access_keys(connection: Connection) -> list[AccessKeyRow]:
     return [AccessKeyRow(*row) for row in rows]
 
 
-_QUOTAS = ("functions", "code_bytes", "concurrency", "timers", "events", "flows", "executions")
+_QUOTAS = ("functions", "code_bytes", "concurrency", "timers", "events", "flows", "executions", "instances")
 
 
 def all_quotas(connection: Connection) -> dict[str, dict[str, int | None]]:

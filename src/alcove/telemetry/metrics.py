@@ -1,7 +1,8 @@
 """Numbers for Prometheus: what happened is counted as it happens, what is there is looked up when it is asked for.
 
 Nothing that a tenant chooses becomes a label, so there are as many series as the code has cases; texts that the code
-words, such as the cause of a start, are kept to ``LABEL_LIMIT`` of a kind all the same.
+words, such as the cause of a start, are kept to ``LABEL_LIMIT`` of a kind all the same. Pods alone have series of their
+own, for so many of them (``instance_gauges``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from alcove.errors import AlcoveError, CapacityError, HostError, ThrottledError
@@ -39,12 +40,13 @@ LATENESS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60, 300)
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One number that is looked up; those of the same name have the same labels."""
+    """One number that is looked up; those of the same name have the same labels. ``counts``: it only grows."""
 
     name: str
     help: str
     value: float
     labels: Mapping[str, str] = field(default_factory=dict)
+    counts: bool = False
 
 
 Source = Callable[[], Awaitable[Iterable[Gauge]]]
@@ -182,11 +184,12 @@ class _Gauges(Collector):
         self.found: list[Gauge] = []
 
     def collect(self) -> Iterable[Metric]:
-        families: dict[str, GaugeMetricFamily] = {}
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
         for gauge in self.found:
             family = families.get(gauge.name)
             if family is None:
-                family = families[gauge.name] = GaugeMetricFamily(gauge.name, gauge.help, labels=list(gauge.labels))
+                kind = CounterMetricFamily if gauge.counts else GaugeMetricFamily
+                family = families[gauge.name] = kind(gauge.name, gauge.help, labels=list(gauge.labels))
             family.add_metric(list(gauge.labels.values()), gauge.value)
         return families.values()
 

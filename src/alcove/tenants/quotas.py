@@ -13,8 +13,8 @@ HIGHEST = 2**53 - 1
 @dataclass(frozen=True, slots=True)
 class Quotas:
     """``code_bytes`` are those of the packages of all versions; ``concurrency`` is what runs at one moment; ``events``
-    are asynchronous invocations that wait, ``executions`` those of flows that run at one moment. AWS's defaults for an
-    account, where it has any.
+    are asynchronous invocations that wait, ``executions`` those of flows that run at one moment; ``instances`` are
+    there, ended or not. AWS's defaults for an account, where it has any.
     """
 
     functions: int = 50_000
@@ -24,11 +24,12 @@ class Quotas:
     events: int = 100_000
     flows: int = 200
     executions: int = 100
+    instances: int = 50_000
 
 
 QUOTA_NAMES = tuple(field.name for field in fields(Quotas))
 # What a tenant has that does not exist, or no more.
-NOTHING = Quotas(0, 0, 0, 0, 0, 0, 0)
+NOTHING = Quotas(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def check_quota(name: str, value: object) -> int | None:

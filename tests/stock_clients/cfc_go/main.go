@@ -1,6 +1,6 @@
-// The stock CFC client for Go, driven by lines of JSON: {"call": METHOD, "args": [..]} in, {"result": ..} or
-// {"error": {..}} out. Arguments: endpoint, access key, secret key. With no line read yet it prints the names of the
-// client's methods.
+// The stock clients for Go of CFC and BCI, driven by lines of JSON: {"call": METHOD, "args": [..]} in, {"result": ..} or
+// {"error": {..}} out. Arguments: endpoint, access key, secret key, service. With no line read yet it prints the names
+// of the client's methods.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"reflect"
 
 	"github.com/baidubce/bce-sdk-go/bce"
+	"github.com/baidubce/bce-sdk-go/services/bci"
 	"github.com/baidubce/bce-sdk-go/services/cfc"
 )
 
@@ -63,11 +64,21 @@ func check(err error) {
 	}
 }
 
-func main() {
-	client, err := cfc.NewClient(os.Args[2], os.Args[3], os.Args[1])
+func open(service, endpoint, key, secret string) reflect.Value {
+	if service == "bci" {
+		client, err := bci.NewClient(key, secret, endpoint)
+		check(err)
+		client.Config.Retry = bce.NewNoRetryPolicy()
+		return reflect.ValueOf(client)
+	}
+	client, err := cfc.NewClient(key, secret, endpoint)
 	check(err)
 	client.Config.Retry = bce.NewNoRetryPolicy()
-	value := reflect.ValueOf(client)
+	return reflect.ValueOf(client)
+}
+
+func main() {
+	value := open(os.Args[4], os.Args[1], os.Args[2], os.Args[3])
 	own := reflect.TypeOf(&bce.BceClient{})
 	methods := []string{}
 	for index := 0; index < value.NumMethod(); index++ {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,9 @@ def chain(run: Path) -> Iterator[Chain]:
     """Run it all; afterwards nothing of it is left. ``run`` is an empty folder for sockets."""
     folder = FOLDER.resolve()
     _clear(folder)
+    # Of a run that was killed: the pods end with them.
+    for shim in _shims(folder):
+        os.kill(int(shim), signal.SIGKILL)
     sockets = _names(SHIM_SOCKETS)
     server = Server(STATE, run, "--pool-python", "0", "--pool-nodejs", "0", "--pool-provided", "0")
     server.start()

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,14 @@ class Chain:
     registry: Registry
     server: Server
     containerd: Containerd
+
+    def machines(self) -> dict[str, int]:
+        """Return the VMM's pid of each pod that runs; machines that wait for pods are not among them."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.server.run / "pods.sock"))
+            connection.sendall(b'{"op": "pods"}\n')
+            pods = json.loads(connection.makefile().readline())["ok"]["pods"]
+        return {pod["pod"]: pod["machine"]["pid"] for pod in pods}
 
 
 @contextmanager

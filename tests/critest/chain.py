@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,12 +42,23 @@ class Chain:
     server: Server
     containerd: Containerd
 
+    def machines(self) -> dict[str, int]:
+        """Return the VMM's pid of each pod that runs; machines that wait for pods are not among them."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.server.run / "pods.sock"))
+            connection.sendall(b'{"op": "pods"}\n')
+            pods = json.loads(connection.makefile().readline())["ok"]["pods"]
+        return {pod["pod"]: pod["machine"]["pid"] for pod in pods}
+
 
 @contextmanager
 def chain(run: Path) -> Iterator[Chain]:
     """Run it all; afterwards nothing of it is left. ``run`` is an empty folder for sockets."""
     folder = FOLDER.resolve()
     _clear(folder)
+    # Of a run that was killed: the pods end with them.
+    for shim in _shims(folder):
+        os.kill(int(shim), signal.SIGKILL)
     sockets = _names(SHIM_SOCKETS)
     server = Server(STATE, run, "--pool-python", "0", "--pool-nodejs", "0", "--pool-provided", "0")
     server.start()

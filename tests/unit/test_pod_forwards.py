@@ -9,7 +9,6 @@ import select
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,10 +57,7 @@ class Bench:
         self.listener = socket.create_server(("127.0.0.1", 0))
         monkeypatch.setattr(loopback, "listen", lambda path: self.listener)
         monkeypatch.setattr(loopback, "meant_port", lambda connection: self.port)
-        takeover: Any = SimpleNamespace(
-            path="/run/netns/any", interfaces=(SimpleNamespace(addresses=("127.0.0.2/8", "fd00::1/64")),)
-        )
-        self.forwards = forwards.Forwards("pod", takeover, self.path)
+        self.forwards = forwards.Forwards("pod", "/run/netns/any", ("127.0.0.2/8", "fd00::1/64"), self.path)
 
     async def start_guest(self) -> None:
         """Be the agent of the first channel, once there is one."""

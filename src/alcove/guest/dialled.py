@@ -41,27 +41,36 @@ class Dialled:
     def dial(self, addresses: list[str], port: int) -> None:
         """Try the addresses in turn."""
         self._to.extend((address, port) for address in addresses)
-        self._try_next(errno.EHOSTUNREACH)
+        self._try_next()
 
-    def _try_next(self, failure: int) -> None:
+    def _try_next(self) -> None:
         while self._to:
             self._forget()
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            self._socket.setblocking(False)
-            failure = self._socket.connect_ex(self._to.popleft())
-            if failure in (0, errno.EINPROGRESS):
-                self._loop.watch(self._socket.fileno(), select.EPOLLOUT, self._ready)
+            if self._connect(*self._to.popleft()):
                 return
-        self._fail(failure)
+        self._fail(errno.ECONNREFUSED)
+
+    def _connect(self, address: str, port: int) -> bool:
+        """Begin to; return whether there is hope."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        except OSError:
+            # The guest's kernel is without this family.
+            return False
+        self._socket.setblocking(False)
+        hopeful = self._socket.connect_ex((address, port)) in (0, errno.EINPROGRESS)
+        if hopeful:
+            self._loop.watch(self._socket.fileno(), select.EPOLLOUT, self._ready)
+        return hopeful
 
     def _ready(self, events: int) -> None:
         if self._socket is None:
             return
         try:
             if not self._connected:
-                failure = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if failure:
-                    self._try_next(failure)
+                if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    self._try_next()
                     return
                 self._connected = True
                 self._send(Kind.REPLY, b"")

@@ -11,13 +11,13 @@ import asyncio
 import json
 import logging
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from alcove.errors import AlcoveError
 from alcove.host.threads import to_the_end
 from alcove.pods import loopback
-from alcove.pods.network import Takeover
 from alcove.pods.stream import Refused, Stream, reset
 from alcove.wire.frame import Decoder, FrameError, Kind, encode
 from alcove.wire.streams import MOST
@@ -30,11 +30,14 @@ _IDS = 1 << 32
 
 
 class Forwards:
-    """Of one pod, from ``start`` to ``close``. ``socket`` is that of the machine's channel."""
+    """Of one pod, from ``start`` to ``close``. ``namespace`` is the path of its network, if it has one, where it has
+    ``addresses`` (``10.1.2.3/24``); ``socket`` is that of the machine's channel.
+    """
 
-    def __init__(self, pod: str, takeover: Takeover | None, socket: Path) -> None:
+    def __init__(self, pod: str, namespace: str | None, addresses: Iterable[str], socket: Path) -> None:
         self._pod = pod
-        self._takeover = takeover
+        self._namespace = namespace
+        self._addresses = ["127.0.0.1", "::1", *(one.partition("/")[0] for one in addresses)]
         self._socket = socket
         self._opening: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
@@ -51,12 +54,12 @@ class Forwards:
 
     def start(self) -> None:
         """Begin to listen; nobody need wait for it."""
-        if self._takeover is not None:
-            self._opening = asyncio.create_task(self._open(self._takeover))
+        if self._namespace is not None:
+            self._opening = asyncio.create_task(self._open(self._namespace))
 
-    async def _open(self, takeover: Takeover) -> None:
+    async def _open(self, namespace: str) -> None:
         try:
-            listener = await to_the_end(loopback.listen, takeover.path)
+            listener = await to_the_end(loopback.listen, namespace)
         except (AlcoveError, OSError) as error:
             log.warning("the ports of pod %s cannot be forwarded: %s", self._pod, error)
             return
@@ -99,12 +102,10 @@ class Forwards:
                 reset(writer)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert self._takeover is not None
         connection = writer.get_extra_info("socket")
         loopback.keep_alive(connection)
         port = loopback.meant_port(connection)
-        addresses = ["127.0.0.1", *(one for card in self._takeover.interfaces for one in card.addresses)]
-        request = {"port": port, "addresses": [one.partition("/")[0] for one in addresses if ":" not in one]}
+        request = {"port": port, "addresses": self._addresses}
         id = self._number = (self._number + 1) % _IDS
         stream = self._streams[id] = Stream(reader, writer, lambda kind, data: self._send(id, kind, data))
         ended = False

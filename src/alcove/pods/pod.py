@@ -53,7 +53,10 @@ class Pod:
         self._disks = disks
         self._layers = layers
         self._drives = Drives(self.machine.monitor, disk_io)
-        self.forwards = Forwards(host.spec.pod, host.takeover, host.streams_socket)
+        cards = host.takeover.interfaces if host.takeover else ()
+        addresses = [address for card in cards for address in card.addresses]
+        namespace = host.takeover.path if host.takeover else None
+        self.forwards = Forwards(host.spec.pod, namespace, addresses, host.streams_socket)
         self._ended = ended
         self._changing = asyncio.Lock()
         self._watches: dict[str, asyncio.Task[None]] = {}

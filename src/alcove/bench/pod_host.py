@@ -48,7 +48,6 @@ async def pod_host(state: Path, progress: Callable[[str], None], *options: str) 
             subnet=_SUBNET,
             bridge=_BRIDGE,
             restrict_oom_score_adj=not may_raise_priority(),
-            shim=_shim(),
         )
         process = await asyncio.to_thread(_start, spec, state / "pods" / "run" / "pods.sock")
         cri = Cri(spec.socket)
@@ -80,8 +79,14 @@ def _start(spec: ContainerdSpec, pods: Path) -> subprocess.Popen[bytes]:
         folder.mkdir(parents=True, exist_ok=True)
     (spec.networks / "10-bench.conflist").write_text(containerd_config.network(spec))
     spec.config.write_text(containerd_config.render(spec))
+    # containerd 1.6 finds shims by its PATH alone.
+    programs = spec.root / "bin"
+    programs.mkdir(exist_ok=True)
+    (programs / SHIM).unlink(missing_ok=True)
+    (programs / SHIM).symlink_to(_shim())
     environment = {
         **os.environ,
+        "PATH": f"{programs}:{os.environ['PATH']}",
         "ALCOVE_PODS_SOCKET": str(pods),
         "ALCOVE_SHIM_FOLDER": str(spec.root / "shims"),
     }

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from alcove.bench import pod_image
 from alcove.bench.gateway import serving
-from alcove.errors import HostError
+from alcove.errors import AlcoveError, HostError
 from alcove.host.threads import to_the_end
 from alcove.instances import containerd_config, pause
 from alcove.instances.containerd import PROGRAM, may_raise_priority
 from alcove.instances.containerd_config import SHIM, ContainerdSpec
-from alcove.instances.cri import Cri, Unavailable
+from alcove.instances.cri import Cri
 
 # What our figures call the runtime handlers of CRI.
 HANDLERS = {"vm": "alcove", "process": "runc"}
@@ -100,7 +100,8 @@ async def _answering(cri: Cri, process: subprocess.Popen[bytes], folder: Path) -
     try:
         async with asyncio.timeout(_START_S):
             while process.poll() is None:
-                with suppress(Unavailable):
+                # It answers before its CRI plugin does.
+                with suppress(AlcoveError):
                     await cri.call("Version", timeout_s=5)
                     return
                 await asyncio.sleep(0.05)

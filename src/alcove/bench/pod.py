@@ -20,6 +20,7 @@ from alcove.bench.density import pss_mib
 from alcove.bench.figures import Figures, Ratio
 from alcove.bench.pod_host import HANDLERS, PodHost, pod_host
 from alcove.bench.pod_image import NAME, SLEEP, TRUE
+from alcove.host.files import instance_tag
 from alcove.instances.containerd_config import SHIM
 from alcove.instances.cri import Cri
 
@@ -155,11 +156,12 @@ async def _pod(cri: Cri) -> tuple[str, str]:
 def _processes(program: str, host: PodHost) -> list[int]:
     """Return the processes of this benchmark's pods: shims are in its folder, machines in a pod's cgroup."""
     found = []
+    group = f"/alcove-{instance_tag(host.state.resolve())}/p-"
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             ours = any(program in word for word in words[:3])
-            if ours and (str(host.folder) in " ".join(words) or "/p-" in (entry / "cgroup").read_text()):
+            if ours and (str(host.folder) in " ".join(words) or group in (entry / "cgroup").read_text()):
                 found.append(int(entry.name))
         except OSError:
             continue

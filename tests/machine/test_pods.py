@@ -245,10 +245,13 @@ async def test_what_a_daemon_left_that_was_killed_in_the_middle_of_a_start(
 async def test_the_hosts_disk_is_guarded_from_pods(pods: PodLab) -> None:
     started = await pods.ask("start_pod", pod="writer")
     (pod,) = pods.service._pods.values()
-    before = pod.disk_bytes()
+    disk = await pods.ask("attach_disk", pod="writer", name="cache", bytes=100 * MIB)
+    assert pod.disk_bytes() < MIB
     async with pods.guest(started) as guest:
-        await guest.run("/bin/dd", "if=/dev/zero", "of=/run/alcove/scratch/fill", "bs=1M", "count=80", "conv=fsync")
-    assert pod.disk_bytes() - before >= 80 * MIB
+        await guest.agent.batch({"op": "mount_disk", "name": "cache", **disk})
+        words = ("if=/dev/zero", "of=/run/alcove/disks/cache/fill", "bs=1M", "count=80", "conv=fsync")
+        assert (await guest.run("/bin/dd", *words))[0] == 0
+    assert pod.disk_bytes() >= 80 * MIB
     launcher = pods.lab.tier.launcher
     assert await ScratchGuard(pods.lab.state, launcher.disk_users, reserve_mib=1 << 40).check() is pod
     await until(lambda: not pods.leftovers())

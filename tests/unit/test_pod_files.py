@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tarfile
@@ -9,25 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from alcove.guest import files, sysctl, volumes
+from alcove.guest import files, sysctl, tar, volumes
 from alcove.guest.refused import Refused, name_in
+from alcove.shim import host_files
+from alcove.shim.spec import CopyIn
 
 
 def archive(*members: tuple[str, bytes | str | None]) -> int:
     """Return a tar's descriptor: bytes are a file's, a text is a link's target, None is a folder."""
     fd = os.memfd_create("tar")
-    with os.fdopen(os.dup(fd), "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+    with os.fdopen(os.dup(fd), "wb") as file, tarfile.open(fileobj=file, mode="w") as out:
         for name, content in members:
             info = tarfile.TarInfo(name)
             info.uid, info.gid, info.mode = os.getuid(), os.getgid(), 0o640
             if isinstance(content, bytes):
                 info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
+                out.addfile(info, io.BytesIO(content))
                 continue
             info.type = tarfile.DIRTYPE if content is None else tarfile.SYMTYPE
             info.linkname, info.mode = content or "", 0o750
-            tar.addfile(info)
+            out.addfile(info)
     return fd
 
 
@@ -109,3 +114,51 @@ def test_disks_are_named_as_disks(device: str) -> None:
     request: dict[str, Any] = {"device": device, "name": "n", "partitions": 1}
     with pytest.raises(Refused):
         volumes.mount_image(request)
+
+
+_PARTS = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=70)
+_NAMES = st.lists(_PARTS, min_size=1, max_size=4).map("/".join)
+_TREE = st.lists(st.tuples(_NAMES, st.binary(max_size=1500) | st.text("ab/.", min_size=1, max_size=200) | st.none()))
+
+
+@given(_TREE, st.sampled_from([tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT]))
+def test_archives_are_read_as_they_were_written(tree: list[tuple[str, bytes | str | None]], form: int) -> None:
+    buffer, expected = io.BytesIO(), []
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for number, (name, content) in enumerate(tree):
+            info = tarfile.TarInfo(name)
+            info.mode, info.uid, info.gid = 0o600 + number % 64, number, 2 * number
+            kind, target, data = tar.FOLDER, "", b""
+            if isinstance(content, bytes):
+                kind, data, info.size = tar.FILE, content, len(content)
+            elif content is None:
+                info.type = tarfile.DIRTYPE
+            else:
+                kind, target, info.type, info.linkname = tar.LINK, content, tarfile.SYMTYPE, content
+            try:
+                archive.addfile(info, io.BytesIO(data))
+            except ValueError:
+                # Too long for this format.
+                continue
+            expected.append((name.rstrip("/"), kind, info.mode, info.uid, info.gid, target, data))
+    found = [(one.name.rstrip("/"), *one[1:6], bytes(one.data)) for one in tar.members(buffer.getvalue())]
+    assert found == expected
+
+
+def test_the_hosts_own_archives_are_read(tmp_path: Path) -> None:
+    for name in ("short", "n" * 150):
+        (tmp_path / name).write_text(name)
+    copies = [CopyIn(source=str(tmp_path / name), name=str(number)) for number, name in enumerate(("short", "n" * 150))]
+    copies.append(CopyIn(source=str(tmp_path), name="all"))
+    found = {one.name.rstrip("/"): bytes(one.data).decode() for one in tar.members(host_files.pack(copies))}
+    assert found == {"0": "short", "1": "n" * 150, "all": "", "all/short": "short", "all/" + "n" * 150: "n" * 150}
+
+
+@given(st.binary(max_size=2048), st.integers(0, 1023), st.integers(0, 255))
+def test_damaged_archives_are_refused(garbage: bytes, place: int, value: int) -> None:
+    whole = bytearray(os.pread(fd := archive(("a", b"data")), 4096, 0))
+    os.close(fd)
+    whole[place] = value
+    for data in (garbage, bytes(whole)):
+        with contextlib.suppress(ValueError):
+            assert all(isinstance(one.name, str) for one in tar.members(data))

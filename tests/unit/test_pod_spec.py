@@ -72,3 +72,10 @@ def test_slots_are_the_last_disks(snapshot: object) -> None:
     spec = replace(SPEC, model=DeviceModel.INSTANCE, drives=(*SPEC.drives[:1], *instance_slots()), vcpus=2)
     arguments = render(spec)
     assert [word for word in arguments if "image7" in word or "disk7" in word] == snapshot
+
+
+def test_a_pod_is_known_by_its_namespace_and_name() -> None:
+    requests: tuple[dict[str, Any], ...] = ({"pod": "a", "namespace": "k"}, {"pod": "a"}, {"pod": "a", "cpus": 2})
+    one, other, same = (parse_spec(request, Defaults()).key for request in requests)
+    assert one == ("k", "a")
+    assert one != other == same == ("default", "a")

@@ -377,16 +377,22 @@ def timers(state: Path, report: Path | None, timers: int) -> None:
     _conclude(console, figures, timers_bench.ratios(figures), report)
 
 
+_waiting = click.option("--waiting", default=1, show_default=True, help="Machines that wait for pods.")
+
+
 @group.command()
 @_state
 @_json
 @click.option("--rounds", default=20, show_default=True, help="Pods of each kind.")
-@click.option("--pause", default=1.0, show_default=True, help="Seconds of rest before each pod.")
-def pod(state: Path, report: Path | None, rounds: int, pause: float) -> None:
+@click.option("--pause", default=4.0, show_default=True, help="Seconds of rest before each pod.")
+@_waiting
+def pod(state: Path, report: Path | None, rounds: int, pause: float, waiting: int) -> None:
     """Pods in machines against pods of runc, through one containerd."""
     console = Console()
     with console.status("starting") as status:
-        figures = pod_bench.measure(state.resolve(), rounds=rounds, pause_s=pause, progress=status.update)
+        figures = _run(
+            pod_bench.measure(state.resolve(), rounds=rounds, pause_s=pause, waiting=waiting, progress=status.update)
+        )
     figures.print(console, "By CRI")
     console.print(f"exec, p50: {pod_bench.exec_difference_ms(figures):.1f} ms more than runc's")
     _conclude(console, figures, pod_bench.ratios(figures), report)
@@ -396,11 +402,15 @@ def pod(state: Path, report: Path | None, rounds: int, pause: float) -> None:
 @_state
 @_json
 @click.option("--count", default=50, show_default=True, help="Pods at once.")
-def pods(state: Path, report: Path | None, count: int) -> None:
+@click.option("--pause", default=4.0, show_default=True, help="Seconds of rest before each pod.")
+@_waiting
+def pods(state: Path, report: Path | None, count: int, pause: float, waiting: int) -> None:
     """Many pods at once: memory of each, how starts slow down, what is left."""
     console = Console()
     with console.status("starting") as status:
-        found = pod_bench.crowd(state.resolve(), count=count, progress=status.update)
+        found = _run(
+            pod_bench.crowd(state.resolve(), count=count, pause_s=pause, waiting=waiting, progress=status.update)
+        )
     figures = Figures()
     figures.samples["vm", "start", "pod"] = found.start_ms
     figures.print(console, "Pod with a container")

@@ -7,39 +7,46 @@ find it there.
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from alcove.bench.cri import Cri, container_config, sandbox_config
 from alcove.bench.density import pss_mib
 from alcove.bench.figures import Figures, Ratio
 from alcove.bench.pod_host import HANDLERS, PodHost, pod_host
 from alcove.bench.pod_image import NAME, SLEEP, TRUE
+from alcove.host.files import instance_tag
+from alcove.instances.containerd_config import SHIM
+from alcove.instances.cri import Cri
 
 SANDBOX_LIMIT = INSERT_LIMIT = 2.5
 LAST_LIMIT = 1.3
 INSERTS = 3
 EXECS = 5
-# Of a start that grows with the number of pods, the ends are compared by some of them each: one is an accident.
+# Of starts that grow with the number of pods, some at each end are compared: one is an accident.
 _ENDS = 5
+_PROGRAM = "qemu-system-x86_64"
 
 
-def measure(state: Path, *, rounds: int, pause_s: float, progress: Callable[[str], None]) -> Figures:
+async def measure(
+    state: Path, *, rounds: int, pause_s: float, waiting: int, progress: Callable[[str], None]
+) -> Figures:
     """Return the samples of ``rounds`` pods of each kind; before each pod the machine rests for ``pause_s``."""
     figures = Figures()
-    with pod_host(state, progress) as host:
+    async with pod_host(state, progress, "--pod-waiting", str(waiting)) as host:
         for tier in HANDLERS:
             progress(f"warming up: {tier}")
-            _round(host.cri, tier, "warm", Figures())
+            await _round(host.cri, tier, Figures())
         for number in range(rounds):
             for tier in HANDLERS:
                 progress(f"round {number + 1} of {rounds}: {tier}")
-                time.sleep(pause_s)
-                _round(host.cri, tier, str(number), figures)
+                await asyncio.sleep(pause_s)
+                await _round(host.cri, tier, figures)
     return figures
 
 
@@ -62,32 +69,36 @@ def _clock(figures: Figures, tier: str, mode: str) -> Iterator[None]:
     figures.add(tier, mode, "pod", (time.perf_counter() - began) * 1000)
 
 
-def _round(cri: Cri, tier: str, name: str, figures: Figures) -> None:
-    config = sandbox_config(f"{tier}-{name}-{time.time_ns()}")
+async def _round(cri: Cri, tier: str, figures: Figures) -> None:
+    config = _sandbox_config()
     with _clock(figures, tier, "sandbox"):
-        sandbox = cri.call("RunPodSandbox", config=config, runtime_handler=HANDLERS[tier])["pod_sandbox_id"]
+        sandbox = await cri.run_sandbox(config, HANDLERS[tier])
     try:
         containers = []
         for number in range(INSERTS):
             with _clock(figures, tier, "insert" if number else "first insert"):
-                containers.append(_insert(cri, sandbox, config, str(number)))
+                containers.append(await _insert(cri, sandbox, config, str(number)))
         for _ in range(EXECS):
             with _clock(figures, tier, "exec"):
-                answer = cri.call("ExecSync", container_id=containers[0], cmd=[TRUE], timeout=60)
-            assert answer["exit_code"] == 0
+                await cri.run_command(containers[0], [TRUE], 60)
         with _clock(figures, tier, "stop container"):
-            cri.call("StopContainer", container_id=containers[0], timeout=0)
+            await cri.stop(containers[0], 0)
         with _clock(figures, tier, "stop"):
-            cri.call("StopPodSandbox", pod_sandbox_id=sandbox)
+            await cri.stop_sandbox(sandbox)
     finally:
-        cri.call("RemovePodSandbox", pod_sandbox_id=sandbox)
+        await cri.remove_sandbox(sandbox)
 
 
-def _insert(cri: Cri, sandbox: str, config: dict[str, object], name: str) -> str:
-    container = container_config(name, NAME, [SLEEP, "infinity"])
-    answer = cri.call("CreateContainer", pod_sandbox_id=sandbox, config=container, sandbox_config=config)
-    cri.call("StartContainer", container_id=answer["container_id"])
-    return str(answer["container_id"])
+def _sandbox_config() -> dict[str, Any]:
+    name = f"bench-{time.time_ns()}"
+    return {"metadata": {"name": name, "uid": name, "namespace": "bench"}, "hostname": "bench"}
+
+
+async def _insert(cri: Cri, sandbox: str, config: dict[str, Any], name: str) -> str:
+    container = {"metadata": {"name": name}, "image": {"image": NAME}, "command": [SLEEP, "infinity"]}
+    made = await cri.create(sandbox, container, config)
+    await cri.start(made)
+    return made
 
 
 @dataclass(slots=True)
@@ -106,59 +117,61 @@ class Crowd:
         return statistics.median(self.start_ms[-_ENDS:]) / statistics.median(self.start_ms[:_ENDS])
 
 
-def crowd(state: Path, *, count: int, progress: Callable[[str], None]) -> Crowd:
+async def crowd(state: Path, *, count: int, pause_s: float, waiting: int, progress: Callable[[str], None]) -> Crowd:
     """Start ``count`` pods with a container each, one after the other; weigh each, run a command in each, end all."""
     found = Crowd()
-    with pod_host(state, progress) as host:
-        _round(host.cri, "vm", "warm", Figures())
-        time.sleep(1)
+    async with pod_host(state, progress, "--pod-waiting", str(waiting)) as host:
+        await _round(host.cri, "vm", Figures())
         pods: list[tuple[str, str]] = []
         try:
             for number in range(count):
                 progress(f"{number} of {count} pods run")
+                await asyncio.sleep(pause_s)
                 began = time.perf_counter()
-                pods.append(_pod(host.cri, number))
+                pods.append(await _pod(host.cri))
                 found.start_ms.append((time.perf_counter() - began) * 1000)
             progress("weighing")
-            time.sleep(2)
-            found.machine_mib = [pss_mib(pid) for pid in _processes("qemu-system-x86_64", host)]
-            found.shim_mib = [pss_mib(pid) for pid in _processes("containerd-shim-alcove-v2", host)]
+            await asyncio.sleep(2)
+            found.machine_mib = [pss_mib(pid) for pid in _processes(_PROGRAM, host)]
+            found.shim_mib = [pss_mib(pid) for pid in _processes(SHIM, host)]
             for _, container in pods:
-                answer = host.cri.call("ExecSync", container_id=container, cmd=[TRUE], timeout=120)
-                found.answered += answer["exit_code"] == 0
+                code, _, _ = await host.cri.run_command(container, [TRUE], 120)
+                found.answered += code == 0
         finally:
             for number, (sandbox, _) in enumerate(pods):
                 progress(f"{number} of {count} pods are ended")
-                host.cri.call("StopPodSandbox", pod_sandbox_id=sandbox)
-                host.cri.call("RemovePodSandbox", pod_sandbox_id=sandbox)
-        time.sleep(2)
-        found.left = _left(host)
+                await host.cri.stop_sandbox(sandbox)
+                await host.cri.remove_sandbox(sandbox)
+        await asyncio.sleep(2)
+        found.left = _left(host, waiting)
     return found
 
 
-def _pod(cri: Cri, number: int) -> tuple[str, str]:
-    config = sandbox_config(f"crowd-{number}-{time.time_ns()}")
-    answer = cri.call("RunPodSandbox", config=config, runtime_handler=HANDLERS["vm"])
-    sandbox = str(answer["pod_sandbox_id"])
-    return sandbox, _insert(cri, sandbox, config, "0")
+async def _pod(cri: Cri) -> tuple[str, str]:
+    config = _sandbox_config()
+    sandbox = await cri.run_sandbox(config, HANDLERS["vm"])
+    return sandbox, await _insert(cri, sandbox, config, "0")
 
 
 def _processes(program: str, host: PodHost) -> list[int]:
-    """Return the processes of pods of this benchmark's: by the shims' folder, or the cgroup of the server."""
+    """Return the processes of this benchmark's pods: shims are in its folder, machines in a pod's cgroup."""
     found = []
+    group = f"/alcove-{instance_tag(host.state.resolve())}/p-"
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            ours = program in words[0] or (len(words) > 2 and program in words[2])
-            if ours and (str(host.folder) in " ".join(words) or "/p-" in (entry / "cgroup").read_text()):
+            ours = any(program in word for word in words[:3])
+            if ours and (str(host.folder) in " ".join(words) or group in (entry / "cgroup").read_text()):
                 found.append(int(entry.name))
         except OSError:
             continue
     return found
 
 
-def _left(host: PodHost) -> list[str]:
-    found = [f"process {pid}" for pid in _processes("qemu-system-x86_64", host)]
-    found += [f"process {pid}" for pid in _processes("containerd-shim-alcove-v2", host)]
-    found += [f"folder {path}" for path in (host.state / "pods").glob("p-*")]
+def _left(host: PodHost, waiting: int) -> list[str]:
+    """Return what is left, but for the machines that wait for the next pods."""
+    machines = [f"machine {path.name}" for path in (host.state / "pods").glob("p-*")]
+    found = machines if len(machines) > waiting else []
+    found += [f"process {pid}" for pid in _processes(_PROGRAM, host)[waiting:]]
+    found += [f"process {pid}" for pid in _processes(SHIM, host)]
     return found + [f"shim {path}" for path in (host.folder / "shims").glob("*.sock")]

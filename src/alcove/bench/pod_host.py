@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from alcove.bench import pod_image
-from alcove.bench.cri import Cri
 from alcove.bench.gateway import serving
-from alcove.errors import HostError
+from alcove.errors import AlcoveError, HostError
+from alcove.host.threads import to_the_end
+from alcove.instances import containerd_config, pause
+from alcove.instances.containerd import PROGRAM, may_raise_priority
+from alcove.instances.containerd_config import SHIM, ContainerdSpec
+from alcove.instances.cri import Cri
 
 # What our figures call the runtime handlers of CRI.
 HANDLERS = {"vm": "alcove", "process": "runc"}
-_SHIM = Path(__file__).parents[3] / "scripts/containerd-shim-alcove-v2"
 _START_S = 60.0
 _BRIDGE = "alcbench0"
-_SUBNET = "10.198.0.0/22"
-_CRI = 'plugins."io.containerd.grpc.v1.cri"'
-_CONFIG = f"""\
-version = 2
-root = "{{folder}}/root"
-state = "{{folder}}/state"
-disabled_plugins = ["io.containerd.internal.v1.opt"]
-[grpc]
-  address = "{{folder}}/containerd.sock"
-[ttrpc]
-  address = "{{folder}}/containerd.sock.ttrpc"
-[{_CRI}]
-  restrict_oom_score_adj = true
-  sandbox_image = "{pod_image.NAME}"
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
-  disable_apparmor = true
-  [{_CRI}.cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "{{folder}}/net.d"
-  [{_CRI}.containerd]
-    default_runtime_name = "runc"
-    [{_CRI}.containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-    [{_CRI}.containerd.runtimes.alcove]
-      runtime_type = "io.containerd.alcove.v2"
-"""
+_SUBNET = IPv4Network("10.198.0.0/22")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,81 +37,87 @@ class PodHost:
     state: Path
 
 
-@contextmanager
-def pod_host(state: Path, progress: Callable[[str], None], *options: str) -> Iterator[PodHost]:
+@asynccontextmanager
+async def pod_host(state: Path, progress: Callable[[str], None], *options: str) -> AsyncIterator[PodHost]:
     """Run both for the block. Raises ``HostError``."""
     with serving(state / "pods", progress, *options):
         folder = state / "containerd"
-        _configure(folder)
-        process = _start(folder, state / "pods" / "run" / "pods.sock")
-        cri = Cri(folder / "containerd.sock")
+        spec = ContainerdSpec(
+            root=folder,
+            state=folder / "run",
+            subnet=_SUBNET,
+            bridge=_BRIDGE,
+            restrict_oom_score_adj=not may_raise_priority(),
+        )
+        process = await asyncio.to_thread(_start, spec, state / "pods" / "run" / "pods.sock")
+        cri = Cri(spec.socket)
         try:
             progress("starting containerd")
-            _await(folder, process)
-            _import(folder, cri)
+            await _answering(cri, process, folder)
+            for name, archive in ((pause.NAME, pause.archive()), (pod_image.NAME, pod_image.archive())):
+                await _import(spec, cri, name, archive)
             yield PodHost(cri, folder, state / "pods")
         finally:
             cri.close()
-            process.terminate()
-            process.wait()
-            subprocess.run(["/usr/sbin/ip", "link", "delete", _BRIDGE], capture_output=True)
+            await to_the_end(_stop, process)
 
 
-def _configure(folder: Path) -> None:
-    (folder / "net.d").mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(_CONFIG.format(folder=folder))
-    addresses = {
-        "type": "host-local",
-        "dataDir": str(folder / "addresses"),
-        "ranges": [[{"subnet": _SUBNET}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
-    }
-    bridge = {"type": "bridge", "bridge": _BRIDGE, "isGateway": True, "ipMasq": True, "ipam": addresses}
-    network = {"cniVersion": "0.4.0", "name": _BRIDGE, "plugins": [bridge]}
-    (folder / "net.d" / "10-bench.conflist").write_text(json.dumps(network))
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
+    subprocess.run(["/usr/sbin/ip", "link", "delete", _BRIDGE], capture_output=True)
 
 
-def _start(folder: Path, pods: Path) -> subprocess.Popen[bytes]:
-    programs = folder / "bin"
+def _shim() -> Path:
+    """Return our shim: installed beside this Python, or of the tree."""
+    installed = Path(sys.executable).with_name(SHIM)
+    return installed if installed.exists() else Path(__file__).parents[3] / "scripts" / SHIM
+
+
+def _start(spec: ContainerdSpec, pods: Path) -> subprocess.Popen[bytes]:
+    for folder in (spec.root, spec.state, spec.networks):
+        folder.mkdir(parents=True, exist_ok=True)
+    (spec.networks / "10-bench.conflist").write_text(containerd_config.network(spec))
+    spec.config.write_text(containerd_config.render(spec))
+    # containerd 1.6 finds shims by its PATH alone.
+    programs = spec.root / "bin"
     programs.mkdir(exist_ok=True)
-    shim = programs / _SHIM.name
-    shim.unlink(missing_ok=True)
-    shim.symlink_to(_SHIM)
+    (programs / SHIM).unlink(missing_ok=True)
+    (programs / SHIM).symlink_to(_shim())
     environment = {
         **os.environ,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "ALCOVE_PODS_SOCKET": str(pods),
-        "ALCOVE_SHIM_FOLDER": str(folder / "shims"),
+        "ALCOVE_SHIM_FOLDER": str(spec.root / "shims"),
     }
-    with (folder / "containerd.log").open("wb") as log:
-        return subprocess.Popen(
-            ["/usr/bin/containerd", "--config", str(folder / "config.toml")],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-        )
+    command = [str(PROGRAM), "--config", str(spec.config)]
+    with (spec.root / "containerd.log").open("wb") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
 
-def _ctr(folder: Path, *arguments: str, data: bytes | None = None) -> int:
-    command = ["/usr/bin/ctr", "--address", str(folder / "containerd.sock"), "--namespace", "k8s.io", *arguments]
-    return subprocess.run(command, input=data, capture_output=True).returncode
+async def _answering(cri: Cri, process: subprocess.Popen[bytes], folder: Path) -> None:
+    hint = f"see {folder / 'containerd.log'}"
+    try:
+        async with asyncio.timeout(_START_S):
+            while process.poll() is None:
+                # It answers before its CRI plugin does.
+                with suppress(AlcoveError):
+                    await cri.call("Version", timeout_s=5)
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pass
+    raise HostError("containerd did not start", hint=hint)
 
 
-def _await(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + _START_S
-    while _ctr(folder, "version"):
-        if process.poll() is not None or time.monotonic() > give_up:
-            raise HostError("containerd did not start", hint=f"see {folder / 'containerd.log'}")
-        time.sleep(0.1)
-
-
-def _import(folder: Path, cri: Cri) -> None:
-    if _ctr(folder, "images", "import", "-", data=pod_image.archive()):
-        raise HostError("the benchmark's image cannot be imported", hint=f"see {folder / 'containerd.log'}")
+async def _import(spec: ContainerdSpec, cri: Cri, name: str, archive: bytes) -> None:
+    path = spec.root / "import.tar"
+    path.write_bytes(archive)
+    command = ["/usr/bin/ctr", "--address", str(spec.socket), "--namespace", "k8s.io", "images", "import", str(path)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    if done.returncode:
+        raise HostError(f"{name} cannot be imported: {done.stderr.strip()[-400:]}", hint="see containerd's log")
     # CRI hears of it by an event.
-    give_up = time.monotonic() + _START_S
-    while not cri.has_image(pod_image.NAME):
-        if time.monotonic() > give_up:
-            raise HostError("containerd does not show the benchmark's image", hint=f"python {sys.version_info[:2]}")
-        time.sleep(0.05)
+    async with asyncio.timeout(_START_S):
+        while await cri.image(name) is None:  # noqa: ASYNC110 - another process gets there
+            await asyncio.sleep(0.05)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from alcove.guest import elf
 from alcove.guest.places import CRUN
 from alcove.guest.refused import Refused
 
@@ -46,7 +47,9 @@ class Crun:
         self._root = root
         self._log = f"{root}.log"
         os.makedirs(root, mode=0o700)
-        self._program = _sealed_copy(program)
+        with open(program, "rb") as file:
+            whole = file.read()
+        self._program = _light_copy(whole) or _sealed_copy(whole)
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._oom = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         # What a container is allowed at most; without a word it gets what the agent has.
@@ -153,10 +156,24 @@ def reap(pid: int) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def _sealed_copy(program: str) -> int:
+def _light_copy(program: bytes) -> int | None:
+    """Return a copy that is loaded without libsystemd, None where such a one cannot be made, or does not run."""
+    try:
+        fd = _sealed_copy(elf.without(program, "libsystemd.so.0"))
+    except ValueError:
+        return None
+    quiet = [(os.POSIX_SPAWN_OPEN, target, "/dev/null", os.O_RDWR, 0) for target in (0, 1, 2)]
+    pid = os.posix_spawn(f"/proc/self/fd/{fd}", ["crun", "--version"], _ENVIRONMENT, file_actions=quiet)
+    if reap(pid) == 0:
+        return fd
+    os.close(fd)
+    return None
+
+
+def _sealed_copy(program: bytes) -> int:
     fd = os.memfd_create("crun", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with open(program, "rb") as file:
-        os.sendfile(fd, file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(program)
     os.fchmod(fd, 0o555)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd

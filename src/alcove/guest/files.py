@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tarfile
 from typing import Any
 
+from alcove.guest import tar
 from alcove.guest.places import FILES
 from alcove.guest.refused import Refused, name_in
 
@@ -19,10 +19,11 @@ MOST_ENTRIES = 10_000
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHUNK = 64 * 1024
+# With each entry's header, its padding and a long name's record.
+_LARGEST = MOST_BYTES + MOST_ENTRIES * 6 * 512
 
 
-def put_files(request: dict[str, Any], tar: int, base: str = FILES) -> None:
+def put_files(request: dict[str, Any], archive: int, base: str = FILES) -> None:
     """Unpack a tar (a descriptor) at ``base/<path>``, which is made or added to; nothing in it is replaced.
 
     Raises ``Refused`` where it is damaged, too large, or names something outside.
@@ -32,48 +33,45 @@ def put_files(request: dict[str, Any], tar: int, base: str = FILES) -> None:
         os.mkdir(f"{base}/{name}", int(request.get("mode", 0o755)))
     folder = os.open(f"{base}/{name}", _FOLDER)
     try:
-        with os.fdopen(os.dup(tar), "rb") as file:
-            file.seek(0)
-            _unpack(file, folder)
-    except tarfile.TarError as error:
-        raise Refused("invalid", f"the archive is damaged: {error}") from error
+        _unpack(archive, folder)
     except FileExistsError as error:
         raise Refused("exists", f"{error.filename} is there already") from error
+    except (ValueError, OverflowError) as error:
+        raise Refused("invalid", f"the archive is damaged: {error}") from error
     finally:
         os.close(folder)
 
 
-def _unpack(file: Any, folder: int) -> None:
+def _unpack(archive: int, folder: int) -> None:
     entries = size = 0
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        for member in archive:
-            entries, size = entries + 1, size + member.size
-            if entries > MOST_ENTRIES or size > MOST_BYTES:
-                raise Refused("capacity", f"over {MOST_BYTES} bytes or {MOST_ENTRIES} files")
-            parent, last = _parent(folder, member.name)
-            try:
-                _make(archive, member, parent, last)
-            finally:
-                os.close(parent)
+    if os.fstat(archive).st_size > _LARGEST:
+        raise Refused("capacity", f"over {MOST_BYTES} bytes")
+    for member in tar.members(os.pread(archive, _LARGEST, 0)):
+        entries, size = entries + 1, size + len(member.data)
+        if entries > MOST_ENTRIES or size > MOST_BYTES:
+            raise Refused("capacity", f"over {MOST_BYTES} bytes or {MOST_ENTRIES} files")
+        parent, last = _parent(folder, member.name)
+        try:
+            _make(member, parent, last)
+        finally:
+            os.close(parent)
 
 
-def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
-    if member.issym():
-        os.symlink(member.linkname, name, dir_fd=parent)
+def _make(member: tar.Member, parent: int, name: str) -> None:
+    if member.kind == tar.LINK:
+        os.symlink(member.target, name, dir_fd=parent)
         os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
         return
-    if member.isdir():
+    if member.kind == tar.FOLDER:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=parent)
         fd = os.open(name, _FOLDER, dir_fd=parent)
-    elif member.isreg():
-        fd = os.open(name, _NEW, 0o600, dir_fd=parent)
     else:
-        raise Refused("invalid", f"{member.name} is neither file, folder nor link")
+        fd = os.open(name, _NEW, 0o600, dir_fd=parent)
     try:
-        source = archive.extractfile(member) if member.isreg() else None
-        while source is not None and (data := source.read(_CHUNK)):
-            os.write(fd, data)
+        written = 0
+        while written < len(member.data):
+            written += os.write(fd, member.data[written:])
         os.fchown(fd, member.uid, member.gid)
         os.fchmod(fd, member.mode & 0o7777)
     finally:

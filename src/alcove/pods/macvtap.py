@@ -23,6 +23,7 @@ from alcove.pods.interfaces import Interface
 
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+_IFF_ALLMULTI = 0x200
 _CLONE_NEWNS = 0x20000
 _MS_REC, _MS_PRIVATE = 16384, 1 << 18
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_RDONLY = 2, 4, 8, 1
@@ -52,7 +53,9 @@ def connect(route: Any, interface: Interface, number: int) -> int:
             address=interface.mac,
             mtu=interface.mtu,
         )
-        route.link("set", index=route.link_lookup(ifname=tap_name(number))[0], state="up")
+        # Its own filter knows no multicast group that the guest has joined, as IPv6 does to find its neighbours.
+        index = route.link_lookup(ifname=tap_name(number))[0]
+        route.link("set", index=index, flags=_IFF_ALLMULTI, change=_IFF_ALLMULTI, state="up")
         return _open(tap_name(number))
     except (NetlinkError, OSError) as error:
         raise HostError(f"{interface.name} cannot be taken over by macvtap: {error}") from error

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from alcove.instances import containerd_config
-from alcove.instances.runtime import find_shim
 
 
 @click.group()
@@ -28,7 +27,7 @@ def containerd(out: Path | None) -> None:
     """
     head = "# Put this into /etc/containerd/config.toml (version 2), then restart containerd.\nversion = 2\n"
     files = {
-        "containerd.toml": head + containerd_config.runtimes(find_shim()) + "\n",
+        "containerd.toml": head + containerd_config.runtimes(None) + "\n",
         "runtimeclasses.yaml": containerd_config.runtime_classes(),
     }
     if out is None:

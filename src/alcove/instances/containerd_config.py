@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from alcove.instances import pause
+from alcove.instances import launcher, pause
 
 # The isolation tier -> the handler that CRI knows it by.
+RUNTIME = "io.containerd.alcove.v2"
 HANDLERS = {"vm": "alcove", "gvisor": "runsc", "process": "runc"}
-SHIM = "containerd-shim-alcove-v2"
 # containerd's plugins that Alcove has no use for; some of them look for programs of their own at start.
 _DISABLED = ("internal.v1.opt", *(f"snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")))
 _CRI = 'plugins."io.containerd.grpc.v1.cri"'
@@ -23,17 +23,24 @@ _CRI = 'plugins."io.containerd.grpc.v1.cri"'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerdSpec:
-    """A private containerd: ``root`` keeps images and containers, ``state`` its sockets (gone with a reboot)."""
+    """A private containerd: ``root`` keeps images and containers, ``run`` is the server's own folder of sockets."""
 
     root: Path
-    state: Path
+    run: Path
     subnet: IPv4Network
     bridge: str
     plugins: Path = Path("/usr/lib/cni")
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Where we may not raise a process's priority with the kernel's memory killer, runc must not try (proc(5)).
     restrict_oom_score_adj: bool = False
-    shim: Path | None = None
+
+    @property
+    def state(self) -> Path:
+        return self.run / "containerd"
+
+    @property
+    def shim(self) -> Path:
+        return self.root / launcher.SHIM
 
     @property
     def socket(self) -> Path:
@@ -88,9 +95,8 @@ disabled_plugins = [{", ".join(_text(f"io.containerd.{name}") for name in _DISAB
 def runtimes(shim: Path | None) -> str:
     """Return the runtimes' part, which someone's own containerd gets too."""
     base = f"{_CRI}.containerd.runtimes"
-    alcove = 'runtime_type = "io.containerd.alcove.v2"\n      pod_annotations = ["io.alcove.*"]\n' + (
-        f"      runtime_path = {_text(shim)}\n" if shim is not None else ""
-    )
+    # By its path: runtime_path, meant for this, is read by 1.6 and then forgotten for sandboxes.
+    kind = RUNTIME if shim is None else shim
     return f"""
     [{base}.runc]
       runtime_type = "io.containerd.runc.v2"
@@ -102,7 +108,9 @@ def runtimes(shim: Path | None) -> str:
         BinaryName = "/usr/bin/runsc"
 
     [{base}.alcove]
-      {alcove}"""
+      runtime_type = {_text(kind)}
+      pod_annotations = ["io.alcove.*"]
+"""
 
 
 def network(spec: ContainerdSpec) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import json
-import sys
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -16,7 +15,7 @@ from alcove.errors import AlcoveError, HostError, InvalidRequest
 from alcove.host.files import instance_tag
 from alcove.instances import firewall
 from alcove.instances.containerd import Containerd, may_raise_priority
-from alcove.instances.containerd_config import SHIM, ContainerdSpec
+from alcove.instances.containerd_config import ContainerdSpec
 from alcove.instances.cri import Cri
 
 DOCKER_HUB = "docker.io"
@@ -112,24 +111,15 @@ def credentials(document: Any, registry: str) -> dict[str, Any] | None:
     return {field: str(entry[name]) for name, field in known.items() if name in entry} or None
 
 
-def find_shim() -> Path | None:
-    """Return our shim, installed beside this Python, or None where containerd must find it by its own PATH."""
-    path = Path(sys.executable).with_name(SHIM)
-    return path if path.exists() else None
-
-
-def private(
-    state: Path, run: Path, *, subnet: IPv4Network, mirrors: Mapping[str, tuple[str, ...]], shim: Path | None
-) -> ContainerdSpec:
+def private(state: Path, run: Path, *, subnet: IPv4Network, mirrors: Mapping[str, tuple[str, ...]]) -> ContainerdSpec:
     """Return the private containerd of the instance with this state folder."""
     return ContainerdSpec(
         root=state / "containerd",
-        state=run / "containerd",
+        run=run,
         subnet=subnet,
         bridge=f"alc{instance_tag(state)}p",
         mirrors=mirrors,
         restrict_oom_score_adj=not may_raise_priority(),
-        shim=shim,
     )
 
 

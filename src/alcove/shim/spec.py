@@ -152,10 +152,11 @@ def _number(*candidates: Any) -> float:
 def _convert_linux(linux: dict[str, Any]) -> str:
     for name in ("mountLabel", "intelRdt", "cgroupsPath"):
         linux.pop(name, None)
-    pid_mode, namespaces = "pod", []
+    # The host may have the first kind of cgroups, whose containers see them all; the guest has the second.
+    pid_mode, namespaces = "pod", [{"type": "cgroup"}]
     for namespace in linux.get("namespaces", []):
         kind = namespace.get("type")
-        if kind in _SHARED_NAMESPACES:
+        if kind in _SHARED_NAMESPACES or kind == "cgroup":
             continue
         if kind == "pid" and namespace.get("path"):
             continue

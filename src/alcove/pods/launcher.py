@@ -29,14 +29,9 @@ FAMILY = Family.POD
 SCRATCH = "scratch"
 # A disk of a pod's may be this large; the jail lets no file grow beyond it.
 LARGEST_DISK = 64 << 30
-
-
 # IPv6 is there, and has no addresses but the loopback's until a pod's network has some: nothing is sent of its own.
-def _with_ipv6(command_line: str) -> str:
-    return command_line.replace("ipv6.disable=1", "ipv6.disable_ipv6=1")
-
-
-COMMAND_LINE = _with_ipv6(KERNEL_COMMAND_LINE)
+_IPV6 = ("ipv6.disable=1", "ipv6.disable_ipv6=1")
+COMMAND_LINE = KERNEL_COMMAND_LINE.replace(*_IPV6)
 # The VMM's own threads, and one for each request to the disks.
 HOST_PIDS = 128
 
@@ -166,7 +161,7 @@ class PodLauncher:
 
 
 def _boot(files: BootFiles, open_file: Callable[[Path], int]) -> Boot:
-    return Boot(open_file(files.kernel), open_file(files.initrd), _with_ipv6(files.command_line))
+    return Boot(open_file(files.kernel), open_file(files.initrd), files.command_line.replace(*_IPV6))
 
 
 def _copy_scratch(folder: Path, source: int, size: int) -> int:

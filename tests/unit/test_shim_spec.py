@@ -51,6 +51,10 @@ def test_namespaces_that_the_pod_shares_are_the_guests() -> None:
     assert plan.pid_mode == "container"
 
 
+def test_a_configuration_of_a_newer_version_is_one_that_the_guest_knows() -> None:
+    assert convert({"ociVersion": "1.3.0"}).spec["ociVersion"] == "1.0.2"
+
+
 def test_a_shared_pid_namespace_is_the_pods() -> None:
     plan = convert({"linux": {"namespaces": [{"type": "pid", "path": "/proc/7/ns/pid"}]}})
     assert (plan.pid_mode, plan.spec["linux"]["namespaces"]) == ("pod", [{"type": "cgroup"}])

@@ -85,7 +85,7 @@ class Containerd:
         for registry, mirrors in spec.mirrors.items():
             private_folder(spec.hosts / registry)
             (spec.hosts / registry / "hosts.toml").write_text(containerd_config.hosts(registry, mirrors))
-        launcher.write(spec.shim, spec.run)
+        launcher.write(spec.root, spec.run)
         firewall.load(spec.bridge, spec.subnet)
         wanted = containerd_config.render(spec)
         before = spec.config.read_text() if spec.config.exists() else ""

@@ -244,6 +244,7 @@ class _Composition:
             spec,
             socket=Path(settings.containerd) if settings.containerd else None,
             auth_file=Path(settings.registry_auth) if settings.registry_auth else None,
+            stall_s=settings.image_stall_s,
         )
         rules = InstanceRules(
             allowed=frozenset(Isolation(name) for name in settings.isolation_allowed),

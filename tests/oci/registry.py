@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ storage:
   delete: {{enabled: true}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
+_USERS = "auth: {{htpasswd: {{realm: test, path: {users}}}}}\n"
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,37 @@ class Registry:
     """A registry that answers, without TLS."""
 
     port: int
+    folder: Path
 
     @property
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def push(self, name: str, image: Image) -> str:
-        """Push as ``repository:tag``; return the manifest's digest."""
+    def push(self, name: str, image: Image, user: tuple[str, str] | None = None) -> str:
+        """Push as ``repository:tag``, with a user's name and password; return the manifest's digest."""
         repository, _, tag = name.partition(":")
+        headers = {"Authorization": f"Basic {b64encode(':'.join(user).encode()).decode()}"} if user else {}
         for digest, blob in image.blobs.items():
-            self._blob(repository, digest, blob)
-        self._ask("PUT", f"/v2/{repository}/manifests/{tag or 'latest'}", image.manifest, MANIFEST)
+            self._blob(repository, digest, blob, headers)
+        self._ask("PUT", f"/v2/{repository}/manifests/{tag or 'latest'}", image.manifest, MANIFEST, headers)
         return image.digest
 
-    def _blob(self, repository: str, digest: str, blob: bytes) -> None:
-        where = urlsplit(self._ask("POST", f"/v2/{repository}/blobs/uploads/", b"", "application/octet-stream"))
-        query = f"{where.query}&digest={digest}" if where.query else f"digest={digest}"
-        self._ask("PUT", f"{where.path}?{query}", blob, "application/octet-stream")
+    def blob_file(self, digest: str) -> Path:
+        """Return where the registry keeps a blob."""
+        algorithm, _, value = digest.partition(":")
+        return self.folder / "data/docker/registry/v2/blobs" / algorithm / value[:2] / value / "data"
 
-    def _ask(self, method: str, path: str, body: bytes, kind: str) -> str:
+    def _blob(self, repository: str, digest: str, blob: bytes, headers: dict[str, str]) -> None:
+        kind = "application/octet-stream"
+        where = urlsplit(self._ask("POST", f"/v2/{repository}/blobs/uploads/", b"", kind, headers))
+        query = f"{where.query}&digest={digest}" if where.query else f"digest={digest}"
+        self._ask("PUT", f"{where.path}?{query}", blob, kind, headers)
+
+    def _ask(self, method: str, path: str, body: bytes, kind: str, headers: dict[str, str]) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, {"Content-Type": kind, "Content-Length": str(len(body))})
+            length = {"Content-Type": kind, "Content-Length": str(len(body))}
+            connection.request(method, path, body, {**length, **headers})
             answer = connection.getresponse()
             words = answer.read()
             assert answer.status < 300, f"{method} {path}: {answer.status} {words[:400]!r}"
@@ -59,18 +70,18 @@ class Registry:
 
 
 @contextmanager
-def registry(folder: Path) -> Iterator[Registry]:
-    """Run a registry with its data below ``folder``."""
+def registry(folder: Path, users: Path | None = None) -> Iterator[Registry]:
+    """Run a registry with its data below ``folder``; with a file of ``users`` (htpasswd's, bcrypt) for them alone."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = folder / "config.yml"
-    config.write_text(_CONFIG.format(folder=folder / "data", port=port))
+    config.write_text(_CONFIG.format(folder=folder / "data", port=port) + (_USERS.format(users=users) if users else ""))
     log = folder / "registry.log"
     with log.open("wb") as output:
         process = subprocess.Popen(["/usr/bin/docker-registry", "serve", config], stdout=output, stderr=output)
     try:
         wait_for(port, process, log)
-        yield Registry(port)
+        yield Registry(port, folder)
     finally:
         process.terminate()
         process.wait()

@@ -26,8 +26,17 @@ RETRY_S = 5.0
 class Runtime:
     """``cri`` waits until containerd answers. ``close`` at the end."""
 
-    def __init__(self, spec: ContainerdSpec, *, socket: Path | None = None, auth_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        spec: ContainerdSpec,
+        *,
+        socket: Path | None = None,
+        auth_file: Path | None = None,
+        stall_s: float = 60.0,
+    ) -> None:
+        """``stall_s``: how long fetching an image may make no progress."""
         self.spec = spec
+        self.stall_s = stall_s
         self._socket = socket
         self._auth_file = auth_file
         self._containerd: Containerd | None = None

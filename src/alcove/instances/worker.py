@@ -20,6 +20,7 @@ from alcove.instances import cri_config, manifest, volumes
 from alcove.instances import plan as plans
 from alcove.instances.cri import Cri, Unavailable
 from alcove.instances.cri_config import Identity
+from alcove.instances.fetching import fetch_whole
 from alcove.instances.manifest import Container
 from alcove.instances.place import Place
 from alcove.instances.plan import Action, Wanted, next_pause_s, plan
@@ -281,9 +282,9 @@ class Worker:
         await self._event("Normal", "Pulling", f'Pulling image "{one.image}"')
         auth = await asyncio.to_thread(self._context.runtime.auth, one.image)
         try:
-            await self._unless_left(cri.pull(one.image, auth))
+            await self._unless_left(fetch_whole(cri, one.image, auth, stall_s=self._context.runtime.stall_s))
         except AlcoveError as error:
-            raise _ImageRefused("ErrImagePull", str(error)) from error
+            raise _ImageRefused("ErrImagePull", f"{error}; {error.hint}" if error.hint else str(error)) from error
         await self._event("Normal", "Pulled", f'Pulled image "{one.image}"')
 
     async def _unless_left(self, work: Awaitable[T]) -> T:

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -70,6 +71,21 @@ ATTACKS = {
     "disk": "while true; do dd if=/dev/zero of=/fill bs=65536 2>/dev/null; done",
     "output": "yes & yes >&2",
 }
+
+
+# What another user of this host gets into of the paths that it is told.
+STRANGER = """
+import os, socket, sys
+for path in sys.argv[1:]:
+    try:
+        if os.path.isdir(path):
+            os.listdir(path)
+        else:
+            socket.socket(socket.AF_UNIX).connect(path)
+    except PermissionError:
+        continue
+    print(path)
+"""
 
 
 def privileged(*words: str) -> dict[str, Any]:
@@ -259,3 +275,19 @@ async def test_a_guest_that_crashes_ends_alone(pods: PodLab, layers: list[Path])
         await hostile.begin("echo c > /proc/sysrq-trigger; sleep 1000")
         await until(lambda: not os.path.exists(f"/proc/{pid}"), 30)
         assert await neighbour.run("cat /shared") == "as it was\n"
+
+
+async def test_nobody_else_reaches_what_is_a_pods(pods: PodLab, layers: list[Path]) -> None:
+    """Its sockets and its folder are root's and its own machine's: not those of whoever else is on this host."""
+    async with pod(pods, "hostile", layers) as hostile:
+        state = pods.lab.state.resolve()
+        sockets = [path for path in state.rglob("*") if path.is_socket()]
+        assert Path(hostile.started["agent"]).resolve() in sockets
+        folders = list((state / "pods").iterdir())
+        assert folders
+        tried = [str(path) for path in (*sockets, *folders)]
+        done = await asyncio.to_thread(
+            subprocess.run, ["/usr/bin/python3", "-c", STRANGER, *tried], user=65534, group=65534, extra_groups=[],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == ""

@@ -57,6 +57,10 @@ def test_pods_of_containerd_2_run_in_machines(operator: tuple[VmPlane, Container
         assert done.returncode == 3, (tier, done.stderr, plane.tail())
         kernels.add(done.stdout)
     assert len(kernels) == 3
+    hog = plane.cli("run", "--name", "hog", "--memory", "32Mi", BUSYBOX, "--", "tail", "/dev/zero")
+    state = plane.pod("hog")["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (hog.returncode, state["reason"]) == (137, "OOMKilled"), hog.stderr
+    assert plane.cli("rm", "hog").returncode == 0
     assert plane.cli("run", "-d", "--name", "stays", BUSYBOX, "--", "sleep", "1000").returncode == 0
     before = plane.pod("stays")["status"]["containerStatuses"][0]["containerID"]
     containerd.stop()

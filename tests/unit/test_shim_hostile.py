@@ -45,6 +45,11 @@ async def running(bench: Bench, id: str = "c1", **fields: Any) -> Ttrpc:
     return shim
 
 
+async def ended(shim: Ttrpc) -> int:
+    async with asyncio.timeout(20):
+        return int((await shim.call("Wait", id="c1"))["exit_status"])
+
+
 def send(bench: Bench, data: bytes) -> None:
     assert bench.guest.agent._writer is not None
     bench.guest.agent._writer.write(data)
@@ -82,7 +87,7 @@ def event(**fields: Any) -> bytes:
 async def test_what_no_agent_says_ends_the_machine(bench: Bench, words: bytes) -> None:
     shim = await running(bench)
     send(bench, words)
-    assert (await shim.call("Wait", id="c1"))["exit_status"] == 137
+    assert await ended(shim) == 137
     async with asyncio.timeout(20):
         while not bench.requests("stop_pod"):
             await asyncio.sleep(0.01)
@@ -95,7 +100,7 @@ async def test_more_output_than_an_agent_sends_ends_the_machine(bench: Bench) ->
     before = await peak_mib(shim)
     for _ in range(1024):
         bench.guest.agent.output(1, 1, bytes(64 * 1024))
-    assert (await shim.call("Wait", id="c1"))["exit_status"] == 137
+    assert await ended(shim) == 137
     assert await peak_mib(shim) - before < 12
 
 
@@ -131,7 +136,7 @@ async def test_an_end_is_told_once_and_as_one_byte(bench: Bench) -> None:
     shim = await running(bench)
     for code in (1 << 70, 3, 4):
         bench.guest.exit("c1", code=code)
-    assert (await shim.call("Wait", id="c1"))["exit_status"] == 0
+    assert await ended(shim) == 0
     await shim.call("Delete", id="c1")
     await bench.events.until("/tasks/delete")
     assert bench.events.topics().count("/tasks/exit") == 1
@@ -195,7 +200,7 @@ async def test_a_termination_log_goes_where_it_belongs_and_no_further(bench: Ben
     os.unlink(source)
     os.symlink(secret, source)
     bench.guest.exit("c1", code=1)
-    assert (await shim.call("Wait", id="c1"))["exit_status"] == 1
+    assert await ended(shim) == 1
     assert secret.read_text() == "kept"
 
 

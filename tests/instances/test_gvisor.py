@@ -67,7 +67,9 @@ def test_a_container_of_several_ends_alone(plane: Plane) -> None:
 
 def test_too_much_memory_ends_the_pods_sandbox_alone(plane: Plane) -> None:
     assert plane.cli("run", "-d", "--name", "stays", BUSYBOX, "--", "sleep", "1000").returncode == 0
-    hog = plane.cli("run", "--rm", "--memory", "32Mi", BUSYBOX, "--", "sh", "-c", "tail /dev/zero")
+    # 400 MB in one line, which is held until its end; more than the host has need not be tried.
+    script = "head -c 400000000 /dev/zero | tail -n 1 | wc -c"
+    hog = plane.cli("run", "--rm", "--memory", "32Mi", BUSYBOX, "--", "sh", "-c", script)
     assert hog.returncode == 137, hog.stderr
     assert plane.cli("exec", "stays", "--", "echo", "on").stdout == "on\n"
     assert plane.cli("rm", "-f", "stays").returncode == 0

@@ -34,7 +34,7 @@ def modules(folder: Path, *, built_in: tuple[str, ...] = (), left_out: tuple[str
 
 def real_kernel(folder: Path) -> tuple[Path, Path, str]:
     """Debian's PREEMPT_RT kernel: vmlinuz, folder of modules, and its release. Downloaded once."""
-    root = folder / "root"
+    root = folder / f"root-{len(NEEDED)}"
     if not root.exists():
         environment = {"APT_CONFIG": str(Apt(folder / "apt", lambda line: None).config)}
         hint = "is the network up?"

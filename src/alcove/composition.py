@@ -40,7 +40,7 @@ from alcove.host.files import instance_tag
 from alcove.images.code import CodeStore
 from alcove.images.kernels import KernelStore
 from alcove.instances.runtime import Runtime as ContainerRuntime
-from alcove.instances.runtime import find_shim, private, read_mirrors
+from alcove.instances.runtime import private, read_mirrors
 from alcove.instances.service import InstanceService
 from alcove.instances.service import Rules as InstanceRules
 from alcove.metering.bill import Tariff
@@ -240,12 +240,12 @@ class _Composition:
             settings.run,
             subnet=settings.instance_subnet,
             mirrors=read_mirrors(settings.registry_mirrors),
-            shim=find_shim(),
         )
         runtime = ContainerRuntime(
             spec,
             socket=Path(settings.containerd) if settings.containerd else None,
             auth_file=Path(settings.registry_auth) if settings.registry_auth else None,
+            stall_s=settings.image_stall_s,
         )
         rules = InstanceRules(
             allowed=frozenset(Isolation(name) for name in settings.isolation_allowed),

@@ -111,8 +111,9 @@ class Daemon:
                     await tier.prepare(runtime, log.info)
                     if isinstance(tier, VmTier):
                         await tier.keep_waiting(runtime, 1)
-        await services.start(stack)
+        # Before the pods are looked after whose shims ask here.
         await self._serve_pods(tiers.get(Isolation.VM))
+        await services.start(stack)
         app = App(self, services)
         server = app.server()
         stack.push_async_callback(server.close)

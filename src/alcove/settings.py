@@ -240,6 +240,12 @@ class Settings:
     registry_auth: str = _row(
         "", "A file of credentials for registries, as docker and skopeo write it (config.json, auth.json)."
     )
+    image_stall_s: float = _row(
+        60.0,
+        "Seconds that fetching an image may make no progress before it is given up.",
+        low=1,
+        high=86_400,
+    )
     source_networks: tuple[IPv4Network | IPv6Network, ...] = _row(
         (),
         "Networks that event sources outside (Redis, RabbitMQ) may be in; without any, all but this host and "

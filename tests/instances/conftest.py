@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.instances.plane import Plane
+from tests.instances.plane import Plane, VmPlane
 from tests.oci.busybox import busybox_layer
 from tests.oci.image import image
 from tests.oci.registry import Registry, registry
 
 BUSYBOX = "registry.test/busybox:1"
-Maker = Callable[[], Plane]
+# Guest image and templates are kept there between runs.
+STATE = Path("build/test-state")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,14 +28,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def plane(images: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
-    """A control plane with a private containerd; at the end all pods are removed, and nothing is left."""
+@pytest.fixture(scope="package", params=["process", "vm"])
+def plane(
+    request: pytest.FixtureRequest, images: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Plane]:
+    """A control plane with a private containerd whose pods are in this tier; at the end all pods are removed, and
+    nothing is left.
+    """
     assert os.geteuid() == 0, "these tests start containers: run them as root"
-    folder = tmp_path_factory.mktemp("plane")
-    plane = make_plane(folder, images)
+    plane = make_plane(tmp_path_factory.mktemp("plane"), images, request.param)
     plane.start()
     try:
+        # What a run that was killed has left.
+        clear(plane)
         yield plane
     finally:
         clear(plane)
@@ -42,14 +48,15 @@ def plane(images: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert plane.leftovers() == []
 
 
-def make_plane(folder: Path, images: Registry) -> Plane:
-    return Plane(
-        folder / "state",
-        folder / "run",
-        registry_mirrors=f"*=http://{images.host}",
-        instance_subnet="10.198.0.0/24",
-        instance_isolation="process",
-    )
+def make_plane(folder: Path, images: Registry, isolation: str) -> Plane:
+    settings = {
+        "registry_mirrors": f"*=http://{images.host}",
+        "instance_subnet": "10.198.0.0/24",
+        "instance_isolation": isolation,
+    }
+    if isolation == "vm":
+        return VmPlane(STATE.resolve(), folder / "run", **settings)
+    return Plane(folder / "state", folder / "run", **settings)
 
 
 def clear(plane: Plane) -> None:

@@ -19,7 +19,8 @@ from alcove.cli.client import Client
 from alcove.host.files import instance_tag
 from alcove.host.process import ProcessIdentity
 
-START_S = 60
+# With the guest image of pods, where it must be made first.
+START_S = 300
 
 
 class Plane:
@@ -32,13 +33,8 @@ class Plane:
 
     def start(self) -> Plane:
         self.run.mkdir(parents=True, exist_ok=True)
-        given = [f"{name}={value}" for name, value in self.settings.items()]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.instances.plane", str(self.state), str(self.run), *given],
-                stdout=log,
-                stderr=log,
-            )
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         deadline = time.monotonic() + START_S
         while True:
             try:
@@ -48,6 +44,10 @@ class Plane:
                 assert self.process.poll() is None, self.tail()
                 assert time.monotonic() < deadline, self.tail()
                 time.sleep(0.05)
+
+    def command(self) -> list[str]:
+        given = [f"{name}={value}" for name, value in self.settings.items()]
+        return [sys.executable, "-m", "tests.instances.plane", str(self.state), str(self.run), *given]
 
     def call(self, method: str, path: str, document: Any = None) -> Any:
         return Client(self.run).call(method, path, document)
@@ -95,6 +95,39 @@ class Plane:
                 if str(self.run / "containerd") in words or str(self.state / "containerd") in words:
                     found.append(f"{folder.name} {words}")
         return found
+
+
+class VmPlane(Plane):
+    """The real server, with its machines."""
+
+    def command(self) -> list[str]:
+        given = {
+            **{"state": self.state, "run": self.run, "listen": "127.0.0.1:0", "s3_listen": "127.0.0.1:0"},
+            **{"pool_python": 0, "pool_nodejs": 0, "pool_provided": 0, "isolation_allowed": "vm,gvisor,process"},
+            **self.settings,
+        }
+        program = "from alcove.cli import main; main()"
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+        return [sys.executable, "-c", program, "serve", *flags]
+
+    def leftovers(self) -> list[str]:
+        tag = instance_tag(self.state)
+        found = super().leftovers()
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/alcove-{tag}/*") if path.is_dir()]
+        found += [str(path) for path in (self.state / "pods").iterdir()]
+        found += [str(path) for path in (self.run / "shims").glob("*.sock")]
+        return found + machines(self.state)
+
+
+def machines(state: Path) -> list[str]:
+    """Return the processes of VMMs that this server's jail holds."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            # By executable: a test's own command line may name the state folder too.
+            if folder.name.isdigit() and "qemu" in os.readlink(folder / "exe"):
+                found += [folder.name] if str(state / "jail") in os.readlink(folder / "root") else []
+    return found
 
 
 async def _serve(state: Path, run: Path, given: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from tests.instances.conftest import BUSYBOX
 from tests.instances.plane import Plane
 
 GATEWAY = "10.198.0.1"
+METADATA = "169.254.169.254"
 _SERVE = ("sh", "-c", "mkdir /w; echo page > /w/index.html; exec httpd -f -p 8080 -h /w")
 
 
@@ -57,8 +59,9 @@ def test_another_pod_is_not_reached(plane: Plane, pods: int) -> None:
     assert _fetch(plane, "client", f"{address}:8080") == ""
 
 
-def test_a_service_of_the_host_is_not_reached(plane: Plane, pods: int) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as listener:
+def _asked(plane: Plane, address: str, listen: str) -> bool:
+    """Whether a service of the host's that listens there is reached from a pod by this address."""
+    with socket.create_server((listen, 0)) as listener:
         asked = threading.Event()
 
         def answer() -> None:
@@ -70,8 +73,24 @@ def test_a_service_of_the_host_is_not_reached(plane: Plane, pods: int) -> None:
             connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        _fetch(plane, "client", f"{GATEWAY}:{listener.getsockname()[1]}")
-        assert not asked.is_set()
+        port = listener.getsockname()[1]
+        _fetch(plane, "client", f"{address}:{port}")
+        reached = asked.is_set()
         # It is the rules that keep it away, not a listener that is deaf.
-        socket.create_connection(listener.getsockname(), timeout=5).close()
+        socket.create_connection((address, port), timeout=5).close()
         assert asked.wait(5)
+        return reached
+
+
+def test_a_service_of_the_host_is_not_reached(plane: Plane, pods: int) -> None:
+    assert not _asked(plane, GATEWAY, "0.0.0.0")
+
+
+def test_the_metadata_address_is_not_reached(plane: Plane, pods: int) -> None:
+    """Where a cloud's hosts are told their keys: this one has it for as long as the test takes."""
+    command = ("/usr/sbin/ip", "address", "{}", f"{METADATA}/32", "dev", "lo")
+    subprocess.run([word.format("add") for word in command], check=True)
+    try:
+        assert not _asked(plane, METADATA, METADATA)
+    finally:
+        subprocess.run([word.format("del") for word in command], check=True)

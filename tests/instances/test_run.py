@@ -27,7 +27,7 @@ def test_an_image_that_is_not_there_is_said_at_once(plane: Plane) -> None:
 def test_a_program_that_is_not_there(plane: Plane) -> None:
     done = plane.cli("run", "--rm", BUSYBOX, "--", "/nothing")
     assert done.returncode == 127
-    assert "no such file" in done.stderr
+    assert "no such file" in done.stderr.lower()
 
 
 def test_what_has_ended_is_kept_with_its_log_until_it_is_removed(plane: Plane) -> None:

@@ -28,6 +28,7 @@ from alcove.vmm.jail import PROGRAM
 from alcove.vmm.machine import Machine
 from alcove.vmm.qmp import Monitor, listen
 from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, Boot, Channel, Drive, MachineSpec, render
+from alcove.wire.streams import CHANNEL
 
 FOLDERS = ("bin", "dev", "etc", "proc", "sys", "tmp")
 
@@ -159,7 +160,9 @@ async def pod_guest(folder: Path) -> AsyncIterator[PodGuest]:
         scratch = empty_disk(folder)
         stack.callback(os.close, scratch)
         os.ftruncate(scratch, disk_bytes(SMALLEST_MIB))
-        qmp, control = (stack.enter_context(listen(folder / f"{name}.sock")) for name in ("qmp", "agent"))
+        qmp, control, streams = (
+            stack.enter_context(listen(folder / f"{name}.sock")) for name in ("qmp", "agent", "streams")
+        )
         machine_spec = MachineSpec(
             name="pod-guest",
             accelerator=probe(folder, image.kernel).kind,
@@ -171,7 +174,7 @@ async def pod_guest(folder: Path) -> AsyncIterator[PodGuest]:
                 Drive("scratch", scratch, read_only=False),
                 Drive("image0", opened(make_image(folder))),
             ),
-            channels=(Channel("alcove.agent", control.fileno()),),
+            channels=(Channel("alcove.agent", control.fileno()), Channel(CHANNEL, streams.fileno())),
             qmp_fd=qmp.fileno(),
             boot=Boot(opened(image.kernel), opened(image.initrd), KERNEL_COMMAND_LINE),
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,16 +44,37 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 {runtimes}"""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Containerd:
-    """A containerd that answers. ``folder`` is all its own."""
+    """A containerd that answers from ``start`` to ``stop``. ``folder`` is all its own."""
 
     folder: Path
-    process: subprocess.Popen[bytes]
+    command: Sequence[str | Path]
+    environment: Mapping[str, str] | None = None
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def socket(self) -> Path:
         return self.folder / "containerd.sock"
+
+    def start(self) -> None:
+        log = self.folder / "containerd.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(self.command, stdout=output, stderr=output, env=self.environment)
+        deadline = time.monotonic() + 60
+        try:
+            while self.ctr("plugins", "ls", check=False).returncode:
+                assert self.process.poll() is None, log.read_text(errors="replace")[-4000:]
+                assert time.monotonic() < deadline, log.read_text(errors="replace")[-4000:]
+                time.sleep(0.1)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait()
 
     def ctr(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = ["/usr/bin/ctr", "--address", str(self.socket), *arguments]
@@ -74,7 +95,9 @@ def _network(folder: Path, subnet: str, bridge: str) -> str:
     return json.dumps({"cniVersion": "0.4.0", "name": bridge, "plugins": [plugin, mapping]})
 
 
-def configure(folder: Path, registry: Registry, runtimes: str, *, subnet: str, bridge: str) -> Path:
+def configure(
+    folder: Path, registry: Registry, runtimes: str, *, subnet: str, bridge: str, template: str = _CONFIG
+) -> Path:
     """Write everything that the containerd in ``folder`` reads; return its configuration's path."""
     for name in MIRRORED:
         hosts = folder / "certs.d" / name
@@ -84,7 +107,7 @@ def configure(folder: Path, registry: Registry, runtimes: str, *, subnet: str, b
     (folder / "net.d").mkdir(exist_ok=True)
     (folder / "net.d" / "10-test.conflist").write_text(_network(folder, subnet, bridge))
     config = folder / "config.toml"
-    config.write_text(_CONFIG.format(folder=folder, runtimes=runtimes))
+    config.write_text(template.format(folder=folder, runtimes=runtimes))
     return config
 
 
@@ -98,28 +121,15 @@ def containerd(
     bridge: str = "cni-test0",
     environment: Mapping[str, str] | None = None,
     program: Path = PROGRAM,
+    template: str = _CONFIG,
 ) -> Iterator[Containerd]:
-    """Run a containerd; ``runtimes`` is TOML of the CRI plugin's, beside ``runc``."""
+    """Run a containerd; ``runtimes`` is TOML of the CRI plugin's, beside ``runc``, in the ``template``."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = configure(folder, registry, runtimes, subnet=subnet, bridge=bridge)
-    log = folder / "containerd.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [program, "--config", config, "--log-level", "info"], stdout=output, stderr=output, env=environment
-        )
-    running = Containerd(folder, process)
+    config = configure(folder, registry, runtimes, subnet=subnet, bridge=bridge, template=template)
+    running = Containerd(folder, [program, "--config", config, "--log-level", "info"], environment)
+    running.start()
     try:
-        _await(running, log)
         yield running
     finally:
-        process.terminate()
-        process.wait()
+        running.stop()
         subprocess.run(["/usr/sbin/ip", "link", "delete", bridge], capture_output=True)
-
-
-def _await(running: Containerd, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while running.ctr("plugins", "ls", check=False).returncode:
-        assert running.process.poll() is None, log.read_text(errors="replace")[-4000:]
-        assert time.monotonic() < deadline, log.read_text(errors="replace")[-4000:]
-        time.sleep(0.1)

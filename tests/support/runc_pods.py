@@ -321,7 +321,7 @@ class Pods:
 
     async def _start_pod(self, fields: Fields) -> Fields:
         pod = fields["pod"]
-        guest = self.guests[pod] = Guest(self._folder / pod)
+        guest = self.guests[pod] = Guest(self._folder / pod[:12])
         guest.folder.mkdir(parents=True)
         await guest.agent.listen(guest.folder / "agent.sock")
         machine = {"pid": guest.machine.pid, "start_time": start_time(guest.machine.pid)}

@@ -175,7 +175,7 @@ def test_the_program_of_the_first_container_sleeps_until_it_is_killed(tmp_path: 
 def _spec(tmp: Path) -> ContainerdSpec:
     from ipaddress import IPv4Network
 
-    return ContainerdSpec(root=tmp / 'ro"ot', state=tmp / "run", subnet=IPv4Network("10.9.0.0/24"), bridge="alc0p")
+    return ContainerdSpec(root=tmp / 'ro"ot', run=tmp / "run", subnet=IPv4Network("10.9.0.0/24"), bridge="alc0p")
 
 
 def test_the_configuration_is_toml_whatever_the_paths(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.test_spec import SPEC
 
 from alcove.errors import InvalidRequest
@@ -59,6 +62,20 @@ def test_a_record_gives_the_same_pod() -> None:
 def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         parse_spec(wrong, Defaults())
+
+
+_WORDS = st.one_of(st.text(max_size=40), st.sampled_from(["-device", "console=x init=/bin/sh", "a,b=c", "../x", "\0"]))
+_KEYS = st.one_of(st.sampled_from(["io.alcove.kernel", "io.alcove.append", "io.alcove.vcpus"]), _WORDS)
+
+
+@given(st.dictionaries(_KEYS, _WORDS, max_size=5))
+def test_annotations_are_no_arguments_of_a_machine(annotations: dict[str, str]) -> None:
+    """Refused, or kept as they are, beside a machine that is the same without them."""
+    plain = parse_spec({"pod": "a"}, Defaults())
+    with contextlib.suppress(InvalidRequest):
+        spec = parse_spec({"pod": "a", "annotations": annotations}, Defaults())
+        assert replace(spec, annotations={}) == plain
+        assert spec.annotations.items() <= annotations.items()
 
 
 def test_the_hosts_own_network_is_refused() -> None:

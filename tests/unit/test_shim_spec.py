@@ -47,13 +47,17 @@ def with_mount(mount: dict[str, Any], *, facts: Facts | None = None, annotations
 def test_namespaces_that_the_pod_shares_are_the_guests() -> None:
     kinds = [{"type": "network", "path": "/n"}, {"type": "ipc", "path": "/proc/7/ns/ipc"}, {"type": "uts"}]
     plan = convert({"linux": {"namespaces": [*kinds, {"type": "pid"}, {"type": "mount"}]}})
-    assert plan.spec["linux"]["namespaces"] == [{"type": "pid"}, {"type": "mount"}]
+    assert plan.spec["linux"]["namespaces"] == [{"type": "cgroup"}, {"type": "pid"}, {"type": "mount"}]
     assert plan.pid_mode == "container"
+
+
+def test_a_configuration_of_a_newer_version_is_one_that_the_guest_knows() -> None:
+    assert convert({"ociVersion": "1.3.0"}).spec["ociVersion"] == "1.0.2"
 
 
 def test_a_shared_pid_namespace_is_the_pods() -> None:
     plan = convert({"linux": {"namespaces": [{"type": "pid", "path": "/proc/7/ns/pid"}]}})
-    assert (plan.pid_mode, plan.spec["linux"]["namespaces"]) == ("pod", [])
+    assert (plan.pid_mode, plan.spec["linux"]["namespaces"]) == ("pod", [{"type": "cgroup"}])
 
 
 def test_what_is_the_hosts_is_taken_out() -> None:
@@ -62,7 +66,7 @@ def test_what_is_the_hosts_is_taken_out() -> None:
     plan = convert({"hostname": "h", "process": process, "root": {"path": "/x", "readonly": True}, "linux": linux})
     assert plan.spec["process"] == {"args": ["sh"], "user": {"uid": 5}}
     assert plan.spec["root"] == {"path": "rootfs", "readonly": True}
-    assert plan.spec["linux"] == {"resources": {"cpu": {"shares": 2}}, "namespaces": [], "sysctl": {}}
+    assert plan.spec["linux"] == {"resources": {"cpu": {"shares": 2}}, "namespaces": [{"type": "cgroup"}], "sysctl": {}}
     assert "hostname" not in plan.spec
 
 

@@ -14,7 +14,8 @@ from alcove.api.router import Route
 from alcove.api.schema import ANYTHING, EMPTY, NUMBER, TEXT, TEXTS, Detail, list_of, object_of, record
 from alcove.errors import AlcoveError, InvalidRequest
 from alcove.gateway.message import Response
-from alcove.instances.images import ImageStore, Progress
+from alcove.instances.fetching import Progress
+from alcove.instances.images import ImageStore
 
 
 def _store(call: Call) -> ImageStore:

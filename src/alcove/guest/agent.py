@@ -105,7 +105,7 @@ class Agent:
                 elif fd == self._wake:
                     with contextlib.suppress(BlockingIOError):
                         os.read(fd, 4096)
-                    self._on_children()
+                    self.collect()
                 elif fd in self._outputs:
                     self._forward(fd)
                 elif fd in self._watched:
@@ -403,7 +403,8 @@ class Agent:
         del self._outputs[fd]
         os.close(fd)
 
-    def _on_children(self) -> None:
+    def collect(self) -> None:
+        """Reap every child that has ended, and tell of those that are known."""
         for process in self._table.reap(self.on_child):
             # What it printed last comes before the report of its end; more than the queue holds is lost with it.
             for fd in process.outputs:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from alcove.guest import kernel, pod_cgroup, volumes
-from alcove.guest.crun import Crun, Ends, reap
+from alcove.guest.crun import TIMEOUT_S, Crun, Ends
 from alcove.guest.places import CONTAINERS, IMAGES, SCRATCH
 from alcove.guest.pod_init import PodInit
 from alcove.guest.refused import Operation, Refused, name_in
@@ -24,6 +24,8 @@ from alcove.guest.streams import Streams
 
 MOST = 256
 MOST_EXECS = 1024
+# How often one that is to end is asked whether others hold it up.
+_LOOK_EVERY_MS = 5
 
 
 class Host(Protocol):
@@ -34,6 +36,7 @@ class Host(Protocol):
     def number(self) -> int: ...
     def log(self, process: int, stream: int, data: bytes) -> None: ...
     def tell(self, event: dict[str, Any]) -> None: ...
+    def collect(self) -> None: ...
 
 
 class Process:
@@ -266,17 +269,38 @@ class Containers:
         if container is None:
             return
         pod_cgroup.signal_all(container.id, signal.SIGKILL)
-        # The first of a process namespace ends last: it waits until we have reaped the others.
-        for process in sorted(container.processes.values(), key=lambda process: process.exec is None):
+        for process in list(container.processes.values()):
             if process.runs:
                 os.kill(process.pid, signal.SIGKILL)
-                self.ended(process.pid, reap(process.pid))
+        for process in list(container.processes.values()):
+            self._await_end(process)
         self._crun.delete(container.id)
         if container.memory_events >= 0:
             self._host.unwatch(container.memory_events)
             os.close(container.memory_events)
         del self._by_id[container.id]
         self._clear(container)
+
+    def _await_end(self, process: Process) -> None:
+        """Wait until it has been reaped. Raises ``Refused``.
+
+        Whoever else ends meanwhile is reaped too: the first process of a namespace ends after all others, those that
+        nobody knows as well, such as what is left of a crun that a container has held up.
+        """
+        if not process.runs:
+            return
+        handle = os.pidfd_open(process.pid)
+        try:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            deadline = time.monotonic() + TIMEOUT_S
+            while process.runs:
+                poll.poll(_LOOK_EVERY_MS)
+                self._host.collect()
+                if process.runs and time.monotonic() > deadline:
+                    raise Refused("failed", "the container's processes do not end")
+        finally:
+            os.close(handle)
 
     def _clear(self, container: Container) -> None:
         """Take the root away; what was written is removed beside everything else, for it may be large and deep."""

@@ -1,4 +1,4 @@
-"""Kernels that the operator registered for functions that need one of their own.
+"""Kernels that the operator registered for functions and pods that need one of their own.
 
 ``<folder>/<digest>/``: ``vmlinuz``, ``modules/*.ko``, ``manifest.json``. The digest is that of all that the guest gets:
 kernel, modules, arguments. What is there never changes, and a name means one digest for as long as it exists. The
@@ -29,8 +29,10 @@ ARGUMENTS_LIMIT = 1024
 VMLINUZ_LIMIT = 64 << 20
 MODULE_LIMIT = 16 << 20
 KERNEL_LIMIT = 64
+# What only pods need: containers' root file systems, shared folders.
+_FOR_PODS = ("overlay", "fuse", "virtiofs")
 # In the guest image's kernel these are built in: the file system of /tmp, with what it loads, in order.
-NEEDED = (*MODULES, "crc32c_generic", "crc16", "mbcache", "jbd2", "ext4")
+NEEDED = (*MODULES, "crc32c_generic", "crc16", "mbcache", "jbd2", "ext4", *_FOR_PODS)
 # Parts of others in some versions of Linux.
 _OPTIONAL = frozenset(NEEDED) - {
     "virtio",

@@ -19,7 +19,7 @@ from pathlib import Path
 from alcove.errors import AlcoveError, HostError
 from alcove.host.files import private_folder, write_json
 from alcove.host.process import Process, ProcessIdentity, spawn
-from alcove.instances import containerd_config, firewall, pause
+from alcove.instances import containerd_config, firewall, launcher, pause
 from alcove.instances.containerd_config import ContainerdSpec
 from alcove.instances.cri import Cri, Unavailable
 
@@ -85,6 +85,7 @@ class Containerd:
         for registry, mirrors in spec.mirrors.items():
             private_folder(spec.hosts / registry)
             (spec.hosts / registry / "hosts.toml").write_text(containerd_config.hosts(registry, mirrors))
+        launcher.write(spec.root, spec.run)
         firewall.load(spec.bridge, spec.subnet)
         wanted = containerd_config.render(spec)
         before = spec.config.read_text() if spec.config.exists() else ""

@@ -6,34 +6,41 @@ Everything here is text made of a frozen ``ContainerdSpec``; ``containerd`` writ
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from alcove.instances import pause
+from alcove.instances import launcher, pause
 
 # The isolation tier -> the handler that CRI knows it by.
 HANDLERS = {"vm": "alcove", "gvisor": "runsc", "process": "runc"}
-SHIM = "containerd-shim-alcove-v2"
 # containerd's plugins that Alcove has no use for; some of them look for programs of their own at start.
 _DISABLED = ("internal.v1.opt", *(f"snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")))
-_CRI = 'plugins."io.containerd.grpc.v1.cri"'
+_CRI, _CRI_3 = 'plugins."io.containerd.grpc.v1.cri"', 'plugins."io.containerd.cri.v1.runtime"'
+_VERSION = 2
+# Another runtime with machines of its own: a handler where it is installed, by a package or by its own installer.
+KATA = "containerd-shim-kata-v2"
+_KATA_PATH = "/usr/local/bin:/usr/bin:/opt/kata/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerdSpec:
-    """A private containerd: ``root`` keeps images and containers, ``state`` its sockets (gone with a reboot)."""
+    """A private containerd: ``root`` keeps images and containers, ``run`` is the server's own folder of sockets."""
 
     root: Path
-    state: Path
+    run: Path
     subnet: IPv4Network
     bridge: str
     plugins: Path = Path("/usr/lib/cni")
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Where we may not raise a process's priority with the kernel's memory killer, runc must not try (proc(5)).
     restrict_oom_score_adj: bool = False
-    shim: Path | None = None
+
+    @property
+    def state(self) -> Path:
+        return self.run / "containerd"
 
     @property
     def socket(self) -> Path:
@@ -57,6 +64,7 @@ def render(spec: ContainerdSpec) -> str:
     return f"""\
 version = 2
 root = {_text(spec.root / "root")}
+imports = []
 state = {_text(spec.state / "state")}
 disabled_plugins = [{", ".join(_text(f"io.containerd.{name}") for name in _DISABLED)}]
 
@@ -82,15 +90,17 @@ disabled_plugins = [{", ".join(_text(f"io.containerd.{name}") for name in _DISAB
 
   [{_CRI}.containerd]
     default_runtime_name = "runc"
-{runtimes(spec.shim)}"""
+{runtimes(spec.root)}"""
 
 
-def runtimes(shim: Path | None) -> str:
-    """Return the runtimes' part, which someone's own containerd gets too."""
-    base = f"{_CRI}.containerd.runtimes"
-    alcove = 'runtime_type = "io.containerd.alcove.v2"\n      pod_annotations = ["io.alcove.*"]\n' + (
-        f"      runtime_path = {_text(shim)}\n" if shim is not None else ""
-    )
+def runtimes(folder: Path, plugin: str = _CRI) -> str:
+    """Return the runtimes' part, which someone's own containerd gets too. Our programs lie in ``folder``.
+
+    ``plugin`` is the CRI plugin's table: it has another name in configurations of version 3.
+    """
+    base = f"{plugin}.containerd.runtimes"
+    kata = _kata(base)
+    # By its path: runtime_path, meant for this, is read by 1.6 and then forgotten for sandboxes.
     return f"""
     [{base}.runc]
       runtime_type = "io.containerd.runc.v2"
@@ -99,10 +109,31 @@ def runtimes(shim: Path | None) -> str:
       runtime_type = "io.containerd.runc.v2"
       pod_annotations = ["dev.gvisor.*"]
       [{base}.runsc.options]
-        BinaryName = "/usr/bin/runsc"
+        BinaryName = {_text(folder / launcher.RUNSC)}
 
     [{base}.alcove]
-      {alcove}"""
+      runtime_type = {_text(folder / launcher.SHIM)}
+      pod_annotations = ["io.alcove.*"]
+{kata}"""
+
+
+def fragment(folder: Path, version: int) -> str:
+    """Return what someone's own ``config.toml`` of this version gets."""
+    head = f"# Put this into /etc/containerd/config.toml (of version {version}), then restart containerd.\n"
+    plugin = _CRI if version == _VERSION else _CRI_3
+    return f"{head}version = {version}\n{runtimes(folder, plugin)}"
+
+
+def _kata(base: str) -> str:
+    program = shutil.which(KATA, path=_KATA_PATH)
+    if program is None:
+        return ""
+    return f"""
+    [{base}.kata]
+      runtime_type = {_text(program)}
+      privileged_without_host_devices = true
+      pod_annotations = ["io.katacontainers.*"]
+"""
 
 
 def network(spec: ContainerdSpec) -> str:
@@ -129,7 +160,9 @@ def hosts(registry: str, mirrors: tuple[str, ...]) -> str:
 def runtime_classes() -> str:
     """Return the manifests that let Kubernetes' pods name a tier by ``runtimeClassName``."""
     one = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: {0}\nhandler: {0}\n"
-    return "---\n".join(one.format(handler) for handler in HANDLERS.values() if handler != "runc")
+    kata = ("kata",) if shutil.which(KATA, path=_KATA_PATH) else ()
+    handlers = (*(handler for handler in HANDLERS.values() if handler != "runc"), *kata)
+    return "---\n".join(one.format(handler) for handler in handlers)
 
 
 def _text(value: object) -> str:

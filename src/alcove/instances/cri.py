@@ -43,6 +43,10 @@ _NAMESPACE = {"containerd-namespace": "k8s.io"}
 _NOTHING = Message("Nothing")
 
 
+# What containerd's CRI says, as of anything that fails, before it has looked through what it has.
+_NOT_YET = "server is not initialized yet"
+
+
 class CriError(AlcoveError):
     """The runtime failed at what it was asked for."""
 
@@ -198,6 +202,6 @@ def _error(name: str, status: Status, details: str) -> AlcoveError:
         return Conflict(message)
     if status is Status.INVALID_ARGUMENT:
         return InvalidRequest(message)
-    if status in (Status.UNAVAILABLE, Status.CANCELLED):
+    if status in (Status.UNAVAILABLE, Status.CANCELLED) or _NOT_YET in details:
         return Unavailable(message, hint="containerd does not answer; it is started anew, or look at its log")
     return CriError(message)

@@ -15,6 +15,7 @@ from typing import Any
 from alcove.errors import QuotaExceeded
 from alcove.host.clock import now_ms
 from alcove.instances.cri import Cri
+from alcove.instances.fetching import fetch_whole
 from alcove.instances.pull_secrets import PullSecret, auth_of
 from alcove.instances.registry import repository_of
 from alcove.instances.runtime import Runtime
@@ -45,7 +46,7 @@ class ImageAccess:
         if own is not None:
             await self._database.write(lambda c: _close(c, repository, tenant))
         auth = own or await asyncio.to_thread(self._runtime.auth, image)
-        id = await cri.pull(image, auth)
+        id = await fetch_whole(cri, image, auth, stall_s=self._runtime.stall_s)
         await self._database.write(lambda c: _grant(c, repository, tenant))
         return id
 

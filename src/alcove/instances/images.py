@@ -1,35 +1,16 @@
-"""Images that are here: fetched, listed, removed; and how far what is being fetched has come.
-
-CRI says nothing of a fetch before its end; containerd's own content service knows what it writes.
-"""
+"""Images that are here: fetched, listed, removed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Any
 
-from alcove.errors import AlcoveError, InvalidRequest, NotFound
+from alcove.errors import InvalidRequest, NotFound
 from alcove.instances import pause
-from alcove.instances.cri import Cri
+from alcove.instances.fetching import Progress, fetch
 from alcove.instances.manifest import IMAGE
 from alcove.instances.runtime import Runtime
-from alcove.wire.protobuf import INT64, STRING, Field, Message
-
-_STATUSES = "/containerd.services.content.v1.Content/ListStatuses"
-_REQUEST = Message("ListContentStatusesRequest", Field(1, "filters", STRING, repeated=True))
-_STATUS = Message("Status", Field(3, "ref", STRING), Field(4, "offset", INT64), Field(5, "total", INT64))
-_ANSWER = Message("ListContentStatusesResponse", Field(1, "statuses", _STATUS, repeated=True))
-_LOOK_EVERY_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Bytes of what is being fetched by anyone now; ``done`` of ``total`` as far as that is known."""
-
-    done: int
-    total: int
 
 
 class ImageStore:
@@ -56,29 +37,14 @@ class ImageStore:
         """Fetch an image; yield how far it has come, and its id at the end. Raises ``AlcoveError``."""
         cri = await self._runtime.cri()
         auth = await asyncio.to_thread(self._runtime.auth, _checked(name))
-        task = asyncio.create_task(cri.pull(name, auth))
-        try:
-            while not task.done():
-                yield await _progress(cri)
-                await asyncio.wait((task,), timeout=_LOOK_EVERY_S)
-            yield await task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        async for part in fetch(cri, name, auth, stall_s=self._runtime.stall_s):
+            yield part
 
     async def disk_bytes(self) -> int:
         """Return what images and containers take on the disk."""
         cri = await self._runtime.cri()
         found = (await cri.call("ImageFsInfo"))["image_filesystems"]
         return sum((one["used_bytes"] or {}).get("value", 0) for one in found)
-
-
-async def _progress(cri: Cri) -> Progress:
-    try:
-        statuses = (await cri.ask(_STATUSES, {}, (_REQUEST, _ANSWER)))["statuses"]
-    except AlcoveError:
-        return Progress(0, 0)
-    return Progress(sum(one["offset"] for one in statuses), sum(one["total"] for one in statuses))
 
 
 def _checked(name: str) -> str:

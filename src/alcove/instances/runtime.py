@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import json
-import sys
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -16,7 +15,7 @@ from alcove.errors import AlcoveError, HostError, InvalidRequest
 from alcove.host.files import instance_tag
 from alcove.instances import firewall
 from alcove.instances.containerd import Containerd, may_raise_priority
-from alcove.instances.containerd_config import SHIM, ContainerdSpec
+from alcove.instances.containerd_config import ContainerdSpec
 from alcove.instances.cri import Cri
 from alcove.instances.registry import DOCKER_HUB, registry_of
 
@@ -27,8 +26,17 @@ RETRY_S = 5.0
 class Runtime:
     """``cri`` waits until containerd answers. ``close`` at the end."""
 
-    def __init__(self, spec: ContainerdSpec, *, socket: Path | None = None, auth_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        spec: ContainerdSpec,
+        *,
+        socket: Path | None = None,
+        auth_file: Path | None = None,
+        stall_s: float = 60.0,
+    ) -> None:
+        """``stall_s``: how long fetching an image may make no progress."""
         self.spec = spec
+        self.stall_s = stall_s
         self._socket = socket
         self._auth_file = auth_file
         self._containerd: Containerd | None = None
@@ -105,24 +113,15 @@ def credentials(document: Any, registry: str) -> dict[str, Any] | None:
     return {field: str(entry[name]) for name, field in known.items() if name in entry} or None
 
 
-def find_shim() -> Path | None:
-    """Return our shim, installed beside this Python, or None where containerd must find it by its own PATH."""
-    path = Path(sys.executable).with_name(SHIM)
-    return path if path.exists() else None
-
-
-def private(
-    state: Path, run: Path, *, subnet: IPv4Network, mirrors: Mapping[str, tuple[str, ...]], shim: Path | None
-) -> ContainerdSpec:
+def private(state: Path, run: Path, *, subnet: IPv4Network, mirrors: Mapping[str, tuple[str, ...]]) -> ContainerdSpec:
     """Return the private containerd of the instance with this state folder."""
     return ContainerdSpec(
         root=state / "containerd",
-        state=run / "containerd",
+        run=run,
         subnet=subnet,
         bridge=f"alc{instance_tag(state)}p",
         mirrors=mirrors,
         restrict_oom_score_adj=not may_raise_priority(),
-        shim=shim,
     )
 
 

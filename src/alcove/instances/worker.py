@@ -310,7 +310,7 @@ class Worker:
         try:
             await self._unless_left(access.pull(cri, self.tenant, one.image, load_secrets(text)))
         except AlcoveError as error:
-            raise _ImageRefused("ErrImagePull", str(error)) from error
+            raise _ImageRefused("ErrImagePull", f"{error}; {error.hint}" if error.hint else str(error)) from error
         await self._event("Normal", "Pulled", f'Pulled image "{one.image}"')
 
     async def _unless_left(self, work: Awaitable[T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from alcove.errors import CapacityError
@@ -18,7 +19,7 @@ from alcove.images.scratch import LARGEST_MIB, disk_bytes
 from alcove.pods.host import PodHost, new_pod_id, open_read_only
 from alcove.pods.model import PodSpec
 from alcove.sandbox.record import RecordStore
-from alcove.sandbox.vm_launcher import OVERHEAD_MIB, SCRATCH_LIMITS, Launcher
+from alcove.sandbox.vm_launcher import OVERHEAD_MIB, SCRATCH_LIMITS, BootFiles, Launcher
 from alcove.vmm.machine import Machine
 from alcove.vmm.qmp import listen
 from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, Boot, Channel, DeviceModel, Drive, MachineSpec, instance_slots
@@ -29,7 +30,8 @@ SCRATCH = "scratch"
 # A disk of a pod's may be this large; the jail lets no file grow beyond it.
 LARGEST_DISK = 64 << 30
 # IPv6 is there, and has no addresses but the loopback's until a pod's network has some: nothing is sent of its own.
-COMMAND_LINE = KERNEL_COMMAND_LINE.replace("ipv6.disable=1", "ipv6.disable_ipv6=1")
+_IPV6 = ("ipv6.disable=1", "ipv6.disable_ipv6=1")
+COMMAND_LINE = KERNEL_COMMAND_LINE.replace(*_IPV6)
 # The VMM's own threads, and one for each request to the disks.
 HOST_PIDS = 128
 
@@ -109,6 +111,7 @@ class PodLauncher:
                 return fd
 
             engine, spec = self.engine, host.spec
+            files = await to_the_end(engine.boot_files, image, spec.kernel) if boot else None
             taps = tuple(tap.fd for tap in host.taps) or (None,) * cards
             machine = MachineSpec(
                 name=host.id,
@@ -125,7 +128,7 @@ class PodLauncher:
                 qmp_fd=qmp.fileno(),
                 tap_fd=taps[0],
                 more_taps=taps[1:],
-                boot=Boot(open_file(image.kernel), open_file(image.initrd), COMMAND_LINE) if boot else None,
+                boot=None if files is None else _boot(files, open_file),
                 model=DeviceModel.INSTANCE,
                 vcpus=spec.vcpus,
                 disk_io=engine.disk_io,
@@ -155,6 +158,10 @@ class PodLauncher:
         host.cgroup.set_limits(
             cpu_fraction=min(float(host.spec.vcpus), cpus * self.engine.cpu_scale), cpu_shares=max(2, int(1024 * cpus))
         )
+
+
+def _boot(files: BootFiles, open_file: Callable[[Path], int]) -> Boot:
+    return Boot(open_file(files.kernel), open_file(files.initrd), files.command_line.replace(*_IPV6))
 
 
 def _copy_scratch(folder: Path, source: int, size: int) -> int:

@@ -17,6 +17,8 @@ from alcove.images.scratch import LARGEST_MIB, SMALLEST_MIB
 
 NETWORK_MODEL = "io.alcove.network-model"
 HOST_PATHS = "io.alcove.host-paths"
+# The name of a registered kernel for the pod's machine.
+KERNEL = "io.alcove.kernel"
 VCPUS = (1, 2, 4, 8)
 # The template of each class serves every pod up to it, less what the guest's own kernel and agent need.
 MEMORY_CLASSES_MIB = (4096, 16_384)
@@ -61,7 +63,8 @@ class Defaults:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSpec:
     """A pod's machine. ``cpus`` and ``memory_mib`` are limits; ``disk_mib`` is what its containers may write beside
-    their volumes; ``netns`` None is a pod without a network.
+    their volumes; ``netns`` None is a pod without a network; ``kernel`` is the digest of a kernel of its own, "" for
+    the image's.
     """
 
     pod: str
@@ -74,6 +77,7 @@ class PodSpec:
     network: NetworkModel
     annotations: Mapping[str, str] = field(default_factory=dict)
     shim: ProcessIdentity | None = None
+    kernel: str = ""
 
     @property
     def key(self) -> PodKey:
@@ -99,6 +103,7 @@ class PodSpec:
             "network": str(self.network),
             "annotations": dict(self.annotations),
             "shim": self.shim.to_json() if self.shim else None,
+            "kernel": self.kernel,
         }
 
     @staticmethod

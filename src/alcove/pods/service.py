@@ -27,7 +27,7 @@ from alcove.pods import network
 from alcove.pods.disks import DiskMaker
 from alcove.pods.host import PodHost
 from alcove.pods.launcher import FAMILY, LARGEST_DISK, PodLauncher
-from alcove.pods.model import HOST_PATHS, Defaults, PodKey, parse_spec, pod_key
+from alcove.pods.model import HOST_PATHS, KERNEL, Defaults, PodKey, PodSpec, parse_spec, pod_key
 from alcove.pods.network import Takeover
 from alcove.pods.pod import Pod
 from alcove.pods.shape import Shape
@@ -92,11 +92,17 @@ class PodService:
         async with self._locks.held(spec.key):
             pod = self._pods.get(spec.key)
             if pod is None:
+                spec = replace(spec, kernel=await self._kernel_of(spec))
                 pod = self._keep(await self._starter.start(spec))
             elif spec.shim is not None and spec.shim != pod.host.spec.shim:
                 pod.watch_shim(spec.shim)
                 await to_the_end(pod.host.record)
             return pod.describe()
+
+    async def _kernel_of(self, spec: PodSpec) -> str:
+        """Return the digest of the kernel that the pod names, "" where it names none. Raises ``NotFound``."""
+        name = spec.annotations.get(KERNEL)
+        return (await to_the_end(self._launcher.engine.kernels.named, name)).digest if name else ""
 
     def _keep(self, host: PodHost) -> Pod:
         pod = Pod(host, self._launcher, self._disks, self._layers, self._launcher.engine.disk_io, self._ended)

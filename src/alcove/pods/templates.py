@@ -53,18 +53,19 @@ class PodTemplates:
             memory_mib=shape.memory_class,
             cards=shape.cards,
             command_line=COMMAND_LINE,
+            **({"kernel": shape.kernel} if shape.kernel else {}),
         )
 
     async def get(self, shape: Shape) -> SavedMachine:
         """Return the template, made where there is none, its guest image too. Raises ``SandboxError``,
-        ``CapacityError``, ``HostError``.
+        ``CapacityError``, ``HostError``, ``NotFound`` where there is no such kernel.
         """
         await self._launcher.engine.images.get_family(FAMILY)
         key = self.key(shape)
         return await self.shelf.obtain(key, lambda: self._build(key, shape))
 
     async def _build(self, key: str, shape: Shape) -> SavedMachine:
-        log.info("template of pods with %d processors, %d MiB, %d cards: booting a machine to save", *shape)
+        log.info("template of pods with %d processors, %d MiB, %d cards: booting a machine to save", *shape[:3])
         memory = create_memory(f"alcove-{key[:8]}", shape.memory_class * MIB)
         try:
             state, scratch = await self._boot(memory, shape)

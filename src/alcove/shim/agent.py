@@ -17,6 +17,8 @@ from alcove.wire.frame import PROTOCOL_VERSION, Decoder, FrameError, Kind, encod
 OnReply = Callable[[dict[str, Any]], None]
 # A part of a file or of a standard input on its way into the guest.
 CHUNK = 64 * 1024
+# What is handed on of an agent's explanations.
+MAX_WORDS = 2000
 
 
 class AgentError(Exception):
@@ -96,8 +98,9 @@ class Agent:
         try:
             for frame in self._decoder.feed(data):
                 self._handle(frame.kind, frame.id, frame.payload)
-        except (FrameError, ValueError, TypeError, KeyError, RecursionError) as error:
-            self._why = f"the agent's channel carried garbage: {error}"
+        except Exception as error:
+            # Whatever it was that could not be handled, it came from there.
+            self._why = f"the agent's channel carried garbage: {str(error)[:MAX_WORDS]}"
             self._connection.close()
 
     def _handle(self, kind: Kind, number: int, payload: bytes) -> None:
@@ -129,7 +132,7 @@ class _Pending:
 
     def settle(self, kind: Kind, document: dict[str, Any]) -> None:
         if kind is Kind.ERROR:
-            error = AgentError(self.op, str(document.get("code")), str(document.get("message")))
+            error = AgentError(self.op, str(document.get("code"))[:MAX_WORDS], str(document.get("message"))[:MAX_WORDS])
             self.answer.set_error(error)
             return
         if self.on_reply is not None:

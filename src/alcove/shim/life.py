@@ -21,7 +21,7 @@ from alcove.wire.ttrpc import ALREADY_EXISTS, FAILED_PRECONDITION, INVALID_ARGUM
 CONTAINER_TYPE = "io.kubernetes.cri.container-type"
 MAX_CONTAINERS = 256
 # How long a shim without a container waits for one: before the first request, and after one that failed.
-IDLE_S, FAILED_IDLE_S = 60.0, 10.0
+IDLE_S, FAILED_IDLE_S = 15.0, 10.0
 _FLUSH_S = 3.0
 _ENDING_SIGNALS = (2, 3, 9, 15)
 

@@ -31,6 +31,11 @@ _SHARED_NAMESPACES = frozenset({"network", "ipc", "uts"})
 _POD_SYSCTLS = ("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 
 
+# The guest's crun refuses configurations of versions that it does not know, such as containerd 2.x writes; of what
+# newer ones have it takes no notice.
+GUEST_VERSION = "1.0.2"
+
+
 class SpecError(ValueError):
     """The configuration asks for what a pod in a machine of its own cannot have."""
 
@@ -91,6 +96,7 @@ def convert(spec: Mapping[str, Any], *, container_id: str, annotations: Mapping[
     if any(spec.get("hooks", {}).values()):
         raise SpecError("hooks would run on the host: a pod in a machine of its own has none")
     guest = copy.deepcopy(dict(spec))
+    guest["ociVersion"] = GUEST_VERSION
     for name in ("hooks", "hostname", "domainname"):
         guest.pop(name, None)
     guest["root"] = {"path": "rootfs", "readonly": bool(spec.get("root", {}).get("readonly"))}
@@ -152,10 +158,11 @@ def _number(*candidates: Any) -> float:
 def _convert_linux(linux: dict[str, Any]) -> str:
     for name in ("mountLabel", "intelRdt", "cgroupsPath"):
         linux.pop(name, None)
-    pid_mode, namespaces = "pod", []
+    # The host may have the first kind of cgroups, whose containers see them all; the guest has the second.
+    pid_mode, namespaces = "pod", [{"type": "cgroup"}]
     for namespace in linux.get("namespaces", []):
         kind = namespace.get("type")
-        if kind in _SHARED_NAMESPACES:
+        if kind in _SHARED_NAMESPACES or kind == "cgroup":
             continue
         if kind == "pid" and namespace.get("path"):
             continue

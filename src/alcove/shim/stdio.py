@@ -16,10 +16,17 @@ from alcove.shim.loop import READ, WRITE, Future, Loop
 CHUNK = 64 * 1024
 # The agent is told of so much at a time; well under its credit.
 ACK_STEP = 64 * 1024
+# What the agent ever sends that it was not told of (guest/streams.py): its credit, a chunk of each stream beyond it,
+# and of each what was in its pipe when the process ended.
+MOST_WAITING = 256 * 1024 + 2 * (32 * 1024 + 1024 * 1024)
 
 
 class UnsupportedStdio(ValueError):
     """containerd named something that is neither a FIFO nor a file."""
+
+
+class Overdrawn(ValueError):
+    """The agent sent more than it ever does: what runs in the guest is not our agent any more."""
 
 
 class Output:
@@ -146,6 +153,8 @@ class Stdio:
     def __init__(self, loop: Loop, *, stdin: str, stdout: str, stderr: str, acknowledge: Callable[[int], None]) -> None:
         self._acknowledge = acknowledge
         self._written = 0
+        # Sent to us and not acknowledged.
+        self._held = 0
         self._outputs: list[Output] = []
         self.input: Input | None = None
         try:
@@ -157,7 +166,10 @@ class Stdio:
             raise
 
     def write(self, stream: int, data: bytes) -> None:
-        """Take what the process wrote on ``stream``: 1 or 2."""
+        """Take what the process wrote on ``stream``: 1 or 2. Raises ``Overdrawn``."""
+        self._held += len(data)
+        if self._held > MOST_WAITING:
+            raise Overdrawn(f"{self._held} bytes of output were sent, of at most {MOST_WAITING} that wait")
         self._outputs[1 if stream == 2 else 0].write(data)
 
     def end(self) -> None:
@@ -181,5 +193,6 @@ class Stdio:
     def _on_written(self, count: int) -> None:
         self._written += count
         if self._written >= ACK_STEP:
+            self._held -= self._written
             self._acknowledge(self._written)
             self._written = 0

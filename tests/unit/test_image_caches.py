@@ -39,7 +39,7 @@ class World:
         async def cri() -> Cri:
             return self.cri
 
-        self._runtime: Any = SimpleNamespace(cri=cri, auth=lambda image: None)
+        self._runtime: Any = SimpleNamespace(cri=cri, auth=lambda image: None, stall_s=60.0)
         self.access = ImageAccess(database, self._runtime)
         self.caches = self.opened()
 

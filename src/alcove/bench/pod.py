@@ -21,8 +21,8 @@ from alcove.bench.figures import Figures, Ratio
 from alcove.bench.pod_host import HANDLERS, PodHost, pod_host
 from alcove.bench.pod_image import NAME, SLEEP, TRUE
 from alcove.host.files import instance_tag
-from alcove.instances.containerd_config import SHIM
 from alcove.instances.cri import Cri
+from alcove.instances.launcher import SHIM
 
 SANDBOX_LIMIT = INSERT_LIMIT = 2.5
 LAST_LIMIT = 1.3

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ from alcove.bench import pod_image
 from alcove.bench.gateway import serving
 from alcove.errors import AlcoveError, HostError
 from alcove.host.threads import to_the_end
-from alcove.instances import containerd_config, pause
+from alcove.instances import containerd_config, launcher, pause
 from alcove.instances.containerd import PROGRAM, may_raise_priority
-from alcove.instances.containerd_config import SHIM, ContainerdSpec
+from alcove.instances.containerd_config import ContainerdSpec
 from alcove.instances.cri import Cri
 
 # What our figures call the runtime handlers of CRI.
@@ -44,12 +42,12 @@ async def pod_host(state: Path, progress: Callable[[str], None], *options: str) 
         folder = state / "containerd"
         spec = ContainerdSpec(
             root=folder,
-            state=folder / "run",
+            run=folder,
             subnet=_SUBNET,
             bridge=_BRIDGE,
             restrict_oom_score_adj=not may_raise_priority(),
         )
-        process = await asyncio.to_thread(_start, spec, state / "pods" / "run" / "pods.sock")
+        process = await asyncio.to_thread(_start, spec, state / "pods" / "run")
         cri = Cri(spec.socket)
         try:
             progress("starting containerd")
@@ -68,31 +66,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     subprocess.run(["/usr/sbin/ip", "link", "delete", _BRIDGE], capture_output=True)
 
 
-def _shim() -> Path:
-    """Return our shim: installed beside this Python, or of the tree."""
-    installed = Path(sys.executable).with_name(SHIM)
-    return installed if installed.exists() else Path(__file__).parents[3] / "scripts" / SHIM
-
-
-def _start(spec: ContainerdSpec, pods: Path) -> subprocess.Popen[bytes]:
+def _start(spec: ContainerdSpec, server: Path) -> subprocess.Popen[bytes]:
     for folder in (spec.root, spec.state, spec.networks):
         folder.mkdir(parents=True, exist_ok=True)
     (spec.networks / "10-bench.conflist").write_text(containerd_config.network(spec))
     spec.config.write_text(containerd_config.render(spec))
-    # containerd 1.6 finds shims by its PATH alone.
-    programs = spec.root / "bin"
-    programs.mkdir(exist_ok=True)
-    (programs / SHIM).unlink(missing_ok=True)
-    (programs / SHIM).symlink_to(_shim())
-    environment = {
-        **os.environ,
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "ALCOVE_PODS_SOCKET": str(pods),
-        "ALCOVE_SHIM_FOLDER": str(spec.root / "shims"),
-    }
+    launcher.write(spec.root, server)
     command = [str(PROGRAM), "--config", str(spec.config)]
     with (spec.root / "containerd.log").open("wb") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 async def _answering(cri: Cri, process: subprocess.Popen[bytes], folder: Path) -> None:

@@ -68,11 +68,7 @@ async def fetch(
 
 async def fetch_whole(cri: Cri, reference: str, auth: dict[str, Any] | None, *, stall_s: float) -> str:
     """Fetch an image and return its id."""
-    told: Progress | str = ""
-    async for told in fetch(cri, reference, auth, stall_s=stall_s):
-        pass
-    assert isinstance(told, str)
-    return told
+    return [told async for told in fetch(cri, reference, auth, stall_s=stall_s) if isinstance(told, str)][-1]
 
 
 def hint(words: str) -> str:

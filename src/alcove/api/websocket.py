@@ -37,6 +37,7 @@ class WebSocket:
         self._partial = bytearray()
         self._heard_s = time.monotonic()
         self._left = False
+        self._refusing = False
 
     async def keep_alive(self) -> None:
         """Ping now and then, and return when the other side has gone silent; ``messages`` hears it meanwhile."""
@@ -67,6 +68,8 @@ class WebSocket:
                 await self.close(_BROKEN)
                 return
             except _TooLarge:
+                # What is on its way is read all the same: closing before it would reset the connection.
+                self._refusing = True
                 await self.close(_TOO_LARGE)
                 return
         self._left = True
@@ -97,6 +100,8 @@ class WebSocket:
             pass
 
     def _put_together(self, event: BytesMessage | TextMessage) -> bytes | None:
+        if self._refusing:
+            return None
         piece = event.data.encode() if isinstance(event, TextMessage) else bytes(event.data)
         if len(self._partial) + len(piece) > MESSAGE_LIMIT:
             raise _TooLarge

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 
-from alcove.host.memory import create_memory
+from alcove.host.memory import copy_sparse, create_memory
 from alcove.host.threads import to_the_end
 from alcove.images.image_disk import descriptor, image_disk
 from alcove.images.scratch import SMALLEST_MIB, disk_bytes
@@ -99,9 +99,15 @@ class PodMaker:
     ) -> AgentClient:
         assert saved.scratch_fd is not None
         await self._take_taps(host, shape, takeover)
-        memory, scratch = saved.memory_fd, saved.scratch_fd
-        launch = self._launcher.launch
-        os.close(await launch(host, cards=shape.cards, memory_fd=memory, scratch_fd=scratch, boot=False))
+        shared, scratch = host.spec.host_paths, saved.scratch_fd
+        memory = await to_the_end(_copied if shared else os.dup, saved.memory_fd)
+        try:
+            launch = self._launcher.launch
+            os.close(
+                await launch(host, cards=shape.cards, memory_fd=memory, scratch_fd=scratch, share=shared, boot=False)
+            )
+        finally:
+            os.close(memory)
         state = saved.state()
         try:
             await host.running().restore(state)
@@ -116,7 +122,8 @@ class PodMaker:
         empty = self._launcher.engine.empty_scratch_fd
         try:
             launch = self._launcher.launch
-            os.close(await launch(host, cards=shape.cards, memory_fd=memory, scratch_fd=empty, boot=True))
+            shared = host.spec.host_paths
+            os.close(await launch(host, cards=shape.cards, memory_fd=memory, scratch_fd=empty, share=shared, boot=True))
         finally:
             os.close(memory)
 
@@ -126,6 +133,17 @@ class PodMaker:
         else:
             for _ in range(shape.cards):
                 host.taps.append(await to_the_end(self._yard.make))
+
+
+def _copied(saved: int) -> int:
+    """Return a copy of a template's memory, on which another process than the VMM may work too."""
+    own = create_memory("alcove-pod", os.fstat(saved).st_size)
+    try:
+        copy_sparse(saved, own)
+    except BaseException:
+        os.close(own)
+        raise
+    return own
 
 
 async def greet(host: PodHost, agent: AgentClient) -> None:

@@ -27,10 +27,11 @@ from alcove.pods import network
 from alcove.pods.disks import DiskMaker
 from alcove.pods.host import PodHost
 from alcove.pods.launcher import FAMILY, LARGEST_DISK, PodLauncher
-from alcove.pods.model import HOST_PATHS, Defaults, PodKey, parse_spec, pod_key
+from alcove.pods.model import Defaults, PodKey, parse_spec, pod_key
 from alcove.pods.network import Takeover
 from alcove.pods.pod import Pod
 from alcove.pods.shape import Shape
+from alcove.pods.shares import Share
 from alcove.pods.starting import Starter
 from alcove.sandbox.protocol import SandboxId
 from alcove.sandbox.vm_launcher import Launcher
@@ -127,14 +128,8 @@ class PodService:
         defaults = replace(self._defaults, cpus=own.cpus, memory_mib=own.memory_mib)
         await pod.update(parse_spec({**request, "annotations": None}, defaults))
 
-    async def _share(self, request: Request) -> Any:
-        pod = self._of(request)
-        if pod.host.spec.annotations.get(HOST_PATHS) != "true":
-            raise InvalidRequest(
-                "the pod may not see paths of the host",
-                hint=f'an operator allows it with the annotation {HOST_PATHS}: "true"',
-            )
-        raise InvalidRequest("paths of the host are not offered", hint="use an emptyDir, an image or small files")
+    async def _share(self, request: Request) -> dict[str, Any]:
+        return await self._of(request).share_path(str(request.get("name")), Share.parse(request))
 
     async def _list(self, request: Request) -> dict[str, Any]:
         return {

@@ -17,6 +17,7 @@ from alcove.pods.model import NetworkModel, PodSpec
 from alcove.pods.network import Takeover
 from alcove.pods.personality import MOUNT_SCRATCH, limits, personality
 from alcove.pods.shape import Shape
+from alcove.pods.share_device import plug
 from alcove.pods.taps import TapYard
 from alcove.pods.templates import PodTemplates
 from alcove.pods.waiting import Waiting, WaitingPods
@@ -98,6 +99,9 @@ class Starter:
         """Return a machine that waits, where one can become this pod's: by its tap and its disk."""
         if takeover is not None and takeover.model is not NetworkModel.TC_FILTER:
             return None
+        if spec.host_paths:
+            # Its memory is the template's, which only the VMM sees.
+            return None
         return self.waiting.take(saved, shape) if spec.disk_mib >= self._maker.disk_mib else None
 
     async def _connect(self, host: PodHost) -> None:
@@ -120,6 +124,8 @@ class Starter:
                 await machine.resume()
             if not host.kernel:
                 await greet(host, agent)
+            if host.spec.host_paths:
+                await plug(host)
             await agent.batch(*ops)
         finally:
             agent.close()

@@ -130,6 +130,10 @@ SLOT_BYTES = 1 << 40
 IMAGE_QUEUE = 64
 DISK_QUEUE = 128
 _FIRST_SLOT = "c"
+# A port that is empty until the host's folders are shown to the guest, and the guest's name for them (virtio-fs): the
+# device cannot be in a template, for its state is another process's.
+SHARES_PORT = "shares"
+SHARES_TAG = "alcove"
 
 
 def instance_slots() -> tuple[Drive, ...]:
@@ -202,6 +206,8 @@ def render(spec: MachineSpec) -> list[str]:
             arguments += ["-netdev", f"tap,id=net{number},fd={fd},vhost=off"]
             card += f",netdev=net{number}"
         arguments += ["-device", card]
+    if spec.model is DeviceModel.INSTANCE:
+        arguments += ["-device", f"pcie-root-port,id={SHARES_PORT},chassis=1,slot=1"]
     return arguments
 
 

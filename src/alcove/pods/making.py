@@ -18,6 +18,7 @@ from alcove.pods.model import NetworkModel
 from alcove.pods.network import Takeover
 from alcove.pods.personality import MOUNT_SCRATCH
 from alcove.pods.shape import Shape
+from alcove.pods.share_device import plug
 from alcove.pods.taps import TapYard
 from alcove.pods.templates import PodTemplates, rehearse
 from alcove.pods.waiting import Waiting
@@ -56,6 +57,8 @@ class PodMaker:
             await to_the_end(self._launcher.yield_cpu, host)
             await host.running().resume()
             await greet(host, agent)
+            if shape.host_paths:
+                await plug(host)
             await agent.batch(*grown(host))
             await self._rehearse(host, agent)
             await host.running().pause()

@@ -51,7 +51,13 @@ class PodService:
     def __init__(self, engine: Launcher, state: Path, defaults: Defaults, *, waiting: int = 1) -> None:
         self._defaults = defaults
         self._launcher = PodLauncher(engine, state)
-        self._starter = Starter(self._launcher, state, waiting=waiting, disk_mib=max(SMALLEST_MIB, defaults.disk_mib))
+        self._starter = Starter(
+            self._launcher,
+            state,
+            waiting=waiting,
+            disk_mib=max(SMALLEST_MIB, defaults.disk_mib),
+            host_paths=defaults.host_paths,
+        )
         # Above what a volume may hold come the file system's own tables.
         self._disks = DiskMaker(self._launcher.records.folder, LARGEST_DISK * 15 // 16)
         self._layers = LayerStore(state / "images" / "layers")

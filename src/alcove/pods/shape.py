@@ -12,10 +12,12 @@ class Shape(NamedTuple):
     vcpus: int
     memory_class: int
     cards: int = 1
+    # It may be shown folders of the host: its memory is its own then, and shared with who shows them.
+    host_paths: bool = False
 
     @classmethod
     def of(cls, spec: PodSpec, takeover: Takeover | None) -> Shape:
-        return cls(spec.vcpus, spec.memory_class, len(takeover.interfaces) if takeover else 1)
+        return cls(spec.vcpus, spec.memory_class, len(takeover.interfaces) if takeover else 1, spec.host_paths)
 
     def vacant(self, disk_mib: int) -> PodSpec:
         """Return what a machine of this shape has while it is nobody's: all that it may be given, but for its disk."""
@@ -28,4 +30,5 @@ class Shape(NamedTuple):
             memory_mib=self.memory_class - guest_own_mib(self.memory_class),
             disk_mib=disk_mib,
             network=NetworkModel.TC_FILTER,
+            host_paths=self.host_paths,
         )

@@ -64,7 +64,7 @@ class PodTemplates:
         return await self.shelf.obtain(key, lambda: self._build(key, shape))
 
     async def _build(self, key: str, shape: Shape) -> SavedMachine:
-        log.info("template of pods with %d processors, %d MiB, %d cards: booting a machine to save", *shape)
+        log.info("template of pods with %d processors, %d MiB, %d cards: booting a machine to save", *shape[:3])
         memory = create_memory(f"alcove-{key[:8]}", shape.memory_class * MIB)
         try:
             state, scratch = await self._boot(memory, shape)

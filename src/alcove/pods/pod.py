@@ -28,7 +28,6 @@ from alcove.pods.launcher import PodLauncher
 from alcove.pods.model import PodSpec, check_name
 from alcove.pods.shares import Share
 from alcove.pods.slots import Image
-from alcove.sandbox.vm_launcher import SCRATCH_LIMITS
 from alcove.vmm.drives import Drives
 from alcove.vmm.machine import Machine
 from alcove.vmm.spec import SHARES_TAG, SLOT_BYTES, DiskIo
@@ -158,7 +157,7 @@ class Pod:
                     await self._record()
                     fd = await to_the_end(self._disks.make, size)
                     try:
-                        await self._drives.insert_disk(disk.slot, disk.number, fd, SCRATCH_LIMITS)
+                        await self._drives.insert_disk(disk.slot, disk.number, fd, self._launcher.tuning)
                     finally:
                         os.close(fd)
                 except BaseException:

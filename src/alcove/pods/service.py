@@ -36,6 +36,7 @@ from alcove.pods.starting import Starter
 from alcove.sandbox.protocol import SandboxId
 from alcove.sandbox.vm_launcher import Launcher
 from alcove.vmm.machine import Machine
+from alcove.vmm.spec import DISK_TUNING, DiskTuning
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,11 @@ Request = dict[str, Any]
 class PodService:
     """See the module's docstring. ``recover`` comes before the first operation."""
 
-    def __init__(self, engine: Launcher, state: Path, defaults: Defaults, *, waiting: int = 1) -> None:
+    def __init__(
+        self, engine: Launcher, state: Path, defaults: Defaults, *, waiting: int = 1, tuning: DiskTuning = DISK_TUNING
+    ) -> None:
         self._defaults = defaults
-        self._launcher = PodLauncher(engine, state)
+        self._launcher = PodLauncher(engine, state, tuning)
         self._starter = Starter(
             self._launcher,
             state,

@@ -45,6 +45,7 @@ class PodTemplates:
             model=str(DeviceModel.INSTANCE),
             format=FORMAT,
             slots=[IMAGE_QUEUE, DISK_QUEUE],
+            tuning=repr(self._launcher.tuning),
             image=engine.images.family_digest(FAMILY),
             qemu=engine.jail.digest,
             accelerator=str(kind),

@@ -138,7 +138,11 @@ class Daemon:
         if settings.pods == "off" or not isinstance(tier, VmTier):
             return
         defaults = Defaults(
-            settings.pod_cpus, settings.pod_memory_mib, settings.pod_disk_mib, NetworkModel(settings.pod_network)
+            settings.pod_cpus,
+            settings.pod_memory_mib,
+            settings.pod_disk_mib,
+            NetworkModel(settings.pod_network),
+            settings.pod_host_paths == "all",
         )
         pods = PodService(tier.launcher, settings.state, defaults, waiting=settings.pod_waiting)
         self._stack.push_async_callback(pods.close)

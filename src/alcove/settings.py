@@ -298,6 +298,12 @@ class Settings:
         low=0,
         high=64,
     )
+    pod_host_paths: str = _row(
+        "annotated",
+        "Which pods may be shown folders of the host: those with the annotation io.alcove.host-paths, or all. Whoever "
+        "makes pods may set annotations: what guards hostPath volumes elsewhere must guard them here.",
+        choices=("annotated", "all"),
+    )
     log_level: str = _row(
         "info",
         "How much the server logs on stderr.",

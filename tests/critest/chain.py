@@ -60,7 +60,9 @@ def chain(run: Path) -> Iterator[Chain]:
     for shim in _shims(folder):
         os.kill(int(shim), signal.SIGKILL)
     sockets = _names(SHIM_SOCKETS)
-    server = Server(STATE, run, "--pool-python", "0", "--pool-nodejs", "0", "--pool-provided", "0")
+    # critest sets no annotation.
+    options = ("--pool-python", "0", "--pool-nodejs", "0", "--pool-provided", "0", "--pod-host-paths", "all")
+    server = Server(STATE, run, *options)
     server.start()
     try:
         with registry(folder / "registry") as images:

@@ -157,7 +157,25 @@ def test_a_folder_of_the_host_is_asked_for_as_a_share() -> None:
 def test_a_read_only_folder_is_copied_unless_host_paths_are_allowed() -> None:
     assert with_mount(bind("/srv/data", "/data", "ro"))[0].copies == [CopyIn("/srv/data", "0")]
     plan, _ = with_mount(bind("/srv/data", "/data", "ro"), annotations={oci.HOST_PATHS: "true"})
-    assert plan.shares == [Share("/srv/data", True, digest("/srv/data:True"))]
+    name = digest("/srv/data:True:False:False")
+    assert plan.shares == [Share("/srv/data", True, name, recursive=False, follows=False)]
+
+
+def test_how_a_folder_is_mounted_is_asked_of_the_host() -> None:
+    plan, mount = with_mount(bind("/srv/data", "/data", "rslave"))
+    (share,) = plan.shares
+    assert (share.read_only, share.recursive, share.follows) == (False, False, True)
+    assert "rslave" not in mount["options"]
+    annotations = {oci.HOST_PATHS: "true"}
+    plan, mount = with_mount(bind("/srv/data", "/data", "rro", "rprivate"), annotations=annotations)
+    (share,) = plan.shares
+    assert (share.read_only, share.recursive, share.follows) == (True, True, False)
+    assert mount["options"] == ["rbind", "ro", "rprivate"]
+    # Mounts below are not read-only then, so the host alone holds it.
+    plan, mount = with_mount(bind("/srv/data", "/data", "ro"), annotations=annotations)
+    assert (plan.shares[0].read_only, plan.shares[0].recursive, mount["options"]) == (True, False, ["rbind"])
+    with pytest.raises(SpecError, match="Bidirectional"):
+        with_mount(bind("/srv/data", "/data", "rshared"))
 
 
 def test_a_source_that_is_missing_is_named() -> None:

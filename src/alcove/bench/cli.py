@@ -16,6 +16,8 @@ from rich.console import Console
 
 from alcove.bench import burst as burst_bench
 from alcove.bench import density as density_bench
+from alcove.bench import disk as disk_bench
+from alcove.bench import disk_print
 from alcove.bench import end_to_end as whole_bench
 from alcove.bench import fresh_vm as fresh_bench
 from alcove.bench import gateway as gateway_bench
@@ -82,6 +84,7 @@ def group() -> None:
       alcove bench startup --json build/startup.json
       alcove bench density --machines 100
       alcove bench burst
+      alcove bench disk
       alcove bench gateway
       alcove bench fresh-vm
       alcove bench gateway-cpu
@@ -200,6 +203,25 @@ def burst(state: Path, report: Path | None, machines: int, at_once: int, rounds:
             "ratio": found.ratio,
         }
         report.write_text(json.dumps(document) + "\n")
+
+
+@group.command()
+@_state
+@_json
+@click.option("--rounds", default=3, show_default=True, help="Of every job in every place.")
+@click.option("--seconds", default=2.0, show_default=True, help="Of each job.")
+@click.option("--ways/--no-ways", default=True, show_default=True, help="Whether other ways to serve disks are tried.")
+def disk(state: Path, report: Path | None, rounds: int, seconds: float, ways: bool) -> None:
+    """fio in a pod: an emptyDir against virtio-fs and against the host."""
+    console = Console()
+    with console.status("starting") as status:
+        work = disk_bench.measure(state.resolve(), rounds=rounds, seconds=seconds, ways=ways, progress=status.update)
+        found = _run(work)
+    disk_print.print_places(console, found)
+    disk_print.print_ways(console, found)
+    print_ratios(console, found.ratios())
+    if report is not None:
+        report.write_text(json.dumps(disk_print.document(found)) + "\n")
 
 
 @group.command()

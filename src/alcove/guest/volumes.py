@@ -12,6 +12,7 @@ from alcove.guest.places import DISKS, IMAGES, SHARES
 from alcove.guest.refused import Refused, name_in
 
 _MOST_LAYERS = 128
+_RESCAN = "/sys/bus/pci/rescan"
 # A partition's node may come a moment after the table was read.
 _NODE_S = 2.0
 
@@ -83,10 +84,33 @@ def mount_memory(request: dict[str, Any]) -> None:
 
 
 def mount_share(request: dict[str, Any]) -> None:
-    """A folder of the host's (virtio-fs), at ``SHARES/<name>``."""
-    tag, folder = str(request["tag"]), _place(SHARES, request)
-    if folder is not None:
-        _mount(tag, folder, "virtiofs", kernel.MS_NODEV | kernel.MS_NOSUID, "")
+    """A folder or file of the host's, at ``SHARES/<name>``: all of them come by one virtio-fs, which is looked for when
+    the first is wanted.
+    """
+    path = f"{SHARES}/{name_in(request, 'name')}"
+    if not os.path.ismount(SHARES):
+        _mount_shares(str(request["tag"]))
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise Refused("not_found", f"the host shows no {path}: {error.strerror}") from error
+
+
+def _mount_shares(tag: str) -> None:
+    """The device is not in the template that the machine was restored from: its bus is looked at again, which may find
+    it a moment later.
+    """
+    with open(_RESCAN, "w") as bus:
+        bus.write("1")
+    deadline = time.monotonic() + _NODE_S
+    while True:
+        try:
+            kernel.mount(tag, SHARES, "virtiofs", kernel.MS_NODEV | kernel.MS_NOSUID)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
 
 
 def device_in(request: dict[str, Any]) -> str:

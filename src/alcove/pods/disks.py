@@ -11,6 +11,7 @@ import os
 import subprocess
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 
 from alcove.errors import HostError, InvalidRequest
@@ -29,6 +30,9 @@ _FREE_BLOCKS = 12
 # What the kernel keeps back from everybody: the fiftieth part, at most 4096 blocks (ext4_calculate_resv_clusters in
 # fs/ext4/super.c).
 _KERNEL_SHARE, _KERNEL_MOST = 50, 4096
+# Hidden blocks are those of an inode: so many are in itself, so many more in one block of addresses.
+_DIRECT, _MOST_HIDDEN = 12, 1024
+_STEP = 128
 # /lost+found, which is removed when the disk is mounted.
 _LOST_AND_FOUND = 4
 
@@ -48,8 +52,8 @@ class DiskMaker:
         return capacity
 
     def make(self, capacity: int) -> int:
-        """Return the descriptor of a new disk whose files may hold ``capacity`` bytes, up to whole blocks. Raises
-        ``CapacityError``, ``HostError``.
+        """Return the descriptor of a new disk whose files may hold ``capacity`` bytes, as far as whole blocks go, and
+        never more. Raises ``CapacityError``, ``HostError``.
         """
         source = self._made.get(capacity)
         if source is None:
@@ -70,31 +74,40 @@ class DiskMaker:
             os.close(self._made.popitem()[1])
 
     def _format(self, capacity: int) -> int:
-        wanted = -(-capacity // BLOCK)
+        wanted = capacity // BLOCK
         blocks = wanted + wanted // 48 + 64
         for _ in range(_TRIES):
-            fd = unnamed_file(self._folder, blocks * BLOCK)
-            try:
-                _make_file_system(fd)
-                missing = wanted - _usable(fd, blocks)
-            except BaseException:
-                os.close(fd)
-                raise
+            fd = self._try(blocks)
+            missing = wanted - _usable(fd, blocks)
             if not missing:
                 return fd
             os.close(fd)
             blocks += missing
-        # Where a block more starts a new group, no size gives just that: the next larger.
+        # Where a block more starts a new group of blocks, no size has just that: a larger one, of which some is hidden.
         return self._larger(blocks, wanted)
 
     def _larger(self, blocks: int, wanted: int) -> int:
         while True:
-            fd = unnamed_file(self._folder, blocks * BLOCK)
-            _make_file_system(fd)
-            if _usable(fd, blocks) >= wanted:
-                return fd
+            fd = self._try(blocks)
+            spare = _usable(fd, blocks) - wanted
             os.close(fd)
-            blocks += 64
+            # Beyond so many, the list of what is hidden takes a block itself.
+            hidden = spare if spare <= _DIRECT else spare - 1
+            if spare >= 0 and hidden <= _MOST_HIDDEN:
+                fd = self._try(blocks, hidden)
+                if _usable(fd, blocks) == wanted:
+                    return fd
+                os.close(fd)
+            blocks += 1 if spare >= 0 else max(-spare, _STEP)
+
+    def _try(self, blocks: int, hidden: int = 0) -> int:
+        fd = unnamed_file(self._folder, blocks * BLOCK)
+        try:
+            _make_file_system(fd, range(blocks - hidden, blocks))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
 
 def _usable(fd: int, blocks: int) -> int:
@@ -102,12 +115,14 @@ def _usable(fd: int, blocks: int) -> int:
     return free + _LOST_AND_FOUND - min(blocks // _KERNEL_SHARE, _KERNEL_MOST)
 
 
-def _make_file_system(fd: int) -> None:
+def _make_file_system(fd: int, hidden: Iterable[int] = ()) -> None:
+    """``hidden`` are blocks that no file gets: the file system is told that they are bad."""
     options = f"lazy_itable_init=1,nodiscard,root_owner=0:0,hash_seed={uuid.uuid4()}"
     command = ["/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-I", "256", "-i", "16384", "-m", "0"]
-    command += ["-O", _FEATURES, "-E", options, f"/proc/self/fd/{fd}"]
+    command += ["-O", _FEATURES, "-E", options, "-l", "/dev/stdin", f"/proc/self/fd/{fd}"]
+    listed = "".join(f"{block}\n" for block in hidden)
     try:
-        done = subprocess.run(command, pass_fds=(fd,), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, pass_fds=(fd,), capture_output=True, text=True, input=listed)
     except OSError as error:
         raise HostError(f"mke2fs cannot run: {error}", hint="apt-get install e2fsprogs") from error
     if done.returncode:

@@ -19,6 +19,7 @@ from alcove.host.threads import to_the_end
 from alcove.pods import network
 from alcove.pods.model import PodSpec
 from alcove.pods.network import Takeover
+from alcove.pods.shares import Shares
 from alcove.pods.slots import Slots
 from alcove.pods.taps import PodTap
 from alcove.sandbox.protocol import SandboxId
@@ -47,6 +48,7 @@ class PodHost:
     step: str = "launching"
     takeover: Takeover | None = None
     slots: Slots = field(default_factory=Slots)
+    shares: Shares = field(default_factory=Shares)
     machine: Machine | None = None
     process: ProcessIdentity | None = None
     kernel: str = ""
@@ -85,6 +87,7 @@ class PodHost:
                 "user": self.user,
                 "takeover": self.takeover.to_json() if self.takeover else None,
                 "slots": self.slots.to_json(),
+                "shares": self.shares.to_json(),
                 "process": self.process.to_json() if self.process else None,
                 "kernel": self.kernel,
             },
@@ -104,6 +107,7 @@ class PodHost:
             step=str(record["step"]),
             takeover=Takeover.from_json(takeover) if takeover else None,
             slots=Slots.from_json(record["slots"]),
+            shares=Shares.from_json(record["shares"]),
             process=ProcessIdentity.from_json(process) if process else None,
             kernel=str(record["kernel"]),
         )
@@ -115,6 +119,7 @@ class PodHost:
             self.machine = None
         self.drop_taps()
         await to_the_end(self.cgroup.kill_all)
+        await self.shares.reap()
         if self.takeover is not None:
             with contextlib.suppress(HostError, OSError):
                 await to_the_end(network.disconnect, self.takeover)

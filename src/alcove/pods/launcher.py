@@ -22,7 +22,18 @@ from alcove.sandbox.record import RecordStore
 from alcove.sandbox.vm_launcher import OVERHEAD_MIB, SCRATCH_LIMITS, BootFiles, Launcher
 from alcove.vmm.machine import Machine
 from alcove.vmm.qmp import listen
-from alcove.vmm.spec import KERNEL_COMMAND_LINE, MIB, Boot, Channel, DeviceModel, Drive, MachineSpec, instance_slots
+from alcove.vmm.spec import (
+    DISK_TUNING,
+    KERNEL_COMMAND_LINE,
+    MIB,
+    Boot,
+    Channel,
+    DeviceModel,
+    DiskTuning,
+    Drive,
+    MachineSpec,
+    instance_slots,
+)
 from alcove.wire.streams import CHANNEL
 
 FAMILY = Family.POD
@@ -39,9 +50,10 @@ HOST_PIDS = 128
 class PodLauncher:
     """What of the engine's launcher is the same for all machines comes from there."""
 
-    def __init__(self, engine: Launcher, state: Path) -> None:
+    def __init__(self, engine: Launcher, state: Path, tuning: DiskTuning = DISK_TUNING) -> None:
         self.engine = engine
         self.records = RecordStore(private_folder(state / "pods"))
+        self.tuning = tuning
 
     def prepare(self, spec: PodSpec) -> PodHost:
         """Take what a pod needs a record of, and write that. Raises ``CapacityError``."""
@@ -132,6 +144,7 @@ class PodLauncher:
                 model=DeviceModel.INSTANCE,
                 vcpus=spec.vcpus,
                 disk_io=engine.disk_io,
+                tuning=self.tuning,
             )
             launched = await Machine.launch(
                 machine,

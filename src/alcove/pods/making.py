@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 
-from alcove.host.memory import create_memory
+from alcove.host.memory import copy_sparse, create_memory
 from alcove.host.threads import to_the_end
 from alcove.images.image_disk import descriptor, image_disk
 from alcove.images.scratch import SMALLEST_MIB, disk_bytes
@@ -18,6 +18,7 @@ from alcove.pods.model import NetworkModel
 from alcove.pods.network import Takeover
 from alcove.pods.personality import MOUNT_SCRATCH
 from alcove.pods.shape import Shape
+from alcove.pods.share_device import plug
 from alcove.pods.taps import TapYard
 from alcove.pods.templates import PodTemplates, rehearse
 from alcove.pods.waiting import Waiting
@@ -56,6 +57,8 @@ class PodMaker:
             await to_the_end(self._launcher.yield_cpu, host)
             await host.running().resume()
             await greet(host, agent)
+            if shape.host_paths:
+                await plug(host)
             await agent.batch(*grown(host))
             await self._rehearse(host, agent)
             await host.running().pause()
@@ -99,9 +102,15 @@ class PodMaker:
     ) -> AgentClient:
         assert saved.scratch_fd is not None
         await self._take_taps(host, shape, takeover)
-        memory, scratch = saved.memory_fd, saved.scratch_fd
-        launch = self._launcher.launch
-        os.close(await launch(host, cards=shape.cards, memory_fd=memory, scratch_fd=scratch, boot=False))
+        shared, scratch = host.spec.host_paths, saved.scratch_fd
+        memory = await to_the_end(_copied if shared else os.dup, saved.memory_fd)
+        try:
+            launch = self._launcher.launch
+            os.close(
+                await launch(host, cards=shape.cards, memory_fd=memory, scratch_fd=scratch, share=shared, boot=False)
+            )
+        finally:
+            os.close(memory)
         state = saved.state()
         try:
             await host.running().restore(state)
@@ -116,7 +125,8 @@ class PodMaker:
         empty = self._launcher.engine.empty_scratch_fd
         try:
             launch = self._launcher.launch
-            os.close(await launch(host, cards=shape.cards, memory_fd=memory, scratch_fd=empty, boot=True))
+            shared = host.spec.host_paths
+            os.close(await launch(host, cards=shape.cards, memory_fd=memory, scratch_fd=empty, share=shared, boot=True))
         finally:
             os.close(memory)
 
@@ -126,6 +136,17 @@ class PodMaker:
         else:
             for _ in range(shape.cards):
                 host.taps.append(await to_the_end(self._yard.make))
+
+
+def _copied(saved: int) -> int:
+    """Return a copy of a template's memory, on which another process than the VMM may work too."""
+    own = create_memory("alcove-pod", os.fstat(saved).st_size)
+    try:
+        copy_sparse(saved, own)
+    except BaseException:
+        os.close(own)
+        raise
+    return own
 
 
 async def greet(host: PodHost, agent: AgentClient) -> None:

@@ -58,13 +58,14 @@ class Defaults:
     memory_mib: int = 2048
     disk_mib: int = LARGEST_MIB
     network: NetworkModel = NetworkModel.TC_FILTER
+    host_paths: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSpec:
     """A pod's machine. ``cpus`` and ``memory_mib`` are limits; ``disk_mib`` is what its containers may write beside
     their volumes; ``netns`` None is a pod without a network; ``kernel`` is the digest of a kernel of its own, "" for
-    the image's.
+    the image's. ``host_paths``: it may be shown paths of the host.
     """
 
     pod: str
@@ -78,6 +79,7 @@ class PodSpec:
     annotations: Mapping[str, str] = field(default_factory=dict)
     shim: ProcessIdentity | None = None
     kernel: str = ""
+    host_paths: bool = False
 
     @property
     def key(self) -> PodKey:
@@ -104,6 +106,7 @@ class PodSpec:
             "annotations": dict(self.annotations),
             "shim": self.shim.to_json() if self.shim else None,
             "kernel": self.kernel,
+            "host_paths": self.host_paths,
         }
 
     @staticmethod
@@ -139,6 +142,7 @@ def parse_spec(request: Mapping[str, Any], defaults: Defaults) -> PodSpec:
         network=_model(annotations.get(NETWORK_MODEL), defaults.network),
         annotations={key: value for key, value in annotations.items() if key.startswith("io.alcove.")},
         shim=_shim(request.get("shim")),
+        host_paths=defaults.host_paths or annotations.get(HOST_PATHS) == "true",
     )
 
 

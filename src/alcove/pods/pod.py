@@ -26,11 +26,11 @@ from alcove.pods.forwards import Forwards
 from alcove.pods.host import PodHost
 from alcove.pods.launcher import PodLauncher
 from alcove.pods.model import PodSpec, check_name
+from alcove.pods.shares import Share
 from alcove.pods.slots import Image
-from alcove.sandbox.vm_launcher import SCRATCH_LIMITS
 from alcove.vmm.drives import Drives
 from alcove.vmm.machine import Machine
-from alcove.vmm.spec import SLOT_BYTES, DiskIo
+from alcove.vmm.spec import SHARES_TAG, SLOT_BYTES, DiskIo
 
 # What a shim that died may still have had under way when its successor is none.
 SHIM_GRACE_S = 10.0
@@ -90,6 +90,7 @@ class Pod:
             "agent": str(host.agent_socket),
             "machine": {"pid": process.pid, "start_time": process.started} if process else None,
             "kernel": host.kernel,
+            "host_paths": host.spec.host_paths,
             "interfaces": [one.to_json() for one in host.takeover.interfaces] if host.takeover else [],
         }
 
@@ -159,7 +160,7 @@ class Pod:
                     await self._record()
                     fd = await to_the_end(self._disks.make, size)
                     try:
-                        await self._drives.insert_disk(disk.slot, disk.number, fd, SCRATCH_LIMITS)
+                        await self._drives.insert_disk(disk.slot, disk.number, fd, self._launcher.tuning)
                     finally:
                         os.close(fd)
                 except BaseException:
@@ -167,6 +168,16 @@ class Pod:
                     self.host.record()
                     raise
             return {"device": disk.device, "fresh": False}
+
+    async def share_path(self, name: str, share: Share) -> dict[str, Any]:
+        """Show a path of the host's to the guest; what is there already under that name is shown once."""
+        async with self._changing:
+            shares = self.host.shares
+            shares.add(name, share)
+            await self._record()
+            await to_the_end(shares.show, name)
+            await self._record()
+            return {"tag": SHARES_TAG, "path": name}
 
     async def _record(self) -> None:
         await to_the_end(self.host.record)
@@ -202,6 +213,8 @@ class Pod:
     def watch(self) -> None:
         """Watch the machine, the shim and the ports from now on."""
         self._watches["machine"] = asyncio.create_task(self._watch_machine())
+        if self.host.shares.server is not None:
+            self._watches["shares"] = asyncio.create_task(self._watch_shares(self.host.shares.server))
         self.watch_shim(self.host.spec.shim)
         self.forwards.start()
 
@@ -218,13 +231,13 @@ class Pod:
         how = await self.machine.ended()
         await self._ended(self, how)
 
+    async def _watch_shares(self, server: ProcessIdentity) -> None:
+        await _end_of(server)
+        # Whoever has a file of the host's open would wait for ever.
+        await self._ended(self, "its virtiofsd has ended")
+
     async def _watch_shim(self, shim: ProcessIdentity) -> None:
-        process = Process.adopt(shim)
-        if process is not None:
-            try:
-                await process.wait()
-            finally:
-                process.release()
+        await _end_of(shim)
         await asyncio.sleep(SHIM_GRACE_S)
         await self._ended(self, "its shim has ended")
 
@@ -240,6 +253,16 @@ class Pod:
         await self.unwatch()
         async with self._changing:
             await self.machine.detach()
+            self.host.shares.leave()
+
+
+async def _end_of(identity: ProcessIdentity) -> None:
+    process = Process.adopt(identity)
+    if process is not None:
+        try:
+            await process.wait()
+        finally:
+            process.release()
 
 
 def _check_layers(layers: object) -> tuple[str, ...]:

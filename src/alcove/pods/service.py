@@ -27,14 +27,16 @@ from alcove.pods import network
 from alcove.pods.disks import DiskMaker
 from alcove.pods.host import PodHost
 from alcove.pods.launcher import FAMILY, LARGEST_DISK, PodLauncher
-from alcove.pods.model import HOST_PATHS, KERNEL, Defaults, PodKey, PodSpec, parse_spec, pod_key
+from alcove.pods.model import KERNEL, Defaults, PodKey, PodSpec, parse_spec, pod_key
 from alcove.pods.network import Takeover
 from alcove.pods.pod import Pod
 from alcove.pods.shape import Shape
+from alcove.pods.shares import Share
 from alcove.pods.starting import Starter
 from alcove.sandbox.protocol import SandboxId
 from alcove.sandbox.vm_launcher import Launcher
 from alcove.vmm.machine import Machine
+from alcove.vmm.spec import DISK_TUNING, DiskTuning
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,18 @@ Request = dict[str, Any]
 class PodService:
     """See the module's docstring. ``recover`` comes before the first operation."""
 
-    def __init__(self, engine: Launcher, state: Path, defaults: Defaults, *, waiting: int = 1) -> None:
+    def __init__(
+        self, engine: Launcher, state: Path, defaults: Defaults, *, waiting: int = 1, tuning: DiskTuning = DISK_TUNING
+    ) -> None:
         self._defaults = defaults
-        self._launcher = PodLauncher(engine, state)
-        self._starter = Starter(self._launcher, state, waiting=waiting, disk_mib=max(SMALLEST_MIB, defaults.disk_mib))
+        self._launcher = PodLauncher(engine, state, tuning)
+        self._starter = Starter(
+            self._launcher,
+            state,
+            waiting=waiting,
+            disk_mib=max(SMALLEST_MIB, defaults.disk_mib),
+            host_paths=defaults.host_paths,
+        )
         # Above what a volume may hold come the file system's own tables.
         self._disks = DiskMaker(self._launcher.records.folder, LARGEST_DISK * 15 // 16)
         self._layers = LayerStore(state / "images" / "layers")
@@ -133,14 +143,8 @@ class PodService:
         defaults = replace(self._defaults, cpus=own.cpus, memory_mib=own.memory_mib)
         await pod.update(parse_spec({**request, "annotations": None}, defaults))
 
-    async def _share(self, request: Request) -> Any:
-        pod = self._of(request)
-        if pod.host.spec.annotations.get(HOST_PATHS) != "true":
-            raise InvalidRequest(
-                "the pod may not see paths of the host",
-                hint=f'an operator allows it with the annotation {HOST_PATHS}: "true"',
-            )
-        raise InvalidRequest("paths of the host are not offered", hint="use an emptyDir, an image or small files")
+    async def _share(self, request: Request) -> dict[str, Any]:
+        return await self._of(request).share_path(str(request.get("name")), Share.parse(request))
 
     async def _list(self, request: Request) -> dict[str, Any]:
         return {

@@ -14,10 +14,13 @@ class Shape(NamedTuple):
     cards: int = 1
     # The digest of a kernel of its own, "" for the image's.
     kernel: str = ""
+    # It may be shown folders of the host: its memory is its own then, and shared with who shows them.
+    host_paths: bool = False
 
     @classmethod
     def of(cls, spec: PodSpec, takeover: Takeover | None) -> Shape:
-        return cls(spec.vcpus, spec.memory_class, len(takeover.interfaces) if takeover else 1, spec.kernel)
+        cards = len(takeover.interfaces) if takeover else 1
+        return cls(spec.vcpus, spec.memory_class, cards, spec.kernel, spec.host_paths)
 
     def vacant(self, disk_mib: int) -> PodSpec:
         """Return what a machine of this shape has while it is nobody's: all that it may be given, but for its disk."""
@@ -31,4 +34,5 @@ class Shape(NamedTuple):
             disk_mib=disk_mib,
             network=NetworkModel.TC_FILTER,
             kernel=self.kernel,
+            host_paths=self.host_paths,
         )

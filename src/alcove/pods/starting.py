@@ -17,6 +17,7 @@ from alcove.pods.model import NetworkModel, PodSpec
 from alcove.pods.network import Takeover
 from alcove.pods.personality import MOUNT_SCRATCH, limits, personality
 from alcove.pods.shape import Shape
+from alcove.pods.share_device import plug
 from alcove.pods.taps import TapYard
 from alcove.pods.templates import PodTemplates
 from alcove.pods.waiting import Waiting, WaitingPods
@@ -29,11 +30,13 @@ log = logging.getLogger(__name__)
 
 class Starter:
     """See the module's docstring. ``waiting`` machines wait for each shape of pod that was asked for, their disks as
-    large as ``disk_mib``: what a guest has grown is not made smaller.
+    large as ``disk_mib``: what a guest has grown is not made smaller. ``host_paths``: all pods may be shown folders of
+    the host, those that wait are made for that.
     """
 
-    def __init__(self, launcher: PodLauncher, state: Path, *, waiting: int, disk_mib: int) -> None:
+    def __init__(self, launcher: PodLauncher, state: Path, *, waiting: int, disk_mib: int, host_paths: bool) -> None:
         self.launcher = launcher
+        self._host_paths = host_paths
         self.templates = PodTemplates(launcher, state / "pod-templates")
         self._yard = TapYard()
         self._maker = PodMaker(launcher, self.templates, self._yard, disk_mib)
@@ -98,6 +101,8 @@ class Starter:
         """Return a machine that waits, where one can become this pod's: by its tap and its disk."""
         if takeover is not None and takeover.model is not NetworkModel.TC_FILTER:
             return None
+        if spec.host_paths != self._host_paths:
+            return None
         return self.waiting.take(saved, shape) if spec.disk_mib >= self._maker.disk_mib else None
 
     async def _connect(self, host: PodHost) -> None:
@@ -120,6 +125,8 @@ class Starter:
                 await machine.resume()
             if not host.kernel:
                 await greet(host, agent)
+            if host.spec.host_paths and host.shares.server is None:
+                await plug(host)
             await agent.batch(*ops)
         finally:
             agent.close()

@@ -18,9 +18,11 @@ _HOSTNAME = "io.kubernetes.cri.sandbox-hostname"
 class Machine:
     """A started machine: ``pid`` is its VMM's on this host."""
 
-    def __init__(self, agent: Agent, pid: int) -> None:
+    def __init__(self, agent: Agent, pid: int, host_paths: bool) -> None:
         self.agent = agent
         self.pid = pid
+        # Whether it may be shown folders of the host.
+        self.host_paths = host_paths
 
 
 async def start(loop: Loop, node: Node, *, pod: str, spec: Mapping[str, Any]) -> Machine:
@@ -45,7 +47,7 @@ async def start(loop: Loop, node: Node, *, pod: str, spec: Mapping[str, Any]) ->
     except OSError as error:
         raise NodeError("failed", f"the agent of the pod's machine cannot be reached: {error}") from error
     agent.greet()
-    return Machine(agent, int(answer["machine"]["pid"]))
+    return Machine(agent, int(answer["machine"]["pid"]), bool(answer.get("host_paths")))
 
 
 async def stop(node: Node, pod: str, machine: Machine | None) -> None:

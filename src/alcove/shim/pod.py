@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from alcove.shim import machine as machines
+from alcove.shim import spec as oci
 from alcove.shim.agent import AgentError
 from alcove.shim.container import Container
 from alcove.shim.events import Publisher
@@ -67,6 +68,8 @@ class Pod:
         machine.agent.on_output = self._on_output
         machine.agent.on_event = self._on_event
         machine.agent.on_close = self._on_agent_closed
+        if machine.host_paths:
+            self.annotations[oci.HOST_PATHS] = "true"
         self._machine = machine
         self.pid = machine.pid
         self._provisioner = Provisioner(self.node, machine.agent, self.id)

@@ -81,8 +81,7 @@ class Provisioner:
             fields = {"device": answer["device"], "name": disk.name, "fresh": bool(answer.get("fresh"))}
             await self._agent.request("mount_disk", **fields)
         for share in plan.shares:
-            fields = {"source": share.source, "read_only": share.read_only}
-            answer = await self._node.request("share_path", pod=self._pod, **fields)
+            answer = await self._node.request("share_path", pod=self._pod, **share._asdict())
             await self._agent.request("mount_share", tag=answer["tag"], name=share.name)
 
     async def _send_files(self, container_id: str, plan: oci.Plan) -> list[Operation]:

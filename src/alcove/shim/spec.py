@@ -71,6 +71,10 @@ class Share(NamedTuple):
     source: str
     read_only: bool
     name: str
+    # Mounts below it are read-only too.
+    recursive: bool
+    # What the host mounts below it later is there too.
+    follows: bool
 
 
 class TerminationLog(NamedTuple):
@@ -200,12 +204,17 @@ class _Mounts:
             return dict(mount)
         if mount["destination"] == "/dev/shm":
             return _shared_memory()
-        source = self._guest_source(posixpath.normpath(mount["source"]), mount["destination"], "ro" in options)
-        # What the host's mounts do later is nothing to the guest.
-        kept = [option for option in options if option not in ("rshared", "shared", "rslave", "slave")]
+        source = self._guest_source(posixpath.normpath(mount["source"]), mount["destination"], options)
+        # What the host's mounts do later reaches the guest through the share, or not at all.
+        dropped = {"rshared", "shared", "rslave", "slave"}
+        if source.startswith(f"{SHARES}/"):
+            # The host holds a share read-only. In the guest, mounts below it would be so too, which is what rro asks.
+            options = ["ro" if option == "rro" else option for option in options if option != "ro"]
+        kept = [option for option in options if option not in dropped]
         return {"destination": mount["destination"], "type": "bind", "source": source, "options": kept}
 
-    def _guest_source(self, source: str, destination: str, read_only: bool) -> str:
+    def _guest_source(self, source: str, destination: str, options: list[str]) -> str:
+        read_only = bool({"ro", "rro"} & set(options))
         if EMPTY_DIR + digest(source) in self._annotations:
             return self._product_empty_dir(source)
         empty_dir = _EMPTY_DIR_PATH.search(source)
@@ -223,16 +232,19 @@ class _Mounts:
         if not self._host_paths and kind in ("file", "folder") and read_only:
             return self._copy(source)
         # Refused by the node service where the pod may not have it.
-        return self._share(source, read_only)
+        return self._share(source, read_only, options)
 
     def _copy(self, source: str) -> str:
         name = str(len(self.copies))
         self.copies.append(CopyIn(source, name))
         return f"{FILES}/{self._container_id}/{name}"
 
-    def _share(self, source: str, read_only: bool) -> str:
-        name = digest(f"{source}:{read_only}")
-        self.shares.append(Share(source, read_only, name))
+    def _share(self, source: str, read_only: bool, options: list[str]) -> str:
+        if {"rshared", "shared"} & set(options):
+            raise SpecError(f"{source}: what is mounted in a pod's machine cannot reach the host (Bidirectional)")
+        recursive, follows = "rro" in options, bool({"rslave", "slave"} & set(options))
+        name = digest(f"{source}:{read_only}:{recursive}:{follows}")
+        self.shares.append(Share(source, read_only, name, recursive, follows))
         return f"{SHARES}/{name}"
 
     def _empty_dir(self, source: str, name: str, below: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from alcove.errors import SandboxError
 from alcove.host.memory import read_only_file
 from alcove.vmm.qmp import Command, CommandError, Monitor
-from alcove.vmm.spec import SLOT_BYTES, DiskIo, DiskLimits
+from alcove.vmm.spec import SLOT_BYTES, DiskIo, DiskLimits, DiskTuning
 
 _FIRST_FD_SET = 1_000_000
 # Those of disks of several pieces: an image's layers, and what is before and after them.
@@ -64,17 +64,17 @@ class Drives:
         finally:
             os.close(fd)
 
-    async def insert_disk(self, slot: str, number: int, fd: int, limits: DiskLimits) -> None:
+    async def insert_disk(self, slot: str, number: int, fd: int, tuning: DiskTuning) -> None:
         """Put a file behind a slot for the guest to write; what it discards is freed."""
         node = _node(number)
         file = {
             **self._file(number),
             "node-name": f"{node}-file",
             "discard": "unmap",
-            "cache": {"no-flush": True},
+            "cache": {"no-flush": True, "direct": tuning.direct},
             "read-only": False,
         }
-        group = {"qom-type": "throttle-group", "id": f"{node}-limits", "limits": _limits(limits)}
+        group = {"qom-type": "throttle-group", "id": f"{node}-limits", "limits": _limits(tuning.limits)}
         throttle = {
             "driver": "throttle",
             "node-name": node,

@@ -69,6 +69,22 @@ class Drive:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskTuning:
+    """How the disks of a pod's volumes are served (``alcove bench disk`` says what each gives here): by how many
+    queues, with packed rings, by a thread of the VMM's of their own, past the host's page cache.
+    """
+
+    queues: int = 1
+    packed: bool = False
+    iothread: bool = False
+    direct: bool = False
+    limits: DiskLimits = DiskLimits(256 * MIB, 20_000)
+
+
+DISK_TUNING = DiskTuning()
+
+
+@dataclass(frozen=True, slots=True)
 class Channel:
     """A virtio-serial port; ``fd`` is a listening UNIX socket."""
 
@@ -109,6 +125,7 @@ class MachineSpec:
     model: DeviceModel = DeviceModel.FUNCTION
     vcpus: int = 1
     disk_io: DiskIo = DiskIo.THREADS
+    tuning: DiskTuning = DISK_TUNING
 
     def descriptors(self) -> list[int]:
         """Every descriptor that the process inherits."""
@@ -130,6 +147,10 @@ SLOT_BYTES = 1 << 40
 IMAGE_QUEUE = 64
 DISK_QUEUE = 128
 _FIRST_SLOT = "c"
+# A port that is empty until the host's folders are shown to the guest, and the guest's name for them (virtio-fs): the
+# device cannot be in a template, for its state is another process's.
+SHARES_PORT = "shares"
+SHARES_TAG = "alcove"
 
 
 def instance_slots() -> tuple[Drive, ...]:
@@ -188,6 +209,8 @@ def render(spec: MachineSpec) -> list[str]:
             "-chardev", f"socket,id=channel{number},fd={channel.fd},server=on,wait=off",
             "-device", f"virtserialport,chardev=channel{number},name={channel.name}",
         ]  # fmt: skip
+    if spec.tuning.iothread:
+        arguments += ["-object", "iothread,id=disks"]
     for number, drive in enumerate(spec.drives):
         arguments += _drive(number, drive, spec)
     if spec.tap_fd is None:
@@ -202,6 +225,8 @@ def render(spec: MachineSpec) -> list[str]:
             arguments += ["-netdev", f"tap,id=net{number},fd={fd},vhost=off"]
             card += f",netdev=net{number}"
         arguments += ["-device", card]
+    if spec.model is DeviceModel.INSTANCE:
+        arguments += ["-device", f"pcie-root-port,id={SHARES_PORT},chassis=1,slot=1"]
     return arguments
 
 
@@ -234,7 +259,12 @@ def _drive(number: int, drive: Drive, spec: MachineSpec) -> list[str]:
         options += ["-blockdev", file]
         top = raw
     if drive.queue:
-        notify += f",num-queues=1,queue-size={drive.queue}"
+        tuning = DiskTuning() if drive.read_only else spec.tuning
+        notify += f",num-queues={tuning.queues},queue-size={drive.queue}"
+        notify += ",packed=on" if tuning.packed else ""
+        if tuning.iothread:
+            # Another thread cannot be called, it is woken.
+            notify = notify.replace(",ioeventfd=off", "") + ",iothread=disks"
     return [*options, "-blockdev", top, "-device", f"virtio-blk-pci,drive={drive.name},id=disk-{drive.name}{notify}"]
 
 

@@ -37,6 +37,8 @@ _METHODS = {
 }
 
 
+# What CRI says, as an unknown error, while containerd still looks at what an earlier one has left.
+_STARTING = "server is not initialized yet"
 _NAMESPACE = {"containerd-namespace": "k8s.io"}
 # Of methods whose answers have nothing in them that is asked for.
 _NOTHING = Message("Nothing")
@@ -187,6 +189,6 @@ def _error(name: str, status: Status, details: str) -> AlcoveError:
         return Conflict(message)
     if status is Status.INVALID_ARGUMENT:
         return InvalidRequest(message)
-    if status in (Status.UNAVAILABLE, Status.CANCELLED):
+    if status in (Status.UNAVAILABLE, Status.CANCELLED) or _STARTING in details:
         return Unavailable(message, hint="containerd does not answer; it is started anew, or look at its log")
     return CriError(message)

@@ -55,7 +55,8 @@ def make_plane(folder: Path, images: Registry, isolation: str) -> Plane:
         "instance_isolation": isolation,
     }
     if isolation == "vm":
-        return VmPlane(STATE.resolve(), folder / "run", **settings)
+        # What a run that was killed has left is found where it was.
+        return VmPlane(STATE.resolve(), STATE.resolve() / "run-instances", **settings)
     return Plane(folder / "state", folder / "run", **settings)
 
 

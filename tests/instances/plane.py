@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -79,8 +80,6 @@ class Plane:
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
 
     def containerd(self) -> ProcessIdentity:
-        import json
-
         return ProcessIdentity.from_json(json.loads((self.state / "containerd/process.json").read_text()))
 
     def leftovers(self) -> list[str]:
@@ -120,13 +119,24 @@ class VmPlane(Plane):
 
 
 def machines(state: Path) -> list[str]:
-    """Return the processes of VMMs that this server's jail holds."""
-    found = []
+    """Return the processes of VMMs that this server's jail holds, but for machines that wait for a pod to be."""
+    found, waiting = [], {str(pid) for pid in vacant(state).values()}
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             # By executable: a test's own command line may name the state folder too.
             if folder.name.isdigit() and "qemu" in os.readlink(folder / "exe"):
                 found += [folder.name] if str(state / "jail") in os.readlink(folder / "root") else []
+    return [pid for pid in found if pid not in waiting]
+
+
+def vacant(state: Path) -> dict[str, int]:
+    """Return the ids of machines that are nobody's yet, with their pids (0: none yet)."""
+    found = {}
+    for path in (state / "pods").glob("*/record.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            record = json.loads(path.read_text())
+            if not record["spec"]["pod"]:
+                found[path.parent.name] = (record["process"] or {"pid": 0})["pid"]
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +36,7 @@ def before(plane: Plane) -> Iterator[Traces]:
 
 
 def _stays(name: str) -> bool:
-    return not name.startswith(("machine", "shim", "file", "cgroup", "task", "container"))
+    return not name.startswith(("machine", "shim", "cgroup", "task", "container"))
 
 
 def test_a_machine_that_is_killed_ends_its_pod_and_no_other(plane: Plane, before: Traces) -> None:
@@ -90,7 +92,7 @@ def test_what_dies_while_the_daemon_is_away_is_found(plane: Plane, before: Trace
     assert plane.cli("exec", "healthy", "--", "echo", "here").stdout == "here\n"
 
 
-@pytest.mark.parametrize("delay_s", [0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9])
+@pytest.mark.parametrize("delay_s", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_daemon_that_is_killed_while_a_pod_starts(plane: Plane, before: Traces, delay_s: float) -> None:
     """The pod that was written down runs in the end, in one machine."""
     made = _pod("half")
@@ -126,9 +128,11 @@ def test_all_that_is_killed_while_a_pod_starts(plane: Plane, before: Traces, del
 def _runs_once(plane: Plane, name: str) -> None:
     """Wait until the pod runs, and what an earlier attempt has left is gone."""
     _until(plane, name, "Running")
-    done = plane.cli("exec", name, "--", "echo", "here")
-    assert done.stdout == "here\n", (done, plane.tail())
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
+    # It is shown as it was before until it has been looked at.
+    while plane.cli("exec", name, "--", "echo", "here").stdout != "here\n":
+        assert time.monotonic() < deadline, plane.tail()
+        time.sleep(0.2)
     while not len(machines(plane.state)) == len(shims(plane)) == 1:
         assert time.monotonic() < deadline, plane.tail()
         time.sleep(0.1)
@@ -152,11 +156,9 @@ def _id(plane: Plane, name: str) -> str:
 def _shim_of(plane: Plane, name: str) -> int:
     """Return the pid of the pod's shim, which has its sandbox's id on its command line."""
     uid = plane.pod(name)["metadata"]["uid"]
-    import json
-
     command = ["/usr/bin/ctr", "--address", str(plane.run / "containerd/containerd.sock"), "-n", "k8s.io"]
     for pid in shims(plane):
-        words = open(f"/proc/{pid}/cmdline").read().split("\0")
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         sandbox = words[words.index("-id") + 1]
         done = subprocess.run([*command, "containers", "info", sandbox], capture_output=True, text=True, check=True)
         if json.loads(done.stdout)["Labels"]["io.kubernetes.pod.uid"] == uid:

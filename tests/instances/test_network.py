@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.brokers import free_port
@@ -44,6 +45,32 @@ def test_a_published_port_is_reached_from_here_and_a_pods_own_by_itself(plane: P
         connection.sendall(b"GET /index.html HTTP/1.0\r\n\r\n")
         assert b"page" in b"".join(iter(lambda: connection.recv(4096), b""))
     assert _fetch(plane, "server", "127.0.0.1:8080") == "page\n"
+
+
+def test_the_world_is_reached_with_the_hosts_address(plane: Plane, pods: int, tmp_path: Path) -> None:
+    """From a network that knows no way to the pods' own."""
+    (tmp_path / "index.html").write_text("outside\n")
+    space, card = "alcove-test-out", "alctestout"
+    lines = (
+        f"netns add {space}",
+        f"link add {card} type veth peer name eth0 netns {space}",
+        f"addr add 198.51.100.1/24 dev {card}",
+        f"link set {card} up",
+        f"-n {space} addr add 198.51.100.2/24 dev eth0",
+        f"-n {space} link set eth0 up",
+    )
+    try:
+        for line in lines:
+            subprocess.run(["ip", *line.split()], check=True)
+        command = ["ip", "netns", "exec", space, "busybox", "httpd", "-f", "-p", "80", "-h", str(tmp_path)]
+        with subprocess.Popen(command) as server:
+            try:
+                assert _fetch(plane, "client", "198.51.100.2") == "outside\n"
+            finally:
+                server.kill()
+    finally:
+        subprocess.run(["ip", "link", "delete", card], check=False)
+        subprocess.run(["ip", "netns", "delete", space], check=False)
 
 
 def test_another_pod_is_not_reached(plane: Plane, pods: int) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.instances.plane import Plane, machines
+from tests.instances.plane import Plane, machines, vacant
 
 from alcove.host.files import instance_tag
 
@@ -18,7 +18,8 @@ Traces = frozenset[str]
 
 def traces(plane: Plane) -> Traces:
     """Return what pods of this server have: processes, networks, cgroups, mounts, records, images' leases."""
-    return frozenset(
+    waiting = vacant(plane.state)
+    found = frozenset(
         [
             *(f"machine {pid}" for pid in machines(plane.state)),
             *(f"shim {pid}" for pid in shims(plane)),
@@ -29,6 +30,7 @@ def traces(plane: Plane) -> Traces:
             *_containerds(plane),
         ]
     )
+    return frozenset(name for name in found if name.rpartition("/")[2] not in waiting)
 
 
 def settled(plane: Plane, before: Traces, timeout_s: float = 30.0) -> list[str]:

@@ -213,3 +213,13 @@ def test_mirrors_that_are_none(row: str) -> None:
 
     with pytest.raises(InvalidRequest):
         read_mirrors((row,))
+
+
+def test_a_runtime_that_is_starting_is_asked_again() -> None:
+    """containerd listens before it has looked at the pods of an earlier one."""
+    from grpclib.const import Status
+
+    from alcove.instances.cri import CriError, Unavailable, _error
+
+    assert isinstance(_error("Version", Status.UNKNOWN, "server is not initialized yet"), Unavailable)
+    assert isinstance(_error("Version", Status.UNKNOWN, "something else"), CriError)

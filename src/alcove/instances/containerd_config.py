@@ -144,7 +144,7 @@ def network(spec: ContainerdSpec) -> str:
         "ranges": [[{"subnet": str(spec.subnet)}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
-    bridge = {"type": "bridge", "bridge": spec.bridge, "isGateway": True, "ipMasq": True, "ipam": addresses}
+    bridge = {"type": "bridge", "bridge": spec.bridge, "isGateway": True, "ipMasq": False, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
     return json.dumps({"cniVersion": "0.4.0", "name": spec.bridge, "plugins": [bridge, ports]}, indent=1)
 

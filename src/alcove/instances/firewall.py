@@ -2,6 +2,8 @@
 
 They get out, and are reached by the ports that the operator published; the host's own services, link-local addresses
 and other pods they do not reach, by no path: not over the bridge, not around by the gateway. Replies pass.
+Outside they have the host's address, by one rule for all: one for each pod, as the CNI plugin would make it, stays
+where the plugin is killed halfway.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ _RULES = """
 table inet NAME {
   chain input { type filter hook input priority filter - 10; policy accept; }
   chain forward { type filter hook forward priority filter - 10; policy accept; }
+  chain postrouting { type nat hook postrouting priority srcnat; policy accept; }
 }
 flush table inet NAME
 table inet NAME {
@@ -30,6 +33,9 @@ table inet NAME {
     iifname "BRIDGE" meta nfproto ipv6 drop
     iifname "BRIDGE" oifname "BRIDGE" drop
     iifname "BRIDGE" ip daddr { 169.254.0.0/16, 127.0.0.0/8, 224.0.0.0/4, 255.255.255.255 } drop
+  }
+  chain postrouting {
+    ip saddr SUBNET ip daddr != SUBNET oifname != "BRIDGE" masquerade
   }
 }
 """

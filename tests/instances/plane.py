@@ -16,6 +16,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.brokers import free_port
+
 from alcove.cli.client import Client
 from alcove.host.files import instance_tag
 from alcove.host.process import ProcessIdentity
@@ -99,9 +101,17 @@ class Plane:
 class VmPlane(Plane):
     """The real server, with its machines."""
 
+    def __init__(self, state: Path, run: Path, **settings: str) -> None:
+        super().__init__(state, run, **settings)
+        self._port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
     def command(self) -> list[str]:
         given = {
-            **{"state": self.state, "run": self.run, "listen": "127.0.0.1:0", "s3_listen": "127.0.0.1:0"},
+            **{"state": self.state, "run": self.run, "listen": f"127.0.0.1:{self._port}", "s3_listen": "127.0.0.1:0"},
             **{"pool_python": 0, "pool_nodejs": 0, "pool_provided": 0, "isolation_allowed": "vm,gvisor,process"},
             **self.settings,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,8 @@ def until(look: Callable[[], Any]) -> Any:
 
 
 def client_of(plane: Plane, tenant: str) -> Any:
-    made = plane.call("POST", "/alcove/v1/tenants", {"name": tenant})
+    # The state is kept between runs.
+    made = plane.call("POST", "/alcove/v1/tenants", {"name": f"{tenant}-{secrets.token_hex(4)}"})
     key = BceCredentials(made["key"]["access_key"], made["key"]["secret"])
     return BciClient(BceClientConfiguration(credentials=key, endpoint=plane.url))
 

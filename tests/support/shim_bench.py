@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -264,3 +266,21 @@ async def end_shim(bench: Bench) -> None:
     with contextlib.suppress(OSError, ConnectionError):
         pid = (await (await bench.connect()).call("Connect", id=""))["shim_pid"]
         os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.asynccontextmanager
+async def short_bench() -> AsyncIterator[Bench]:
+    """A bench in a folder of its own: sockets' paths are short, whatever pytest's folders are called."""
+    folder = Path(tempfile.mkdtemp(prefix="shim-"))
+    try:
+        async with shim_bench(folder) as made:
+            yield made
+    finally:
+        shutil.rmtree(folder)
+
+
+async def running(bench: Bench, id: str = "c1", **fields: Any) -> Ttrpc:
+    shim = await bench.start(id)
+    await bench.create(shim, id, **fields)
+    await shim.call("Start", id=id)
+    return shim

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.pod_wire import Fields, Refused
-from tests.support.shim_bench import Bench, Ttrpc, shim_bench
+from tests.support.shim_bench import Bench, Ttrpc, running, short_bench
 
 from alcove.wire import cgroup_messages, task_messages, ttrpc
 from alcove.wire.ttrpc import Failure
@@ -25,18 +23,8 @@ MEMBER = {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sa
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    # Sockets' paths are short, whatever pytest's folders are called.
-    folder = Path(tempfile.mkdtemp(prefix="shim-"))
-    async with shim_bench(folder) as made:
+    async with short_bench() as made:
         yield made
-    shutil.rmtree(folder)
-
-
-async def running(bench: Bench, id: str = "c1", **fields: Any) -> Ttrpc:
-    shim = await bench.start(id)
-    await bench.create(shim, id, **fields)
-    await shim.call("Start", id=id)
-    return shim
 
 
 async def sandboxed(bench: Bench) -> Ttrpc:

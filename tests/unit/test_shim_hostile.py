@@ -12,14 +12,13 @@ import os
 import shutil
 import socket
 import struct
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.pod_wire import Fields, Refused
-from tests.support.shim_bench import Bench, Ttrpc, shim_bench
+from tests.support.shim_bench import Bench, Ttrpc, running, short_bench
 
 from alcove.guest import streams
 from alcove.shim.stdio import MOST_WAITING
@@ -31,18 +30,8 @@ MIB = 1 << 20
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    # Sockets' paths are short, whatever pytest's folders are called.
-    folder = Path(tempfile.mkdtemp(prefix="shim-"))
-    async with shim_bench(folder) as made:
+    async with short_bench() as made:
         yield made
-    shutil.rmtree(folder)
-
-
-async def running(bench: Bench, id: str = "c1", **fields: Any) -> Ttrpc:
-    shim = await bench.start(id)
-    await bench.create(shim, id, **fields)
-    await shim.call("Start", id=id)
-    return shim
 
 
 async def ended(shim: Ttrpc) -> int:

@@ -5,13 +5,9 @@ Its one program, for x86-64, ignores SIGCHLD, by which the kernel reaps orphans 
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import json
 import struct
-import tarfile
-from typing import Any
+
+from alcove.instances import archive as archives
 
 NAME = "alcove.internal/pause:1"
 _BASE = 0x400000
@@ -44,49 +40,5 @@ def program() -> bytes:
 
 
 def archive() -> bytes:
-    """Return the image as an OCI layout in a tar, for ``ctr images import``: the same bytes each time."""
-    layer = _tar({"pause": (program(), 0o755)})
-    packed = gzip.compress(layer, mtime=0)
-    config = _json(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {"Entrypoint": ["/pause"]},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        }
-    )
-    kinds = "application/vnd.oci.image"
-    manifest = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": f"{kinds}.manifest.v1+json",
-            "config": _descriptor(f"{kinds}.config.v1+json", config),
-            "layers": [_descriptor(f"{kinds}.layer.v1.tar+gzip", packed)],
-        }
-    )
-    named = _descriptor(f"{kinds}.manifest.v1+json", manifest) | {"annotations": {"io.containerd.image.name": NAME}}
-    blobs = {f"blobs/sha256/{_digest(data)[7:]}": (data, 0o644) for data in (packed, config, manifest)}
-    index = _json({"schemaVersion": 2, "manifests": [named]})
-    return _tar({"oci-layout": (_json({"imageLayoutVersion": "1.0.0"}), 0o644), "index.json": (index, 0o644), **blobs})
-
-
-def _descriptor(kind: str, data: bytes) -> dict[str, Any]:
-    return {"mediaType": kind, "digest": _digest(data), "size": len(data)}
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def _json(document: Any) -> bytes:
-    return json.dumps(document).encode()
-
-
-def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as out:
-        for name, (data, mode) in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), mode
-            out.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    """Return the image for ``ctr images import``."""
+    return archives.archive(NAME, {"Entrypoint": ["/pause"]}, {"pause": (program(), 0o755)})

@@ -15,7 +15,7 @@ from tests.unit.test_spec import SPEC
 from alcove.errors import InvalidRequest
 from alcove.host.netns import open_namespace
 from alcove.pods.model import Defaults, NetworkModel, PodSpec, parse_spec
-from alcove.vmm.spec import DeviceModel, instance_slots, render
+from alcove.vmm.spec import DeviceModel, DiskTuning, instance_slots, render
 
 
 def test_what_is_not_said_is_the_default() -> None:
@@ -83,6 +83,16 @@ def test_the_hosts_own_network_is_refused() -> None:
         open_namespace("/proc/self/ns/net")
     with pytest.raises(InvalidRequest, match="no network namespace"):
         open_namespace("/proc/self/ns/mnt")
+
+
+def test_how_disks_are_served_is_said_of_those_alone() -> None:
+    tuning = DiskTuning(queues=2, length=512, packed=True)
+    drives = (*SPEC.drives[:1], *instance_slots())
+    words = render(replace(SPEC, model=DeviceModel.INSTANCE, drives=drives, tuning=tuning))
+    (disk,) = [word for word in words if "drive=disk0," in word]
+    assert disk.endswith("num-queues=2,queue-size=512,packed=on")
+    (image,) = [word for word in words if "drive=image0," in word]
+    assert image.endswith("num-queues=1,queue-size=64")
 
 
 def test_slots_are_the_last_disks(snapshot: object) -> None:

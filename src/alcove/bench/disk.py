@@ -37,7 +37,7 @@ WAYS: dict[str, tuple[DiskIo, DiskTuning]] = {
     "io_uring": (DiskIo.IO_URING, _UNLIMITED),
     "packed rings": (DiskIo.IO_URING, replace(_UNLIMITED, packed=True)),
     "two queues": (DiskIo.IO_URING, replace(_UNLIMITED, queues=2)),
-    "iothread": (DiskIo.IO_URING, replace(_UNLIMITED, iothread=True)),
+    "queue of 512": (DiskIo.IO_URING, replace(_UNLIMITED, length=512)),
     "past the page cache": (DiskIo.IO_URING, replace(_UNLIMITED, direct=True)),
 }
 

@@ -132,18 +132,3 @@ async def test_files_are_put_and_read(pod: PodGuest) -> None:
     await pod.agent.request("put_files", stream=99, path="files", mode=0o755)
     read = await pod.agent.request("read_file", path="/run/alcove/files/files/0/key", bytes=100)
     assert read["text"] == "value"
-
-
-async def test_a_containers_own_quota(pod: PodGuest) -> None:
-    words = "head -c 3m /dev/zero > /a && head -c 3m /dev/zero > /b"
-    limited = await pod.run("limited", "/bin/sh", "-c", words, disk_bytes=4 << 20)
-    assert (await pod.end(limited))["code"] == 1
-    assert pod.printed[limited].startswith(b"head: ")
-    other = await pod.run("other", "/bin/sh", "-c", "head -c 8m /dev/zero > /a")
-    assert (await pod.end(other))["code"] == 0
-    for id in ("limited", "other"):
-        await pod.agent.request("delete_container", id=id)
-    # What it had is free again, and the next has all of its own.
-    again = await pod.run("again", "/bin/sh", "-c", "head -c 3m /dev/zero > /a", disk_bytes=4 << 20)
-    assert (await pod.end(again))["code"] == 0
-    await pod.agent.request("delete_container", id="again")

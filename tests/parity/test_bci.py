@@ -303,7 +303,7 @@ def test_who_does_not_sign_or_signs_badly_is_refused(bci: Bci) -> None:
           "volume": models.Volume(empty_dir=[models.EmptyDirVolume("v")])}, "EmptyDir"),
         ({"volume": models.Volume(config_file=[models.ConfigFileVolume("c", None,
           [models.ConfigFileDetail("../a", "x")])])}, "without .."),
-        ({"volume": models.Volume(nfs=[models.NfsVolume("n", "no server", "/")])}, "server"),
+        ({"volume": models.Volume(nfs=[models.NfsVolume("n", "10.0.0.1", "/")])}, "NFS"),
         ({"tags": [models.Tag("a", "1"), models.Tag("a", "2")]}, "tagKey"),
         ({"name": "x"}, "2 to 252"),
         ({"name": "no/name"}, "name"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from alcove.cli.pod_manifests import read_manifests
 from alcove.cli.run import manifest as from_command_line
 from alcove.errors import InvalidRequest
-from alcove.instances import cri_config, manifest, quantity, volumes
+from alcove.instances import cri_config, manifest, quantity
 from alcove.instances.cri_config import Identity
 from alcove.instances.place import Place, digest
 from alcove.sandbox.protocol import Isolation
@@ -84,26 +84,6 @@ def test_an_empty_dir_is_a_disk_of_its_size_in_a_machine() -> None:
     made = cri_config.sandbox(one, IDENTITY, PLACE, Isolation.VM, 0)["annotations"]
     assert made == {f"io.alcove.empty-dir.{digest(PLACE.empty_dir('d'))}": "1048576,memory"}
     assert cri_config.sandbox(one, IDENTITY, PLACE, Isolation.PROCESS, 0)["annotations"] == {}
-
-
-def test_an_nfs_volume_is_the_machines_to_mount(tmp_path: Path) -> None:
-    place = Place(tmp_path, "u")
-    volume = {"name": "v", "nfs": {"server": "localhost", "path": "/srv", "readOnly": True}}
-    one = pod({"volumeMounts": [{"name": "v", "mountPath": "/data"}]}, volumes=[volume])
-    for _ in range(2):
-        volumes.make(one, place, Isolation.VM)
-    found = cri_config.sandbox(one, IDENTITY, place, Isolation.VM, 0)["annotations"]
-    assert found in ({f"io.alcove.nfs.{digest(place.nfs('v'))}": f"{at}:/srv"} for at in ("127.0.0.1", "[::1]"))
-    (mount,) = cri_config.container(one, one.spec.containers[0], IDENTITY, place, 0)["mounts"]
-    assert (mount["host_path"], mount["readonly"]) == (str(place.nfs("v")), True)
-    with pytest.raises(InvalidRequest, match="machine of the pod's own"):
-        volumes.check(one, Isolation.PROCESS)
-    below = pod({"volumeMounts": [{"name": "v", "mountPath": "/data", "subPath": "a"}]}, volumes=[volume])
-    with pytest.raises(InvalidRequest, match="sub-paths"):
-        volumes.check(below, Isolation.VM)
-    lost = pod(volumes=[{"name": "v", "nfs": {"server": "no.such.invalid", "path": "/srv"}}])
-    with pytest.raises(InvalidRequest, match="no address"):
-        volumes.make(lost, Place(tmp_path, "lost"), Isolation.VM)
 
 
 def test_variables_are_put_into_later_ones() -> None:

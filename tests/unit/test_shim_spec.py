@@ -178,26 +178,6 @@ def test_how_a_folder_is_mounted_is_asked_of_the_host() -> None:
         with_mount(bind("/srv/data", "/data", "rshared"))
 
 
-def test_nfs_volumes_are_the_guests_to_mount() -> None:
-    mount = {"destination": "/data", "type": "nfs", "source": "10.0.0.1:/srv", "options": ["ro", "hard"]}
-    plan, given = with_mount(mount)
-    (volume,) = plan.nfs
-    assert (volume.server, volume.path, volume.read_only, volume.options) == ("10.0.0.1", "/srv", True, ["hard"])
-    assert given == {
-        "destination": "/data",
-        "type": "bind",
-        "source": f"/run/alcove/nfs/{volume.name}",
-        "options": ["rbind", "ro"],
-    }
-    annotations = {oci.NFS_VOLUME + digest("/x/v"): "[fd00::1]:/"}
-    plan, given = with_mount(bind("/x/v"), annotations=annotations)
-    assert [(one.server, one.path) for one in plan.nfs] == [("fd00::1", "/")]
-    assert not plan.shares
-    for wrong in ("server:/srv", "10.0.0.1", "10.0.0.1:srv", ":/srv"):
-        with pytest.raises(SpecError, match="NFS"):
-            with_mount({**mount, "source": wrong})
-
-
 def test_a_source_that_is_missing_is_named() -> None:
     with pytest.raises(SpecError, match="/srv/none"):
         with_mount(bind("/srv/none"), facts=Facts(none="missing"))
@@ -211,12 +191,6 @@ def test_the_machines_size_is_the_pods() -> None:
     assert oci.machine_size({"linux": {"resources": resources}}) == (0, 0, 0)
     annotations = {"io.alcove.cpus": "2", "io.alcove.memory-mib": "oops", "io.alcove.disk-mib": "100"}
     assert oci.machine_size({"annotations": annotations}) == (2.0, 0, 100)
-
-
-def test_a_containers_own_limit_is_its_annotation() -> None:
-    assert oci.disk_limit({"annotations": {oci.DISK_BYTES: "1048576"}}) == 1 << 20
-    for nothing in ({}, {"annotations": {oci.DISK_BYTES: "much"}}, {"annotations": {oci.DISK_BYTES: "-5"}}):
-        assert oci.disk_limit(nothing) == 0
 
 
 # Root file systems

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from alcove.guest import kernel, pod_cgroup, projects, volumes
+from alcove.guest import kernel, pod_cgroup, volumes
 from alcove.guest.crun import TIMEOUT_S, Crun, Ends
 from alcove.guest.places import CONTAINERS, IMAGES, SCRATCH
 from alcove.guest.pod_init import PodInit
@@ -74,7 +74,6 @@ class Containers:
         self._init = PodInit()
         self._full = False
         self._trash = 0
-        self._projects = 0
         self._by_id: dict[str, Container] = {}
         self._by_pid: dict[int, Process] = {}
         self._by_number: dict[int, Process] = {}
@@ -105,9 +104,11 @@ class Containers:
             raise Refused("exists", f"the container {container.id} is there already")
         if len(self._by_id) >= MOST:
             raise Refused("capacity", f"a pod has at most {MOST} containers")
+        if request.get("disk_bytes"):
+            raise Refused("unsupported", "a container's own quota: the pod's disk is the limit")
         process = container.processes[None] = Process(container, None, self._host.number())
         try:
-            self._prepare(container, name_in(request, "image"), int(request.get("disk_bytes") or 0))
+            self._prepare(container, name_in(request, "image"))
             _write_spec(container, request, self._namespace(request))
             terminal, stdin = bool(request.get("terminal")), bool(request.get("stdin"))
             ends = self._crun.create(container.id, container.bundle, terminal=terminal, stdin=stdin)
@@ -119,20 +120,12 @@ class Containers:
         self._watch_memory(container)
         return {"process": process.number, "pid": process.pid}
 
-    def _prepare(self, container: Container, image: str, disk_bytes: int) -> None:
-        """Mount the root; ``disk_bytes`` is what may be written to it, 0 all that the pod has.
-
-        What mount(2) takes is one page, so layers are named from the folder that they are in.
-        """
+    def _prepare(self, container: Container, image: str) -> None:
+        """Mount the root. What mount(2) takes is one page, so layers are named from the folder that they are in."""
         lower = ":".join(volumes.layers(image))
         os.mkdir(container.bundle, 0o700)
         os.mkdir(container.root)
-        os.mkdir(container.upper)
-        if disk_bytes > 0:
-            self._projects += 1
-            projects.assign(container.upper, self._projects)
-            projects.limit(container.upper, self._projects, disk_bytes)
-        for folder in (f"{container.upper}/data", f"{container.upper}/work"):
+        for folder in (container.upper, f"{container.upper}/data", f"{container.upper}/work"):
             os.mkdir(folder)
         options = f"lowerdir={lower},upperdir={container.upper}/data,workdir={container.upper}/work"
         os.chdir(f"{IMAGES}/{image}")

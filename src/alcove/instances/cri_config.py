@@ -123,8 +123,6 @@ def _annotations(pod: Pod, place: Place, isolation: Isolation) -> dict[str, str]
                 medium = ",memory" if volume.empty_dir.medium == "Memory" else ""
                 key = digest(place.empty_dir(volume.name))
                 found[f"io.alcove.empty-dir.{key}"] = f"{volume.empty_dir.bytes}{medium}"
-            elif volume.nfs is not None:
-                found[f"io.alcove.nfs.{digest(place.nfs(volume.name))}"] = volumes.nfs_source(volume, place)
     return found
 
 
@@ -201,7 +199,7 @@ def _mount(pod: Pod, mount: VolumeMount, place: Place) -> Value:
     path = base / mount.sub_path if mount.sub_path else base
     if mount.sub_path and not _inside(path, base):
         raise InvalidRequest(f"The sub-path {mount.sub_path[:80]!r} leads out of the volume {mount.name}.")
-    read_only = mount.read_only or volume.files is not None or (volume.nfs is not None and volume.nfs.read_only)
+    read_only = mount.read_only or volume.files is not None
     return {"container_path": mount.mount_path, "host_path": str(path), "readonly": read_only}
 
 

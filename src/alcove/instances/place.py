@@ -28,10 +28,6 @@ class Place:
     def empty_dir(self, volume: str) -> Path:
         return self.folder / "volumes" / "kubernetes.io~empty-dir" / volume
 
-    def nfs(self, volume: str) -> Path:
-        """An empty folder, which stands for the volume, and beside it a file with its server's address."""
-        return self.folder / "volumes" / "kubernetes.io~nfs" / volume
-
     def files(self, volume: str) -> Path:
         return self.folder / "volumes" / "kubernetes.io~configmap" / volume
 

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 from alcove.errors import HostError, InvalidRequest
-from alcove.instances.manifest import Files, HostPath, Nfs, Pod, Volume
+from alcove.instances.manifest import Files, HostPath, Pod, Volume
 from alcove.instances.place import Place
 from alcove.sandbox.protocol import Isolation
 
 # What a tmpfs may hold where nothing is said: half of a small machine's memory would be Linux's own choice.
 MEMORY_DEFAULT = 64 << 20
-_NFS_PORT = 2049
-# Beside a volume's folder; names of volumes have no dot.
-_ADDRESS = ".address"
 
 
 def make(pod: Pod, place: Place, isolation: Isolation) -> None:
     """Make what is not there yet. Blocking. Raises ``InvalidRequest`` or ``HostError``."""
-    check(pod, isolation)
+    check(pod)
     place.logs.mkdir(parents=True, exist_ok=True)
     os.chmod(place.folder, 0o711)  # noqa: S103 (users of containers reach their volumes)
     for one in [*pod.spec.init_containers, *pod.spec.containers]:
@@ -38,21 +34,15 @@ def make(pod: Pod, place: Place, isolation: Isolation) -> None:
             _write_files(volume.files, place.files(volume.name))
         elif volume.host_path is not None:
             _check_host_path(volume.host_path)
-        elif volume.nfs is not None:
-            _find_server(volume.nfs, place.nfs(volume.name))
 
 
-def check(pod: Pod, isolation: Isolation) -> None:
+def check(pod: Pod) -> None:
     """Raises ``InvalidRequest`` for a volume that is not offered, before anything is written down."""
-    names = {volume.name for volume in pod.spec.volumes if volume.nfs is not None}
-    if names and isolation is not Isolation.VM:
-        raise InvalidRequest("NFS volumes need a machine of the pod's own.", hint="choose the tier vm")
-    for container in [*pod.spec.init_containers, *pod.spec.containers]:
-        for mount in container.volume_mounts:
-            if mount.name in names and mount.sub_path:
-                raise InvalidRequest(
-                    f"The volume {mount.name} is NFS: it has no sub-paths.", hint="name the whole path in the volume"
-                )
+    for volume in pod.spec.volumes:
+        if volume.nfs is not None:
+            raise InvalidRequest(
+                f"The volume {volume.name}: NFS is not offered yet.", hint="use an emptyDir, or files in the manifest"
+            )
 
 
 def source(volume: Volume, place: Place) -> Path:
@@ -61,14 +51,7 @@ def source(volume: Volume, place: Place) -> Path:
         return place.empty_dir(volume.name)
     if volume.host_path is not None:
         return Path(volume.host_path.path)
-    return place.nfs(volume.name) if volume.nfs is not None else place.files(volume.name)
-
-
-def nfs_source(volume: Volume, place: Place) -> str:
-    """Return what the guest mounts, of a volume that was made."""
-    assert volume.nfs is not None
-    address = place.nfs(volume.name).with_suffix(_ADDRESS).read_text()
-    return f"{f'[{address}]' if ':' in address else address}:{volume.nfs.path}"
+    return place.files(volume.name)
 
 
 def remove(place: Place) -> None:
@@ -97,19 +80,6 @@ def _make_empty(volume: Volume, place: Place, isolation: Isolation) -> None:
             folder.rmdir()
             raise HostError(f"the volume {volume.name} cannot be made: {done.stderr.strip()}", hint="run as root")
     os.chmod(folder, 0o777)  # noqa: S103 (for whoever a container runs as)
-
-
-def _find_server(volume: Nfs, folder: Path) -> None:
-    """The guest's kernel is the client, and knows addresses alone."""
-    if folder.is_dir():
-        return
-    try:
-        found = socket.getaddrinfo(volume.server, _NFS_PORT, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise InvalidRequest(f"The NFS server {volume.server} has no address: {error.strerror}.") from error
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.with_suffix(_ADDRESS).write_text(str(found[0][4][0]))
-    folder.mkdir()
 
 
 def _write_files(files: Files, folder: Path) -> None:

@@ -84,9 +84,6 @@ class Provisioner:
             answer = await self._node.request("share_path", pod=self._pod, **share._asdict())
             await self._agent.request("mount_share", tag=answer["tag"], name=share.name)
 
-        for volume in plan.nfs:
-            await self._agent.request("mount_nfs", **volume._asdict())
-
     async def _send_files(self, container_id: str, plan: oci.Plan) -> list[Operation]:
         """Send the files' bytes; return what unpacks them, which fails where the stream was refused."""
         if not plan.copies:
@@ -109,7 +106,7 @@ class Provisioner:
             "pid": plan.pid_mode,
             "terminal": init.terminal,
             "stdin": bool(init.stdin),
-            "disk_bytes": oci.disk_limit(plan.spec),
+            "disk_bytes": 0,
         }
         reply = (await self._agent.request("batch", ops=[*before, create]))["replies"][-1]
         init.number, init.guest_pid = int(reply["process"]), int(reply["pid"])

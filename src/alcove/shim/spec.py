@@ -16,16 +16,12 @@ from typing import Any, NamedTuple, Protocol
 from alcove.shim.address import digest
 
 FILES, DISKS, SHARES = "/run/alcove/files", "/run/alcove/disks", "/run/alcove/shares"
-NFS = "/run/alcove/nfs"
 HOST_PATHS = "io.alcove.host-paths"
 EMPTY_DIR = "io.alcove.empty-dir."
-NFS_VOLUME = "io.alcove.nfs."
-DISK_BYTES = "io.alcove.disk-bytes"
 # An emptyDir without a limit: thin, so it costs what is written. The pod's own quotas bound it, not the host's disk.
 DEFAULT_EMPTY_DIR_BYTES = 10 * 1024**3
 
 _EMPTY_DIR_PATH = re.compile(r"/kubernetes\.io~empty-dir/([^/]+)((?:/[^/]+)*)$")
-_ADDRESS = re.compile(r"[0-9.]+|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 _PROJECTED = re.compile(r"/kubernetes\.io~(?:configmap|secret|projected|downward-api)/")
 # Where kubelet has the file that a container tells its end in.
 _TERMINATION_LOG = re.compile(r"/pods/[^/]+/containers/[^/]+/[^/]+$")
@@ -81,16 +77,6 @@ class Share(NamedTuple):
     follows: bool
 
 
-class Nfs(NamedTuple):
-    """A volume of an NFS server's, at ``NFS/<name>``. ``server`` is an address."""
-
-    server: str
-    path: str
-    read_only: bool
-    options: list[str]
-    name: str
-
-
 class TerminationLog(NamedTuple):
     """What the container writes at ``guest`` is copied to the host's file when it has ended."""
 
@@ -103,7 +89,6 @@ class Plan(NamedTuple):
     copies: list[CopyIn]
     disks: list[Disk]
     shares: list[Share]
-    nfs: list[Nfs]
     sysctls: dict[str, str]
     # ``pod``: the container sees the processes of the others.
     pid_mode: str
@@ -126,9 +111,7 @@ def convert(spec: Mapping[str, Any], *, container_id: str, annotations: Mapping[
     mounts = _Mounts(container_id, annotations, facts)
     guest["mounts"] = [mounts.convert(mount) for mount in spec.get("mounts", [])]
     sysctls = _take_sysctls(linux)
-    return Plan(
-        guest, mounts.copies, mounts.disks, mounts.shares, mounts.nfs, sysctls, pid_mode, mounts.termination_log
-    )
+    return Plan(guest, mounts.copies, mounts.disks, mounts.shares, sysctls, pid_mode, mounts.termination_log)
 
 
 def netns(spec: Mapping[str, Any]) -> str | None:
@@ -150,11 +133,6 @@ def machine_size(spec: Mapping[str, Any]) -> tuple[float, int, int]:
     cpus = _number(annotations.get("io.alcove.cpus"), 0) or max(0.0, quota / period)
     memory_mib = int(_number(annotations.get("io.alcove.memory-mib"), 0)) or max(0, int(memory_bytes)) >> 20
     return cpus, memory_mib, int(_number(annotations.get("io.alcove.disk-mib"), 0))
-
-
-def disk_limit(spec: Mapping[str, Any]) -> int:
-    """Return what a container may write to its root, in bytes; 0 is all that its pod has."""
-    return max(0, int(_number(spec.get("annotations", {}).get(DISK_BYTES), 0)))
 
 
 def exec_process(process: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,13 +196,10 @@ class _Mounts:
         self.copies: list[CopyIn] = []
         self.disks: list[Disk] = []
         self.shares: list[Share] = []
-        self.nfs: list[Nfs] = []
         self.termination_log: TerminationLog | None = None
 
     def convert(self, mount: Mapping[str, Any]) -> dict[str, Any]:
         options = list(mount.get("options") or [])
-        if mount.get("type") in ("nfs", "nfs4"):
-            return self._nfs_mount(mount, options)
         if mount.get("type") != "bind" and not {"bind", "rbind"} & set(options):
             return dict(mount)
         if mount["destination"] == "/dev/shm":
@@ -242,8 +217,6 @@ class _Mounts:
         read_only = bool({"ro", "rro"} & set(options))
         if EMPTY_DIR + digest(source) in self._annotations:
             return self._product_empty_dir(source)
-        if NFS_VOLUME + digest(source) in self._annotations:
-            return self._nfs(self._annotations[NFS_VOLUME + digest(source)], read_only, [])
         empty_dir = _EMPTY_DIR_PATH.search(source)
         if empty_dir is not None:
             return self._empty_dir(source, *empty_dir.groups())
@@ -273,24 +246,6 @@ class _Mounts:
         name = digest(f"{source}:{read_only}:{recursive}:{follows}")
         self.shares.append(Share(source, read_only, name, recursive, follows))
         return f"{SHARES}/{name}"
-
-    def _nfs_mount(self, mount: Mapping[str, Any], options: list[str]) -> dict[str, Any]:
-        """``ctr run --mount type=nfs,src=10.0.0.1:/path,dst=/data``."""
-        kept = [option for option in options if option not in ("bind", "rbind", "ro", "rw")]
-        source = self._nfs(str(mount.get("source")), "ro" in options, kept)
-        how = ["rbind", "ro"] if "ro" in options else ["rbind"]
-        return {"destination": mount["destination"], "type": "bind", "source": source, "options": how}
-
-    def _nfs(self, source: str, read_only: bool, options: list[str]) -> str:
-        server, colon, path = source.partition(":/")
-        server = server.strip("[]")
-        if not colon or not _ADDRESS.fullmatch(server):
-            raise SpecError(f"the NFS volume {source} is not named by an address and a path, as 10.0.0.1:/path")
-        name = digest(f"{source}:{read_only}:{options}")
-        volume = Nfs(server, f"/{path}", read_only, options, name)
-        if volume not in self.nfs:
-            self.nfs.append(volume)
-        return f"{NFS}/{name}"
 
     def _empty_dir(self, source: str, name: str, below: str) -> str:
         volume = source[: len(source) - len(below)] if below else source

@@ -154,6 +154,7 @@ class Lab:
     ) -> Guest:
         guest = await self.start(how)
         await guest.sandbox.load(await self.workload(source, **options), delivery)
+        await guest.sandbox.settled()
         return guest
 
     async def close(self, *, show: bool) -> None:

@@ -69,7 +69,7 @@ def without(program: bytes, library: str) -> bytes:
         for need in needs:
             struct.pack_into("<Q", image.data, need.at, _IGNORED)
         _weaken(image, _forget_versions(image, library))
-    except (struct.error, StopIteration, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, StopIteration, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"the program is damaged: {error}") from error
     return bytes(image.data)
 

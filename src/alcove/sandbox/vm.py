@@ -388,19 +388,20 @@ class VmSandbox:
         await asyncio.shield(self._ending)
 
     async def _destroy(self) -> None:
-        await self._settled()
+        await self.settled()
         await destroy(self.resources, self._network, self._records)
         self._release(self)
 
     async def leave(self) -> None:
         """Let go of it without ending it: the daemon stops, a later one adopts it."""
-        await self._settled()
+        await self.settled()
         self.detach()
         self.resources.close_scratch()
         if self.resources.machine is not None:
             await self.resources.machine.detach()
 
-    async def _settled(self) -> None:
+    async def settled(self) -> None:
+        """Wait until what is loaded is limited and recorded."""
         if self._settling is not None:
             await asyncio.wait({self._settling})
 

@@ -270,7 +270,7 @@ def place(path: bytes, kind: str, content: object, opaque: bool = False) -> None
 
 
 @given(layers=LAYERS)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_layers(
     tmp_path_factory: pytest.TempPathFactory, layers: list[dict[bytes, tuple[tuple, int, dict]]]
 ) -> None:

@@ -38,9 +38,7 @@ FUNCTION = "openapi"
 DOCUMENT = openapi.document(ROUTES)
 # SQS's protocol has one path for all its operations; its clients' models are its document.
 DOCUMENTED = [route for route in ROUTES if route.dialect is not SQS]
-BOUNDED = settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+BOUNDED = settings(max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 HELP = "give its Route a detail=Detail(body=..., query=..., status=..., answer=...): see alcove/api/schema.py"
 
 

@@ -359,7 +359,7 @@ FIELDS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operation=st.sampled_from(sorted(OPERATIONS)), named=st.booleans(), document=st.dictionaries(FIELDS, VALUES))
 def test_nothing_that_is_sent_breaks_the_server(
     platform: Platform, url: str, operation: str, named: bool, document: dict[str, Any]

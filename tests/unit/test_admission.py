@@ -113,7 +113,7 @@ class Caps(RuleBasedStateMachine):
             assert self.admission.provisioned(f"id-{name}") == self.set_aside(f"id-{name}")
 
 
-Caps.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+Caps.TestCase.settings = settings(max_examples=60, stateful_step_count=60)
 TestCaps = Caps.TestCase
 
 

@@ -89,7 +89,7 @@ def ours(expression: str, moment: datetime, count: int) -> list[datetime]:
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(UNIX, MOMENTS)
 def test_unix_expressions_are_cronsims(expression: str, moment: datetime) -> None:
     try:
@@ -104,7 +104,7 @@ def test_unix_expressions_are_cronsims(expression: str, moment: datetime) -> Non
     assert ours(expression, moment, 5) == wanted
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(AWS, MOMENTS)
 def test_eventbridge_expressions_are_pyawscrons(expression: str, moment: datetime) -> None:
     try:
@@ -215,7 +215,7 @@ def test_a_day_that_was_skipped() -> None:
     assert instants("cron(0 12 30 12 ? *)", "Pacific/Apia", "2011-12-29T00:00Z", 1) == ["12-30 10:00"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(UNIX, ZONES, st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1)))
 def test_instants_grow_and_mean_their_local_time(expression: str, zone: str, moment: datetime) -> None:
     try:

@@ -204,7 +204,7 @@ async def check(bench: Bench) -> None:
     assert sorted((one.begin_ms, one.until_ms) for one in intervals) == sorted(bench.truth())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_any_sequence_of_starts_ends_losses_and_crashes_sums_to_exactly_the_used_time(
     steps: list[tuple[str, int]],

@@ -138,14 +138,14 @@ def follow(steps: list[tuple[str, ...]], runtime: Runtime, folder: Path) -> list
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS)
 def test_who_follows_reads_each_line_once_however_files_move(steps: list[tuple[str, ...]]) -> None:
     with bench(kept=1000) as (runtime, folder):
         assert follow(steps, runtime, folder) == runtime.written()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STEPS, st.integers(1, 2))
 def test_who_reads_too_slowly_misses_whole_files_but_reads_none_twice(steps: list[tuple[str, ...]], kept: int) -> None:
     with bench(kept) as (runtime, folder):
@@ -155,7 +155,7 @@ def test_who_reads_too_slowly_misses_whole_files_but_reads_none_twice(steps: lis
         assert places == sorted(set(places))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=12), st.integers(0, 40), st.integers(1, 200))
 async def test_the_last_lines_are_the_last_lines_over_files(
     rows: list[tuple[bool, int]], tail: int, block: int

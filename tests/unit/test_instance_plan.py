@@ -234,7 +234,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(["Always", "OnFailure", "Never"]), st.integers(0, 2), st.integers(1, 2), _STEPS)
 def test_whatever_happens_it_can_be_removed_and_ends_once(
     policy: str, init: int, main: int, steps: list[tuple[str, int, int]]

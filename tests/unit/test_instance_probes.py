@@ -117,7 +117,7 @@ PROBE = st.fixed_dictionaries(
 GOOD = st.lists(st.booleans(), min_size=1, max_size=20)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(PROBE, st.integers(1, 3), GOOD, st.integers(0, 100))
 def test_readiness_at_any_moment(numbers: dict[str, int], successes: int, pattern: list[bool], moment: int) -> None:
     """As Kubernetes has it: asked each period after the delay, ready once enough answers in a row were good."""
@@ -144,7 +144,7 @@ def test_readiness_at_any_moment(numbers: dict[str, int], successes: int, patter
     run(main)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(PROBE, PROBE, GOOD)
 def test_nothing_else_is_asked_before_it_has_started_and_nothing_after_it_has_failed(
     startup: dict[str, int], liveness: dict[str, int], pattern: list[bool]
@@ -215,7 +215,7 @@ class Backoff:
         return rest
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.one_of(st.integers(0, 100), st.integers(500, 700)), max_size=15))
 def test_pauses_are_kubernetes_pauses(runs_s: list[int]) -> None:
     one, oracle = bench(), Backoff()

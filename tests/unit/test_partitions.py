@@ -39,7 +39,7 @@ def test_other_tools_find_the_partitions_where_they_are(tmp_path: Path) -> None:
     assert "No problems found" in verified
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 50), max_size=128))
 def test_every_table_verifies(tmp_path_factory: pytest.TempPathFactory, pages: list[int]) -> None:
     made = disk(tmp_path_factory.mktemp("gpt") / "disk", [n * PAGE for n in pages], 64 << 20)

@@ -32,7 +32,7 @@ def test_a_disk_holds_what_was_asked_and_takes_little(tmp_path: Path, capacity: 
 
 # Where a group of blocks ends, at several sizes; what is asked for may be any number of bytes beside it.
 @given(st.sampled_from([1, 2, 8]), st.integers(-8, 600), st.integers(0, BLOCK - 1))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @example(1, 8, 1)
 @example(2, 500, 0)
 def test_a_disk_never_holds_more_than_was_asked(groups: int, beyond: int, odd: int) -> None:

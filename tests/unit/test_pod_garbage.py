@@ -72,7 +72,7 @@ async def ask(path: Path, request: Any) -> Any:
         writer.close()
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_REQUESTS)
 async def test_garbage_gets_a_clear_error(door: Path, request: Any) -> None:
     error = (await ask(door, request))["error"]

@@ -138,7 +138,7 @@ async def test_the_quota_of_code_counts_every_version(plane: Plane) -> None:
     assert await plane.service.usage(tenant) == (0, 0)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["function", "version", "latest", "drop", "drop version"]), st.integers(0, 2)),

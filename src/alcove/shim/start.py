@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import json
 import os
 
 from alcove.shim import address
+from alcove.shim.quick_json import read_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def start(arguments: Arguments) -> None:
 
 def pod_of(bundle: str, id: str) -> str:
     """Return the id of the pod that a container belongs to: its own where nothing says otherwise."""
-    with open(f"{bundle}/config.json", "rb") as file:
-        spec = json.load(file)
+    with open(f"{bundle}/config.json", encoding="utf-8") as file:
+        spec = read_object(file.read())
     pod = (spec.get("annotations") or {}).get(SANDBOX_ID)
     return str(pod or id)
 

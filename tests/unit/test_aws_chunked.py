@@ -79,6 +79,14 @@ def test_no_changed_byte_of_a_signed_body_goes_unseen(parts: list[bytes], place:
     assert (found, trailers) == (b"".join(parts), {"a": "1"})
 
 
+@pytest.mark.parametrize("trailers", [{}, {"a": "1"}])
+def test_a_changed_chunk_is_refused(trailers: dict[str, str]) -> None:
+    body = encode([b"first", b"second"], trailers, signed=True)
+    for changed in (body.replace(b"first", b"worst"), body.replace(b"second", b"sekond")):
+        with pytest.raises(AccessDenied):
+            decode(AwsChunkedDecoder(signer()), changed, [])
+
+
 @given(st.binary(max_size=3000))
 def test_rubbish_is_refused_not_crashed_on(data: bytes) -> None:
     decoder = AwsChunkedDecoder()

@@ -78,3 +78,9 @@ async def test_garbage_gets_a_clear_error(door: Path, request: Any) -> None:
     error = (await ask(door, request))["error"]
     assert error["code"] in {"invalid", "not_found", "capacity"}, error
     assert error["message"]
+
+
+async def test_half_a_surrogate_pair_is_no_text(door: Path) -> None:
+    error = (await ask(door, {"op": "start_pod", "pod": "a", "other": {"\ud800": "\udfff"}}))["error"]
+    assert error["code"] == "invalid"
+    assert "one line of JSON" in error["message"]

@@ -23,6 +23,7 @@ from alcove.gateway.http import Server
 from alcove.gateway.shares import Shares
 from alcove.gateway.streaming import StreamServer
 from alcove.host.files import private_folder
+from alcove.host.garbage import spare_what_is_there
 from alcove.host.network import API_PORT, S3_PORT, Network
 from alcove.pods.model import Defaults, NetworkModel
 from alcove.pods.service import PodService
@@ -112,7 +113,7 @@ class Daemon:
                     if isinstance(tier, VmTier):
                         await tier.keep_waiting(runtime, 1)
         # Before the pods are looked after whose shims ask here.
-        await self._serve_pods(tiers.get(Isolation.VM))
+        await self._serve_pods(tiers.get(Isolation.VM), services)
         await services.start(stack)
         app = App(self, services)
         server = app.server()
@@ -131,8 +132,9 @@ class Daemon:
             port = await monitor.listen_tcp(settings.metrics_listen.host, settings.metrics_listen.port)
             self.metrics_address = Address(settings.metrics_listen.host, port)
             log.info("metrics on http://%s/metrics", self.metrics_address)
+        spare_what_is_there()
 
-    async def _serve_pods(self, tier: Tier | None) -> None:
+    async def _serve_pods(self, tier: Tier | None, services: Services) -> None:
         """The node service, by which shims get machines for their pods."""
         settings = self.settings
         if settings.pods == "off" or not isinstance(tier, VmTier):
@@ -147,6 +149,7 @@ class Daemon:
         pods = PodService(tier.launcher, settings.state, defaults, waiting=settings.pod_waiting)
         self._stack.push_async_callback(pods.close)
         await pods.recover()
+        services.instances.machines = pods.forward
         door = PodSocket(settings.pods_socket, pods.carry_out)
         self._stack.push_async_callback(door.close)
         await door.open()

@@ -132,3 +132,25 @@ async def test_files_are_put_and_read(pod: PodGuest) -> None:
     await pod.agent.request("put_files", stream=99, path="files", mode=0o755)
     read = await pod.agent.request("read_file", path="/run/alcove/files/files/0/key", bytes=100)
     assert read["text"] == "value"
+
+
+async def test_a_containers_own_quota(pod: PodGuest) -> None:
+    """It holds to the block, whatever the container is made of; the neighbour has the rest of the disk."""
+    size = 4 << 20
+    whole = f"head -c {size} /dev/zero > /a && echo all && echo x > /b"
+    for id in ("limited", "again"):
+        limited = await pod.run(id, "/bin/sh", "-c", whole, disk_bytes=size)
+        assert (await pod.end(limited))["code"] != 0
+        assert pod.printed[limited] == b"all\nsh: write error: Disk quota exceeded\n"
+        if id == "limited":
+            other = await pod.run("other", "/bin/sh", "-c", "head -c 8m /dev/zero > /a")
+            assert (await pod.end(other))["code"] == 0
+            await pod.agent.request("delete_container", id="other")
+        # What it had is free again, and the next has all of its own.
+        await pod.agent.request("delete_container", id=id)
+    # Files without a byte have an end as well.
+    words = "i=0; while true > /f$i; do i=$((i+1)); done; echo $i"
+    many = await pod.run("many", "/bin/sh", "-c", words, disk_bytes=size)
+    await pod.end(many)
+    assert pod.printed[many].splitlines()[-1] == b"1024"
+    await pod.agent.request("delete_container", id="many")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.machine.lab import Lab, command, until
-from tests.machine.pod_guest import spec
 from tests.machine.podlab import PodLab
+from tests.machine.programs import Programs
 
 from alcove.errors import InvalidRequest
 from alcove.sandbox.agent import AgentClient
@@ -21,16 +21,6 @@ pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 
 OPERATORS = {"io.alcove.host-paths": "true"}
 SHARES = "/run/alcove/shares"
-# What root in a container raises or gets, line by line.
-TRY = """
-import errno, os, sys
-os.chdir(f"/shares/{sys.argv[1]}")
-for line in sys.argv[2:]:
-    try:
-        print(eval(line))
-    except OSError as error:
-        print(errno.errorcode[error.errno])
-"""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -44,52 +34,19 @@ async def pods(lab: Lab) -> AsyncIterator[PodLab]:
 
 
 class Sharer:
-    """A pod's guest with containers whose programs are the guest's own, and which see what is shared at /shares."""
+    """A pod's guest whose containers see what is shared at /shares."""
 
     def __init__(self, pods: PodLab, agent: AgentClient) -> None:
         self._pods = pods
         self._agent = agent
-        self._count = 0
-        self._printed = bytearray()
-        self._ends: list[dict[str, Any]] = []
-        agent.on_log = lambda process, stream, data: self._printed.extend(data)
-        agent.on_event = self._ends.append
-
-    async def mount_programs(self, folder: Path) -> None:
-        for name in ("usr", "proc", "shares"):
-            (folder / name).mkdir(parents=True)
-        for name in ("bin", "lib", "lib64"):
-            (folder / name).symlink_to(f"usr/{name}")
-        attached = await self._pods.ask("attach_image", pod="shares", layers=[str(folder)])
-        await self._agent.request("mount_image", name="programs", **attached)
+        self.programs = Programs(pods, "shares", agent, (SHARES, "/shares"))
 
     async def share(self, name: str, source: Path, **rights: Any) -> None:
         answer = await self._pods.ask("share_path", pod="shares", name=name, source=str(source), **rights)
         await self._agent.request("mount_share", tag=answer["tag"], name=name)
 
     async def attempt(self, name: str, *lines: str) -> list[str]:
-        """Return what each line gives, in a container of its own."""
-        self._count += 1
-        id = f"c{self._count}"
-        request = {"image": "programs", "pid": "container", "terminal": False, "stdin": False}
-        self._printed.clear()
-        self._ends.clear()
-        await self._agent.request("create_container", id=id, spec=_spec(name, *lines), **request)
-        await self._agent.request("start_container", id=id)
-        await until(lambda: self._ends, 30)
-        await self._agent.request("delete_container", id=id)
-        return self._printed.decode().splitlines()
-
-
-def _spec(*words: str) -> dict[str, Any]:
-    document = spec("/usr/bin/python3.11", "-I", "-S", "-c", TRY, *words)
-    capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_MKNOD"]
-    document["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
-    binds = ((SHARES, "/shares", "rw"), ("/usr", "/usr", "ro"))
-    document["mounts"] += [
-        {"destination": at, "type": "bind", "source": source, "options": ["rbind", how]} for source, at, how in binds
-    ]
-    return document
+        return await self.programs.attempt(f"/shares/{name}", *lines)
 
 
 @contextlib.contextmanager
@@ -116,7 +73,7 @@ async def test_folders_of_the_host(pods: PodLab, tmp_path: Path) -> None:
         command("mount", "--make-shared", str(data))
         async with pods.guest(started) as guest:
             sharer = Sharer(pods, guest.agent)
-            await sharer.mount_programs(tmp_path / "programs")
+            await sharer.programs.mount(tmp_path / "programs")
             await sharer.share("data", data, read_only=False)
             assert await sharer.attempt(
                 "data",

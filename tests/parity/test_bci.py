@@ -130,7 +130,7 @@ def test_the_life_of_an_instance(client: Any, bci: Bci) -> None:
 def test_all_that_a_request_may_say_is_told_again(client: Any, bci: Bci) -> None:
     files = [models.ConfigFileDetail("conf/a.txt", "text: é\n")]
     volume = models.Volume(
-        nfs=[],
+        nfs=[models.NfsVolume("share", "files.example", "/srv", True)],
         empty_dir=[models.EmptyDirVolume("scratch", "Memory", 0.5)],
         config_file=[models.ConfigFileVolume("files", 0o600, files)],
     )
@@ -146,6 +146,7 @@ def test_all_that_a_request_may_say_is_told_again(client: Any, bci: Bci) -> None
         volume_mounts=[
             models.VolumeMount("scratch", "EmptyDir", "/scratch", False),
             models.VolumeMount("files", "ConfigFile", "/files", True),
+            models.VolumeMount("share", "NFS", "/share", False),
         ],
         ports=[models.Port("http", 8080, "TCP")],
         environment_vars=[models.Environment("COLOUR", "red")],
@@ -167,6 +168,7 @@ def test_all_that_a_request_may_say_is_told_again(client: Any, bci: Bci) -> None
     assert [(one.name, one.type, one.mount_path, one.read_only) for one in shown.volume_mounts] == [
         ("scratch", "EmptyDir", "/scratch", False),
         ("files", "ConfigFile", "/files", True),
+        ("share", "NFS", "/share", False),
     ]
     assert (shown.envs[0].key, shown.envs[0].value, shown.ports[0].port) == ("COLOUR", "red", 8080)
     assert detail.volume.to_dict() == volume.to_dict()
@@ -303,7 +305,7 @@ def test_who_does_not_sign_or_signs_badly_is_refused(bci: Bci) -> None:
           "volume": models.Volume(empty_dir=[models.EmptyDirVolume("v")])}, "EmptyDir"),
         ({"volume": models.Volume(config_file=[models.ConfigFileVolume("c", None,
           [models.ConfigFileDetail("../a", "x")])])}, "without .."),
-        ({"volume": models.Volume(nfs=[models.NfsVolume("n", "10.0.0.1", "/")])}, "NFS"),
+        ({"volume": models.Volume(nfs=[models.NfsVolume("n", "no server", "/")])}, "server"),
         ({"tags": [models.Tag("a", "1"), models.Tag("a", "2")]}, "tagKey"),
         ({"name": "x"}, "2 to 252"),
         ({"name": "no/name"}, "name"),

@@ -120,7 +120,8 @@ class Guest:
             "exec_start": self._exec_start,
         }
         names = (
-            *("mount_image", "unmount_image", "mount_disk", "mount_memory", "mount_share", "copy_begin", "put_files"),
+            *("mount_image", "unmount_image", "mount_disk", "mount_memory", "mount_share", "mount_nfs"),
+            *("copy_begin", "put_files"),
             *("start_container", "delete_container", "exec_start", "signal_container", "resize", "close_stdin", "ack"),
             *("pause_container", "resume_container", "update_container", "read_file", "sysctl", "shutdown"),
             *("create_container", "exec_create", "container_pids", "container_stats"),

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from alcove.cli.pod_manifests import read_manifests
 from alcove.cli.run import manifest as from_command_line
 from alcove.errors import InvalidRequest
-from alcove.instances import cri_config, manifest, quantity
+from alcove.instances import cri_config, manifest, quantity, volumes
 from alcove.instances.cri_config import Identity
 from alcove.instances.place import Place, digest
 from alcove.sandbox.protocol import Isolation
+from alcove.shim import spec as shim_spec
 
 IDENTITY = Identity(uid="u-1", tenant="t", name="web", instance="tag")
 PLACE = Place(Path("/state/instances"), "u-1")
@@ -84,6 +85,57 @@ def test_an_empty_dir_is_a_disk_of_its_size_in_a_machine() -> None:
     made = cri_config.sandbox(one, IDENTITY, PLACE, Isolation.VM, 0)["annotations"]
     assert made == {f"io.alcove.empty-dir.{digest(PLACE.empty_dir('d'))}": "1048576,memory"}
     assert cri_config.sandbox(one, IDENTITY, PLACE, Isolation.PROCESS, 0)["annotations"] == {}
+
+
+def nfs(name: str, server: str, *, read_only: bool = False) -> dict[str, Any]:
+    return {"name": name, "nfs": {"server": server, "path": "/srv", "readOnly": read_only}}
+
+
+def test_an_nfs_volume_is_the_machines_to_mount(tmp_path: Path) -> None:
+    place = Place(tmp_path, "u")
+    found = [nfs("kept", "files.example", read_only=True), nfs("v", "fd00::1")]
+    one = pod({"volumeMounts": [{"name": "kept", "mountPath": "/data"}]}, volumes=found)
+    volumes.make(one, place, Isolation.VM)
+    keys = [f"io.alcove.nfs.{digest(place.nfs(name))}" for name in ("kept", "v")]
+    told = cri_config.sandbox(one, IDENTITY, place, Isolation.VM, 0)["annotations"]
+    assert told == {keys[0]: "ro,files.example:/srv", keys[1]: "rw,[fd00::1]:/srv"}
+    (mount,) = cri_config.container(one, one.spec.containers[0], IDENTITY, place, 0)["mounts"]
+    assert (mount["host_path"], mount["readonly"]) == (str(place.nfs("kept")), True)
+    # The folder only names the volume.
+    assert not list(place.nfs("kept").iterdir())
+
+
+def test_an_nfs_volume_that_cannot_be_is_refused() -> None:
+    mount = {"name": "v", "mountPath": "/data"}
+    one = pod({"volumeMounts": [mount]}, volumes=[nfs("v", "10.0.0.1")])
+    volumes.check(one, Isolation.VM)
+    for tier in (Isolation.GVISOR, Isolation.PROCESS):
+        with pytest.raises(InvalidRequest, match="machine of the pod's own"):
+            volumes.check(one, tier)
+    below = pod({"volumeMounts": [mount | {"subPath": "a"}]}, volumes=[nfs("v", "10.0.0.1")])
+    with pytest.raises(InvalidRequest, match="sub-paths"):
+        volumes.check(below, Isolation.VM)
+
+
+def test_a_volume_that_could_not_be_mounted_is_named() -> None:
+    one = pod(volumes=[nfs("a", "10.0.0.1"), nfs("b", "fd00::1")])
+    error = "RunPodSandbox: failed to create shim task: mount_nfs: [fd00::1]:/srv: Connection refused: unknown"
+    why = "[fd00::1]:/srv: Connection refused: unknown"
+    assert volumes.failed_mount(one, error) == f'MountVolume.SetUp failed for volume "b": {why}'
+    assert volumes.failed_mount(one, "RunPodSandbox: no memory for another pod") is None
+
+
+def test_a_containers_own_disk_is_told(tmp_path: Path) -> None:
+    def told(limit: str) -> dict[str, str]:
+        one = pod({"resources": {"limits": {"ephemeral-storage": limit}}})
+        made = cri_config.container(one, one.spec.containers[0], IDENTITY, Place(tmp_path, "u"), 0)
+        return {key: value for key, value in made["annotations"].items() if key.startswith("io.alcove.")}
+
+    assert told("1Gi") == {"io.alcove.disk-bytes": str(1 << 30)}
+    assert told("0") == {}
+    # More than the shim takes is as much as there is.
+    (most,) = told("1Ei").values()
+    assert shim_spec.disk_limit({"annotations": {shim_spec.DISK_BYTES: most}}) == 1 << 49
 
 
 def test_variables_are_put_into_later_ones() -> None:

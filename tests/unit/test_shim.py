@@ -108,6 +108,33 @@ async def test_the_sandboxs_kernel_settings_are_the_guests(bench: Bench) -> None
     assert bench.guest.requests("sysctl")[0]["values"] == values
 
 
+async def test_volumes_of_a_server_are_mounted_with_the_sandbox(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "resolv.conf").write_text("nameserver 10.9.9.9\n")
+    key = f"io.alcove.nfs.{'0' * 16}"
+    spec = {
+        "annotations": {**SANDBOX, key: "ro,files.example:/srv"},
+        "mounts": [{"destination": "/etc/resolv.conf", "type": "bind", "source": str(tmp_path / "resolv.conf")}],
+    }
+    shim = await bench.start("pod", **spec)
+    await bench.create(shim, "pod")
+    (asked,) = bench.guest.requests("mount_nfs")
+    assert asked == {
+        **{"name": "0" * 16, "server": "files.example", "path": "/srv", "read_only": True, "options": []},
+        "resolver": "nameserver 10.9.9.9\n",
+    }
+
+
+async def test_a_pod_whose_volume_cannot_be_mounted_has_no_sandbox(bench: Bench) -> None:
+    async def refuse(fields: Fields) -> None:
+        raise Refused("timeout", "10.0.0.1:/srv: the server did not answer within 30 s")
+
+    bench.guest.on("mount_nfs", refuse)
+    shim = await bench.start("pod", annotations={**SANDBOX, f"io.alcove.nfs.{'0' * 16}": "10.0.0.1:/srv"})
+    with pytest.raises(Failure, match=r"mount_nfs: 10.0.0.1:/srv: the server did not answer"):
+        await bench.create(shim, "pod")
+    assert bench.requests("stop_pod")
+
+
 async def test_the_end_of_a_sandbox_is_told_last(bench: Bench) -> None:
     shim = await sandboxed(bench)
     await shim.call("Kill", id="pod", signal=9)

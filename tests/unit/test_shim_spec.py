@@ -178,6 +178,66 @@ def test_how_a_folder_is_mounted_is_asked_of_the_host() -> None:
         with_mount(bind("/srv/data", "/data", "rshared"))
 
 
+def test_nfs_volumes_are_the_guests_to_mount() -> None:
+    mount = {"destination": "/data", "type": "nfs", "source": "10.0.0.1:/srv", "options": ["ro", "hard"]}
+    plan, given = with_mount(mount)
+    (volume,) = plan.nfs
+    assert volume[:4] == ("10.0.0.1", "/srv", True, ["hard"])
+    assert given == {
+        "destination": "/data",
+        "type": "bind",
+        "source": f"/run/alcove/nfs/{volume.name}",
+        "options": ["rbind", "ro"],
+    }
+    for wrong in ("10.0.0.1", "10.0.0.1:srv", ":/srv", "a b:/srv", "[fe80::1%eth0,x]:/srv", "10.0.0.1,x:/srv"):
+        with pytest.raises(SpecError, match="NFS"):
+            with_mount({**mount, "source": wrong})
+
+
+@pytest.mark.parametrize(
+    ("value", "volume"),
+    [
+        ("[fd00::1]:/", ("fd00::1", "/", False)),
+        ("rw,files.example:/a,b", ("files.example", "/a,b", False)),
+        ("ro,10.0.0.1:/a:/b", ("10.0.0.1", "/a:/b", True)),
+    ],
+)
+def test_nfs_volumes_of_a_pod_are_known_before_its_containers(value: str, volume: tuple[Any, ...]) -> None:
+    annotations = {oci.NFS_VOLUME + digest("/x/v"): value, "io.alcove.cpus": "1"}
+    (found,) = oci.nfs_volumes(annotations)
+    assert (found[:3], found.name) == (volume, digest("/x/v"))
+    plan, given = with_mount(bind("/x/v"), annotations=annotations)
+    assert plan.nfs == [found]
+    assert given["source"] == f"/run/alcove/nfs/{found.name}"
+    assert not plan.shares
+
+
+def test_nfs_volumes_have_an_end() -> None:
+    many = {f"{oci.NFS_VOLUME}{number:016x}": "10.0.0.1:/srv" for number in range(65)}
+    for wrong in (many, {f"{oci.NFS_VOLUME}../x": "10.0.0.1:/srv"}, {oci.NFS_VOLUME + digest("/x"): "/srv"}):
+        with pytest.raises(SpecError, match="NFS"):
+            oci.nfs_volumes(wrong)
+    del many[f"{oci.NFS_VOLUME}{0:016x}"]
+    assert len(oci.nfs_volumes(many)) == 64
+
+
+@given(st.text())
+def test_an_nfs_volume_of_any_text_is_one_or_refused(value: str) -> None:
+    try:
+        (found,) = oci.nfs_volumes({oci.NFS_VOLUME + digest("/x"): value})
+    except SpecError:
+        return
+    # Nothing that could be more than a server's name.
+    assert not set(found.server) & set(",[]% \n\0/")
+    assert found.path.startswith("/")
+
+
+def test_names_are_found_as_in_the_pods_containers() -> None:
+    mounts = [{"destination": "/etc/hosts", "source": "/x/h"}, {"destination": "/etc/resolv.conf", "source": "/x/r"}]
+    assert oci.resolver({"mounts": mounts}) == "/x/r"
+    assert oci.resolver({"mounts": mounts[:1]}) is None
+
+
 def test_a_source_that_is_missing_is_named() -> None:
     with pytest.raises(SpecError, match="/srv/none"):
         with_mount(bind("/srv/none"), facts=Facts(none="missing"))
@@ -191,6 +251,14 @@ def test_the_machines_size_is_the_pods() -> None:
     assert oci.machine_size({"linux": {"resources": resources}}) == (0, 0, 0)
     annotations = {"io.alcove.cpus": "2", "io.alcove.memory-mib": "oops", "io.alcove.disk-mib": "100"}
     assert oci.machine_size({"annotations": annotations}) == (2.0, 0, 100)
+
+
+def test_a_containers_own_limit_is_its_annotation() -> None:
+    assert oci.disk_limit({"annotations": {oci.DISK_BYTES: "1048576"}}) == 1 << 20
+    assert oci.disk_limit({}) == oci.disk_limit({"annotations": None}) == 0
+    for wrong in ("much", "-5", "inf", "nan", "1e9", "9" * 30):
+        with pytest.raises(SpecError, match="number of bytes"):
+            oci.disk_limit({"annotations": {oci.DISK_BYTES: wrong}})
 
 
 # Root file systems

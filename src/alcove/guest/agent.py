@@ -61,6 +61,8 @@ class Agent:
         self.on_data: Callable[[int, bytes], None] = lambda stream, data: None
         self.on_child: Callable[[int, int], None] = lambda pid, status: None
         self.on_full: Callable[[bool], None] = lambda full: None
+        # Operations that answer later, by the number of the request.
+        self.later: dict[str, Callable[[int, dict[str, Any]], None]] = {"wait": self._wait}
         self._paused = False
         self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -199,16 +201,22 @@ class Agent:
             if frame.kind is not Kind.REQUEST:
                 raise Refused("protocol", f"{frame.kind.name} has no place here")
             request = document(frame.payload)
-            if request["op"] == "wait":
-                self._wait(frame.id, request)
+            later = self.later.get(request["op"])
+            if later is not None:
+                later(frame.id, request)
                 return
             reply = self._do(request)
         except Exception as error:
             code = getattr(error, "code", type(error).__name__)
-            words = {"code": str(code), "message": str(error) or type(error).__name__}
-            self._port.send(Kind.ERROR, frame.id, json.dumps(words).encode())
+            self.refuse(frame.id, str(code), str(error) or type(error).__name__)
         else:
-            self._port.send(Kind.REPLY, frame.id, json.dumps(reply).encode())
+            self.answer(frame.id, reply)
+
+    def answer(self, id: int, reply: dict[str, Any]) -> None:
+        self._port.send(Kind.REPLY, id, json.dumps(reply).encode())
+
+    def refuse(self, id: int, code: str, message: str) -> None:
+        self._port.send(Kind.ERROR, id, json.dumps({"code": code, "message": message}).encode())
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         operation = self._ops.get(request["op"])

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from alcove.guest import kernel, pod_cgroup, volumes
+from alcove.guest import kernel, pod_cgroup, projects, volumes
 from alcove.guest.crun import TIMEOUT_S, Crun, Ends
 from alcove.guest.places import CONTAINERS, IMAGES, SCRATCH
 from alcove.guest.pod_init import PodInit
@@ -62,6 +62,8 @@ class Container:
         self.bundle = f"{CONTAINERS}/{id}"
         self.root = f"{CONTAINERS}/{id}/rootfs"
         self.upper = f"{SCRATCH}/{id}"
+        # By which the kernel counts what is written to the root; 0 where nobody asks.
+        self.project = 0
         self.processes: dict[str | None, Process] = {}
         self.kills = 0
         self.memory_events = -1
@@ -74,6 +76,7 @@ class Containers:
         self._init = PodInit()
         self._full = False
         self._trash = 0
+        self._projects = 0
         self._by_id: dict[str, Container] = {}
         self._by_pid: dict[int, Process] = {}
         self._by_number: dict[int, Process] = {}
@@ -104,11 +107,10 @@ class Containers:
             raise Refused("exists", f"the container {container.id} is there already")
         if len(self._by_id) >= MOST:
             raise Refused("capacity", f"a pod has at most {MOST} containers")
-        if request.get("disk_bytes"):
-            raise Refused("unsupported", "a container's own quota: the pod's disk is the limit")
+        disk_bytes = int(request.get("disk_bytes") or 0)
         process = container.processes[None] = Process(container, None, self._host.number())
         try:
-            self._prepare(container, name_in(request, "image"))
+            self._prepare(container, name_in(request, "image"), limited=disk_bytes > 0)
             _write_spec(container, request, self._namespace(request))
             terminal, stdin = bool(request.get("terminal")), bool(request.get("stdin"))
             ends = self._crun.create(container.id, container.bundle, terminal=terminal, stdin=stdin)
@@ -118,14 +120,25 @@ class Containers:
         self._by_id[container.id] = container
         self._adopt(process, ends)
         self._watch_memory(container)
+        if disk_bytes > 0:
+            # What the overlay and crun have made by now is not the container's.
+            projects.limit(container.upper, container.project, disk_bytes)
         return {"process": process.number, "pid": process.pid}
 
-    def _prepare(self, container: Container, image: str) -> None:
-        """Mount the root. What mount(2) takes is one page, so layers are named from the folder that they are in."""
+    def _prepare(self, container: Container, image: str, *, limited: bool) -> None:
+        """Mount the root; where what is written to it has a limit, it is counted from the beginning.
+
+        What mount(2) takes is one page, so layers are named from the folder that they are in.
+        """
         lower = ":".join(volumes.layers(image))
         os.mkdir(container.bundle, 0o700)
         os.mkdir(container.root)
-        for folder in (container.upper, f"{container.upper}/data", f"{container.upper}/work"):
+        os.mkdir(container.upper)
+        if limited:
+            self._projects += 1
+            container.project = self._projects
+            projects.assign(container.upper, container.project)
+        for folder in (f"{container.upper}/data", f"{container.upper}/work"):
             os.mkdir(folder)
         options = f"lowerdir={lower},upperdir={container.upper}/data,workdir={container.upper}/work"
         os.chdir(f"{IMAGES}/{image}")

@@ -4,6 +4,7 @@ HOME = "/run/alcove"
 IMAGES = f"{HOME}/images"
 DISKS = f"{HOME}/disks"
 SHARES = f"{HOME}/shares"
+NFS = f"{HOME}/nfs"
 FILES = f"{HOME}/files"
 CONTAINERS = f"{HOME}/containers"
 # The disk that holds what containers write.

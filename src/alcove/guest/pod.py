@@ -16,7 +16,8 @@ from alcove.guest.agent import Agent
 from alcove.guest.containers import Containers
 from alcove.guest.crun import Crun
 from alcove.guest.forwards import Forwards
-from alcove.guest.places import CONTAINERS, DISKS, FILES, HOME, IMAGES, SCRATCH, SHARES
+from alcove.guest.nfs import NfsMounts
+from alcove.guest.places import CONTAINERS, DISKS, FILES, HOME, IMAGES, NFS, SCRATCH, SHARES
 from alcove.guest.port import Port, find_port
 from alcove.wire.streams import CHANNEL
 
@@ -31,7 +32,9 @@ class Pod:
         self.containers = Containers(agent, Crun())
         self.forwards = Forwards(agent, Port(find_port(CHANNEL)))
         agent.on_data = self.containers.feed
-        agent.on_child = self.containers.ended
+        self.nfs = NfsMounts(agent)
+        agent.on_child = self._ended
+        agent.later["mount_nfs"] = self.nfs.mount
         agent.on_full = self.containers.throttle
         agent.add_ops(self.containers.ops())
         agent.add_ops(
@@ -50,12 +53,17 @@ class Pod:
             }
         )
 
+    def _ended(self, pid: int, status: int) -> None:
+        if not self.nfs.ended(pid, status):
+            self.containers.ended(pid, status)
+
     def _mount_scratch(self, request: dict[str, Any]) -> None:
         """The disk of what containers write; ``path`` is ours to say, whatever is asked for."""
         device = volumes.device_in(request)
         # The inode tables of a sparse file are zeros already; what is deleted is freed on the host.
         flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
-        kernel.mount(device, SCRATCH, "ext4", flags, "noinit_itable,discard")
+        volumes.allow_quotas(device)
+        kernel.mount(device, SCRATCH, "ext4", flags, "noinit_itable,discard,prjquota")
         with contextlib.suppress(OSError):
             os.rmdir(f"{SCRATCH}/lost+found")
 
@@ -69,7 +77,7 @@ class Pod:
 
 def set_up() -> None:
     """Folders and groups that containers need."""
-    for folder in (HOME, IMAGES, DISKS, SHARES, FILES, CONTAINERS, SCRATCH):
+    for folder in (HOME, IMAGES, DISKS, SHARES, NFS, FILES, CONTAINERS, SCRATCH):
         os.mkdir(folder, 0o711)
     # /run itself lets nothing be executed, which scripts of a ConfigMap are; containers' writes are kept out of it.
     kernel.mount("tmpfs", FILES, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, _FILES)

@@ -18,9 +18,11 @@ _PHP = ("php8.2-cli", "php8.2-curl", "php8.2-mbstring", "php8.2-xml")
 JAVA_HOME = "usr/lib/jvm/java-17-openjdk-amd64"
 # A pod's guest runs no function: it has no language but the agent's, and no client programs.
 _NOT_FOR_PODS = frozenset({"curl", "gawk", "nodejs"})
-# Each after what it needs: containers' root file systems, shared folders, bridges that containers make, NFS.
+# Each after what it needs: containers' root file systems, shared folders, containers' quotas, bridges that containers
+# make, NFS.
 _POD_MODULES = (
     *("overlay", "fuse", "virtiofs"),
+    *("quota_tree", "quota_v2"),
     *("llc", "stp", "bridge"),
     *("netfs", "fscache", "sunrpc", "grace", "lockd", "dns_resolver", "nfs_acl", "nfs", "nfsv3", "nfsv4"),
 )

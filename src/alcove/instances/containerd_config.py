@@ -114,6 +114,7 @@ def runtimes(folder: Path, plugin: str = _CRI) -> str:
     [{base}.alcove]
       runtime_type = {_text(folder / launcher.SHIM)}
       pod_annotations = ["io.alcove.*"]
+      container_annotations = ["io.alcove.*"]
 {kata}"""
 
 

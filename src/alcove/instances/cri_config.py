@@ -26,6 +26,8 @@ _PERIOD_US = 100_000
 _LEAST_SHARES = 2
 # What the containers of a VM have beside their own memory, for its kernel and agent.
 _GUEST_MIB = 64
+# More than any disk has.
+_MOST_DISK = 1 << 49
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ def container(pod: Pod, one: Container, identity: Identity, place: Place, attemp
         "envs": _environment(one, identity, address),
         "mounts": [_mount(pod, mount, place) for mount in one.volume_mounts],
         "labels": identity.labels() | {CONTAINER: one.name},
-        "annotations": {"io.kubernetes.container.restartCount": str(attempt)},
+        "annotations": {"io.kubernetes.container.restartCount": str(attempt), **_own_disk(one)},
         "log_path": relative_log(one.name, attempt),
         "stdin": one.stdin,
         "stdin_once": one.stdin_once,
@@ -123,6 +125,8 @@ def _annotations(pod: Pod, place: Place, isolation: Isolation) -> dict[str, str]
                 medium = ",memory" if volume.empty_dir.medium == "Memory" else ""
                 key = digest(place.empty_dir(volume.name))
                 found[f"io.alcove.empty-dir.{key}"] = f"{volume.empty_dir.bytes}{medium}"
+            elif volume.nfs is not None:
+                found[f"io.alcove.nfs.{digest(place.nfs(volume.name))}"] = volumes.nfs_source(volume.nfs)
     return found
 
 
@@ -135,6 +139,11 @@ def _machine(pod: Pod) -> dict[str, str]:
     if all(one.memory for one in limits):
         found["io.alcove.memory-mib"] = str((sum(one.memory for one in limits) >> 20) + _GUEST_MIB)
     return found
+
+
+def _own_disk(one: Container) -> dict[str, str]:
+    """What a container may write beside its volumes, in bytes: its VM's kernel holds it to that."""
+    return {"io.alcove.disk-bytes": str(min(one.resources.disk, _MOST_DISK))} if one.resources.disk else {}
 
 
 def _namespaces(pod: Pod) -> Value:
@@ -199,7 +208,7 @@ def _mount(pod: Pod, mount: VolumeMount, place: Place) -> Value:
     path = base / mount.sub_path if mount.sub_path else base
     if mount.sub_path and not _inside(path, base):
         raise InvalidRequest(f"The sub-path {mount.sub_path[:80]!r} leads out of the volume {mount.name}.")
-    read_only = mount.read_only or volume.files is not None
+    read_only = mount.read_only or volume.files is not None or (volume.nfs is not None and volume.nfs.read_only)
     return {"container_path": mount.mount_path, "host_path": str(path), "readonly": read_only}
 
 

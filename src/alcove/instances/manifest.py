@@ -104,6 +104,11 @@ class Resources(Strict, frozen=True):
         """Bytes of the limit; 0 is none."""
         return quantity.whole(self.limits.get("memory", 0))
 
+    @property
+    def disk(self) -> int:
+        """Bytes of the limit of what is written beside the volumes; 0 is none."""
+        return quantity.whole(self.limits.get("ephemeral-storage", 0))
+
 
 class VolumeMount(Strict, frozen=True):
     name: str

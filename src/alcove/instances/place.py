@@ -28,6 +28,10 @@ class Place:
     def empty_dir(self, volume: str) -> Path:
         return self.folder / "volumes" / "kubernetes.io~empty-dir" / volume
 
+    def nfs(self, volume: str) -> Path:
+        """An empty folder, which stands for the volume: its path is what the runtime is told of."""
+        return self.folder / "volumes" / "kubernetes.io~nfs" / volume
+
     def files(self, volume: str) -> Path:
         return self.folder / "volumes" / "kubernetes.io~configmap" / volume
 

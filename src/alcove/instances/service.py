@@ -187,7 +187,7 @@ class InstanceService:
     ) -> Made:
         """As ``create``, of as many as are ordered, or none where they were ordered before."""
         tier = self._judge(pod, operator=operator, chosen=isolation)
-        volumes.check(pod)
+        volumes.check(pod, tier)
         intake = Intake(tenant, pod, tier, order, self._limit(tenant), now_ms())
         # Where containerd cannot be had, say so now.
         await self.runtime.cri()

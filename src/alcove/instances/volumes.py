@@ -12,17 +12,19 @@ import subprocess
 from pathlib import Path
 
 from alcove.errors import HostError, InvalidRequest
-from alcove.instances.manifest import Files, HostPath, Pod, Volume
+from alcove.instances.manifest import Files, HostPath, Nfs, Pod, Volume
 from alcove.instances.place import Place
 from alcove.sandbox.protocol import Isolation
 
 # What a tmpfs may hold where nothing is said: half of a small machine's memory would be Linux's own choice.
 MEMORY_DEFAULT = 64 << 20
+# What the shim says of a volume that the guest could not mount (``guest/nfs.py``): server and path, and why.
+_MOUNT = "mount_nfs: "
 
 
 def make(pod: Pod, place: Place, isolation: Isolation) -> None:
     """Make what is not there yet. Blocking. Raises ``InvalidRequest`` or ``HostError``."""
-    check(pod)
+    check(pod, isolation)
     place.logs.mkdir(parents=True, exist_ok=True)
     os.chmod(place.folder, 0o711)  # noqa: S103 (users of containers reach their volumes)
     for one in [*pod.spec.init_containers, *pod.spec.containers]:
@@ -34,15 +36,21 @@ def make(pod: Pod, place: Place, isolation: Isolation) -> None:
             _write_files(volume.files, place.files(volume.name))
         elif volume.host_path is not None:
             _check_host_path(volume.host_path)
+        elif volume.nfs is not None:
+            place.nfs(volume.name).mkdir(parents=True, exist_ok=True)
 
 
-def check(pod: Pod) -> None:
+def check(pod: Pod, isolation: Isolation) -> None:
     """Raises ``InvalidRequest`` for a volume that is not offered, before anything is written down."""
-    for volume in pod.spec.volumes:
-        if volume.nfs is not None:
-            raise InvalidRequest(
-                f"The volume {volume.name}: NFS is not offered yet.", hint="use an emptyDir, or files in the manifest"
-            )
+    names = {volume.name for volume in pod.spec.volumes if volume.nfs is not None}
+    if names and isolation is not Isolation.VM:
+        raise InvalidRequest("NFS volumes need a machine of the pod's own.", hint="choose the tier vm")
+    for container in [*pod.spec.init_containers, *pod.spec.containers]:
+        for mount in container.volume_mounts:
+            if mount.name in names and mount.sub_path:
+                raise InvalidRequest(
+                    f"The volume {mount.name} is NFS: it has no sub-paths.", hint="name the whole path in the volume"
+                )
 
 
 def source(volume: Volume, place: Place) -> Path:
@@ -51,7 +59,24 @@ def source(volume: Volume, place: Place) -> Path:
         return place.empty_dir(volume.name)
     if volume.host_path is not None:
         return Path(volume.host_path.path)
-    return place.files(volume.name)
+    return place.nfs(volume.name) if volume.nfs is not None else place.files(volume.name)
+
+
+def nfs_source(nfs: Nfs) -> str:
+    """Return what the guest mounts, in the words of ``shim.spec``."""
+    server = f"[{nfs.server}]" if ":" in nfs.server else nfs.server
+    return f"{'ro' if nfs.read_only else 'rw'},{server}:{nfs.path}"
+
+
+def failed_mount(pod: Pod, error: str) -> str | None:
+    """Return Kubernetes' words for the volume that the runtime could not mount; None where the error is another."""
+    _, found, why = error.partition(_MOUNT)
+    if not found:
+        return None
+    # The volume is told by what is mounted; the rest of it is the guest's to say, which may say anything.
+    sources = {one.name: nfs_source(one.nfs).partition(",")[2] for one in pod.spec.volumes if one.nfs is not None}
+    name = next((name for name, source in sources.items() if why.startswith(f"{source}: ")), "")
+    return f'MountVolume.SetUp failed for volume "{name}": {why}'
 
 
 def remove(place: Place) -> None:

@@ -254,7 +254,7 @@ class Worker:
         try:
             await cri.run_sandbox(config, HANDLERS[self.isolation])
         except AlcoveError as error:
-            await self._event("Warning", "FailedCreatePodSandBox", str(error))
+            await self._failed("FailedCreatePodSandBox", error)
             raise
 
     def _sandbox_config(self) -> Document:
@@ -278,7 +278,7 @@ class Worker:
             await cri.start(container)
         except AlcoveError as error:
             # It counts as one that ran and ended.
-            await self._event("Warning", "Failed", str(error))
+            await self._failed("Failed", error)
         else:
             await self._event("Normal", "Started", f"Started container {one.name}")
 
@@ -354,7 +354,10 @@ class Worker:
             for id in action.ids
         ]
         try:
-            await asyncio.gather(*stops)
+            # What does not end in one container must not keep the pod from being left.
+            await (asyncio.gather(*stops) if self.deleted else self._unless_left(asyncio.gather(*stops)))
+        except _Left:
+            return
         finally:
             for one in stops:
                 one.cancel()
@@ -374,6 +377,11 @@ class Worker:
         self._memory.phase, self._memory.reason, self._memory.message = end.phase, end.reason, end.message
         self._memory.finished_ms = now_ms()
         await self._keep()
+
+    async def _failed(self, reason: str, error: AlcoveError) -> None:
+        """Tell of what the runtime could not start, or of the volume for which it could not."""
+        mount = volumes.failed_mount(self.pod, str(error))
+        await self._event("Warning", *((reason, str(error)) if mount is None else ("FailedMount", mount)))
 
     async def _forget(self) -> None:
         """All that the runtime had is gone: then the files, then the row."""

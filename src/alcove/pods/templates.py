@@ -26,7 +26,7 @@ from alcove.vmm.template import MachineStore, SavedMachine, machine_key
 log = logging.getLogger(__name__)
 
 # Bump when what a pod's saved machine holds changes.
-FORMAT = 4
+FORMAT = 5
 # Addresses that are nobody's (RFC 5737), by which a template's machine rehearses its own network.
 _SAMPLE = Interface("eth0", 0, "02:00:00:00:00:02", 1500, ("192.0.2.2/24",), (Route("0.0.0.0/0", "192.0.2.1"),))
 

@@ -32,6 +32,8 @@ class Container:
         # The first process has ended, and the others not yet.
         self.ending: int | None = None
         self.patience: Timer | None = None
+        # When SIGKILL was sent to the first process; 0: not yet.
+        self.killed_at = 0.0
 
     def process(self, exec_id: str) -> Process:
         """Raises ``Failure``."""

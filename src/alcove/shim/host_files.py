@@ -15,6 +15,7 @@ from alcove.shim.spec import CopyIn, SpecError
 MAX_BYTES = 8 * 1024 * 1024
 MAX_ENTRIES = 10_000
 MAX_DEPTH = 32
+MAX_RESOLVER = 4096
 _TMPFS_MAGIC_NAMES = ("tmpfs", "ramfs")
 _BLOCK = 512
 _FILE, _LINK, _FOLDER, _PAX = b"0", b"2", b"5", b"x"
@@ -48,6 +49,15 @@ def _is_memory(path: str) -> bool:
             if fields[4] == wanted and fields[fields.index("-") + 1] in _TMPFS_MAGIC_NAMES:
                 return True
     return False
+
+
+def resolver(path: str | None) -> str:
+    """Return what a ``resolv.conf`` says, as far as it is short; nothing where there is none."""
+    try:
+        with open(path or os.devnull) as file:
+            return file.read(MAX_RESOLVER)
+    except (OSError, ValueError):
+        return ""
 
 
 def pack(copies: Iterable[CopyIn]) -> bytes:

@@ -66,7 +66,7 @@ class Life:
         if provisioner is None or not self._pod.alive:
             raise Failure(FAILED_PRECONDITION, f"the machine of pod {self._pod.id} does not run")
         if container.sandbox:
-            await provisioner.set_kernel(spec)
+            await provisioner.set_up(spec)
             return
         init = container.init
         init.stdio = self.open_stdio(init)

@@ -7,6 +7,7 @@ some coroutine gets its turn.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from alcove.shim import machine as machines
@@ -27,6 +28,9 @@ from alcove.wire.ttrpc import FAILED_PRECONDITION, NOT_FOUND, Failure
 STDIN_WINDOW = 256 * 1024
 # How long the end of a first process waits for the ends of the others, which the agent has been asked to kill.
 _LAST_EXITS_S = 5.0
+# How long SIGKILL may take. A process that waits for a server which is away (NFS) has not to end, nor has a guest that
+# obeys nobody: where nothing else runs in the pod, the machine is ended under it.
+KILL_S = 10.0
 
 
 class Pod:
@@ -72,7 +76,7 @@ class Pod:
             self.annotations[oci.HOST_PATHS] = "true"
         self._machine = machine
         self.pid = machine.pid
-        self._provisioner = Provisioner(self.node, machine.agent, self.id)
+        self._provisioner = Provisioner(self._loop, self.node, machine.agent, self.id)
         return self._provisioner
 
     async def stop(self) -> None:
@@ -218,6 +222,18 @@ class Pod:
             exit_status=process.exit_status,
             exited_at=timestamp(process.exited_at_ns),
         )
+
+    def killed(self, container: Container) -> None:
+        """SIGKILL is on its way to the container's first process."""
+        container.killed_at = container.killed_at or time.monotonic()
+        self._loop.call_later(KILL_S, self._end_where_none_is_wanted)
+
+    def _end_where_none_is_wanted(self) -> None:
+        left = [one for one in self.containers.values() if one.init.running and not one.sandbox]
+        late = time.monotonic() - KILL_S
+        if self._machine is not None and left and all(0.0 < one.killed_at <= late for one in left):
+            self._log.warning(f"SIGKILL does not end what is left of pod {self.id}: its machine is ended")
+            self._loop.background(self.stop())
 
     def end_unstarted(self, container: Container) -> None:
         """A container that was made and never ran is gone: its end is told like any other."""

@@ -10,6 +10,7 @@ from alcove.shim import host_files, rootfs
 from alcove.shim import spec as oci
 from alcove.shim.agent import Agent, AgentError
 from alcove.shim.container import Container
+from alcove.shim.loop import Loop
 from alcove.shim.node import Node, NodeError
 
 Operation = dict[str, Any]
@@ -36,7 +37,8 @@ def read_spec(bundle: str) -> dict[str, Any]:
 class Provisioner:
     """Brings containers' things into one pod's machine, and takes them out again."""
 
-    def __init__(self, node: Node, agent: Agent, pod: str) -> None:
+    def __init__(self, loop: Loop, node: Node, agent: Agent, pod: str) -> None:
+        self._loop = loop
         self._node = node
         self._agent = agent
         self._pod = pod
@@ -54,16 +56,20 @@ class Provisioner:
         container.termination_log = plan.termination_log
         ops = [await self._attach_image(container, rootfs.layers(container.rootfs, spec, container.bundle))]
         await self._attach_volumes(plan)
+        await self._mount_nfs(plan.nfs, spec)
         ops += await self._send_files(container.id, plan)
         if plan.sysctls:
             ops.append({"op": "sysctl", "values": plan.sysctls})
         await self._create(container, plan, ops)
 
-    async def set_kernel(self, spec: dict[str, Any]) -> None:
-        """Set what the sandbox asks of the pod's kernel. Raises ``AgentError`` for a setting that is no pod's."""
+    async def set_up(self, spec: dict[str, Any]) -> None:
+        """Set what the sandbox asks of the pod's kernel, and mount what needs a server: where that is away, the pod has
+        no sandbox yet, and is tried again. Raises ``AgentError``, also for a setting that is no pod's.
+        """
         values = (spec.get("linux") or {}).get("sysctl")
         if values:
             await self._agent.request("sysctl", values=values)
+        await self._mount_nfs(oci.nfs_volumes(spec.get("annotations") or {}), spec)
 
     async def _attach_image(self, container: Container, layers: list[str]) -> Operation:
         """Attach the image to the machine; return what mounts it."""
@@ -83,6 +89,15 @@ class Provisioner:
         for share in plan.shares:
             answer = await self._node.request("share_path", pod=self._pod, **share._asdict())
             await self._agent.request("mount_share", tag=answer["tag"], name=share.name)
+
+    async def _mount_nfs(self, volumes: list[oci.Nfs], spec: dict[str, Any]) -> None:
+        """All at once: one whose server is away takes as long as all of them. One that is there is looked at."""
+        resolver = host_files.resolver(oci.resolver(spec)) if volumes else ""
+        asked = [
+            self._loop.spawn(self._agent.request("mount_nfs", resolver=resolver, **one._asdict())) for one in volumes
+        ]
+        for answer in asked:
+            await answer
 
     async def _send_files(self, container_id: str, plan: oci.Plan) -> list[Operation]:
         """Send the files' bytes; return what unpacks them, which fails where the stream was refused."""
@@ -106,7 +121,7 @@ class Provisioner:
             "pid": plan.pid_mode,
             "terminal": init.terminal,
             "stdin": bool(init.stdin),
-            "disk_bytes": 0,
+            "disk_bytes": oci.disk_limit(plan.spec),
         }
         reply = (await self._agent.request("batch", ops=[*before, create]))["replies"][-1]
         init.number, init.guest_pid = int(reply["process"]), int(reply["pid"])

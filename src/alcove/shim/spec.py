@@ -16,12 +16,20 @@ from typing import Any, NamedTuple, Protocol
 from alcove.shim.address import digest
 
 FILES, DISKS, SHARES = "/run/alcove/files", "/run/alcove/disks", "/run/alcove/shares"
+NFS = "/run/alcove/nfs"
 HOST_PATHS = "io.alcove.host-paths"
 EMPTY_DIR = "io.alcove.empty-dir."
+NFS_VOLUME = "io.alcove.nfs."
+DISK_BYTES = "io.alcove.disk-bytes"
 # An emptyDir without a limit: thin, so it costs what is written. The pod's own quotas bound it, not the host's disk.
 DEFAULT_EMPTY_DIR_BYTES = 10 * 1024**3
 
 _EMPTY_DIR_PATH = re.compile(r"/kubernetes\.io~empty-dir/([^/]+)((?:/[^/]+)*)$")
+# The key is what names the folder that stands for the volume; the value is "10.0.0.1:/path" or "ro,10.0.0.1:/path".
+_NFS_KEY = re.compile(r"[0-9a-f]{16}")
+_NFS_SOURCE = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9][-A-Za-z0-9.]*)):(/.*)", re.DOTALL)
+_MOST_NFS = 64
+_BYTES = re.compile(r"[0-9]{1,15}")
 _PROJECTED = re.compile(r"/kubernetes\.io~(?:configmap|secret|projected|downward-api)/")
 # Where kubelet has the file that a container tells its end in.
 _TERMINATION_LOG = re.compile(r"/pods/[^/]+/containers/[^/]+/[^/]+$")
@@ -77,6 +85,16 @@ class Share(NamedTuple):
     follows: bool
 
 
+class Nfs(NamedTuple):
+    """A volume of an NFS server's, at ``NFS/<name>``. ``server`` is a name or an address."""
+
+    server: str
+    path: str
+    read_only: bool
+    options: list[str]
+    name: str
+
+
 class TerminationLog(NamedTuple):
     """What the container writes at ``guest`` is copied to the host's file when it has ended."""
 
@@ -89,6 +107,7 @@ class Plan(NamedTuple):
     copies: list[CopyIn]
     disks: list[Disk]
     shares: list[Share]
+    nfs: list[Nfs]
     sysctls: dict[str, str]
     # ``pod``: the container sees the processes of the others.
     pid_mode: str
@@ -111,7 +130,23 @@ def convert(spec: Mapping[str, Any], *, container_id: str, annotations: Mapping[
     mounts = _Mounts(container_id, annotations, facts)
     guest["mounts"] = [mounts.convert(mount) for mount in spec.get("mounts", [])]
     sysctls = _take_sysctls(linux)
-    return Plan(guest, mounts.copies, mounts.disks, mounts.shares, sysctls, pid_mode, mounts.termination_log)
+    return Plan(
+        guest, mounts.copies, mounts.disks, mounts.shares, mounts.nfs, sysctls, pid_mode, mounts.termination_log
+    )
+
+
+def nfs_volumes(annotations: Mapping[str, str]) -> list[Nfs]:
+    """Return those that a pod's annotations name, to be mounted before there is a container. Raises ``SpecError``."""
+    keys = [key.removeprefix(NFS_VOLUME) for key in annotations if key.startswith(NFS_VOLUME)]
+    if len(keys) > _MOST_NFS or not all(map(_NFS_KEY.fullmatch, keys)):
+        raise SpecError(f"a pod has at most {_MOST_NFS} NFS volumes, each named by the digest of a path")
+    return [_nfs_volume(key, annotations[NFS_VOLUME + key]) for key in keys]
+
+
+def resolver(spec: Mapping[str, Any]) -> str | None:
+    """Return the host's file by which the pod's containers find names, None where there is none."""
+    found = (mount for mount in spec.get("mounts") or [] if mount.get("destination") == "/etc/resolv.conf")
+    return next((str(mount["source"]) for mount in found), None)
 
 
 def netns(spec: Mapping[str, Any]) -> str | None:
@@ -133,6 +168,14 @@ def machine_size(spec: Mapping[str, Any]) -> tuple[float, int, int]:
     cpus = _number(annotations.get("io.alcove.cpus"), 0) or max(0.0, quota / period)
     memory_mib = int(_number(annotations.get("io.alcove.memory-mib"), 0)) or max(0, int(memory_bytes)) >> 20
     return cpus, memory_mib, int(_number(annotations.get("io.alcove.disk-mib"), 0))
+
+
+def disk_limit(spec: Mapping[str, Any]) -> int:
+    """Return what a container may write to its root, in bytes; 0 is all that its pod has. Raises ``SpecError``."""
+    text = str((spec.get("annotations") or {}).get(DISK_BYTES, "0"))
+    if not _BYTES.fullmatch(text):
+        raise SpecError(f"the annotation {DISK_BYTES} is not a number of bytes")
+    return int(text)
 
 
 def exec_process(process: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,10 +239,13 @@ class _Mounts:
         self.copies: list[CopyIn] = []
         self.disks: list[Disk] = []
         self.shares: list[Share] = []
+        self.nfs: list[Nfs] = []
         self.termination_log: TerminationLog | None = None
 
     def convert(self, mount: Mapping[str, Any]) -> dict[str, Any]:
         options = list(mount.get("options") or [])
+        if mount.get("type") in ("nfs", "nfs4"):
+            return self._nfs_mount(mount, options)
         if mount.get("type") != "bind" and not {"bind", "rbind"} & set(options):
             return dict(mount)
         if mount["destination"] == "/dev/shm":
@@ -217,6 +263,8 @@ class _Mounts:
         read_only = bool({"ro", "rro"} & set(options))
         if EMPTY_DIR + digest(source) in self._annotations:
             return self._product_empty_dir(source)
+        if NFS_VOLUME + digest(source) in self._annotations:
+            return self._nfs(_nfs_volume(digest(source), self._annotations[NFS_VOLUME + digest(source)]))
         empty_dir = _EMPTY_DIR_PATH.search(source)
         if empty_dir is not None:
             return self._empty_dir(source, *empty_dir.groups())
@@ -247,6 +295,23 @@ class _Mounts:
         self.shares.append(Share(source, read_only, name, recursive, follows))
         return f"{SHARES}/{name}"
 
+    def _nfs_mount(self, mount: Mapping[str, Any], options: list[str]) -> dict[str, Any]:
+        """``ctr run --mount type=nfs,src=10.0.0.1:/path,dst=/data``."""
+        source, access = str(mount.get("source")), "ro" if "ro" in options else "rw"
+        kept = [option for option in options if option not in ("bind", "rbind", "ro", "rw")]
+        volume = _nfs_volume(digest(f"{source}:{access}:{kept}"), f"{access},{source}", kept)
+        return {
+            "destination": mount["destination"],
+            "type": "bind",
+            "source": self._nfs(volume),
+            "options": ["rbind", access],
+        }
+
+    def _nfs(self, volume: Nfs) -> str:
+        if volume not in self.nfs:
+            self.nfs.append(volume)
+        return f"{NFS}/{volume.name}"
+
     def _empty_dir(self, source: str, name: str, below: str) -> str:
         volume = source[: len(source) - len(below)] if below else source
         memory = self._facts.kind(volume) == "memory"
@@ -265,6 +330,16 @@ class _Mounts:
         if disk not in self.disks:
             self.disks.append(disk)
         return f"{DISKS}/{disk.name}"
+
+
+def _nfs_volume(name: str, value: str, options: list[str] | None = None) -> Nfs:
+    access, comma, rest = value.partition(",")
+    given = comma != "" and access in ("ro", "rw")
+    found = _NFS_SOURCE.fullmatch(rest if given else value)
+    if found is None:
+        raise SpecError(f"the NFS volume {value[:80]!r} is not named by a server and a path, as 10.0.0.1:/path")
+    address, host, path = found.groups()
+    return Nfs(address or host, path, given and access == "ro", options or [], name)
 
 
 def _shared_memory() -> dict[str, Any]:

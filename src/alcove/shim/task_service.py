@@ -27,6 +27,9 @@ from alcove.wire.ttrpc import (
 Message = dict[str, Any]
 # How long the readers of a process that is deleted may take for what they have not read yet.
 _DRAIN_S = 2.0
+# How long an agent may take to send a signal.
+_SIGNAL_S = 10.0
+_SIGKILL = 9
 
 
 class TaskService:
@@ -176,9 +179,14 @@ class TaskService:
         if container.sandbox and process is container.init:
             await self._life.kill_sandbox(container, request["signal"])
             return {}
-        signal, exec_id = request["signal"], process.exec_id or None
-        agent = self._pod.machine.agent
-        await agent.request("signal_container", id=container.id, exec=exec_id, signal=signal, all=request["all"])
+        if request["signal"] == _SIGKILL and process is container.init:
+            self._pod.killed(container)
+        fields = {"exec": process.exec_id or None, "signal": request["signal"], "all": request["all"]}
+        try:
+            await self._pod.machine.agent.request("signal_container", timeout_s=_SIGNAL_S, id=container.id, **fields)
+        except TimeoutError:
+            # It is on its way; whoever has sent it waits for the end, and then sends a stronger one.
+            pass
         return {}
 
     async def _do_Exec(self, request: Message) -> Message:

@@ -1,0 +1,23 @@
+"""Project quotas: what the kernel is told, as its headers have it."""
+
+from __future__ import annotations
+
+from alcove.guest import projects
+
+
+def test_structures_are_the_kernels() -> None:
+    # struct fsxattr has 28 bytes, which its ioctls carry in their numbers; struct if_dqblk has 72.
+    assert projects._FSXATTR.size == 28
+    for number, name in ((projects._FS_IOC_FSGETXATTR, 31), (projects._FS_IOC_FSSETXATTR, 32)):
+        assert (number >> 16 & 0x3FFF, number >> 8 & 0xFF, number & 0xFF) == (28, ord("X"), name)
+    assert projects._DQBLK.size == 72
+    for command in (projects._GET_QUOTA, projects._SET_QUOTA):
+        assert command & 0xFF == 2
+
+
+def test_a_limit_is_beside_what_is_there() -> None:
+    hard, soft, _, files, *_, valid = projects._DQBLK.unpack(projects.quota(8 << 20, used_bytes=12_288, used_files=3))
+    assert (hard, soft, files, valid) == ((8 << 10) + 12, (8 << 10) + 12, 3 + 1024, 5)
+    # Of less than a block there still is one: 0 would be none.
+    assert projects._DQBLK.unpack(projects.quota(1, used_bytes=0, used_files=0))[0] == 1
+    assert projects._DQBLK.unpack(projects.quota(1 << 30, used_bytes=0, used_files=0))[3] == 65_536

@@ -69,6 +69,21 @@ async def test_processes_are_added_and_signalled(pod: PodGuest) -> None:
     await pod.agent.request("delete_container", id="exec")
 
 
+async def test_programs_are_loaded_at_random(pod: PodGuest) -> None:
+    """crun is not, and what begins a container is a child of it."""
+    words = ("/bin/cat", "/proc/self/personality", "/proc/self/maps")
+    numbers = [await pod.run("random", "/bin/sh", "-c", f"{' '.join(words)}; sleep 100")]
+    await until(lambda: b"[stack]" in pod.printed.get(numbers[0], b""))
+    for name in ("one", "two"):
+        numbers.append(await pod.execute("random", name, *words))
+        await pod.end(numbers[-1])
+    seen = [bytes(pod.printed[number]).split(b"\n", 1) for number in numbers]
+    assert [int(persona, 16) for persona, _ in seen] == [0, 0, 0]
+    stacks = {line.split()[0] for _, maps in seen for line in maps.splitlines() if line.endswith(b"[stack]")}
+    assert len(stacks) == 3
+    await pod.agent.request("delete_container", id="random")
+
+
 async def test_a_terminal(pod: PodGuest) -> None:
     number = await pod.create("tty", "/bin/sh", "-c", "stty size; read x; stty size", terminal=True, stdin=True)
     await pod.agent.request("resize", process=number, width=100, height=40)

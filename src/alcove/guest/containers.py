@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from alcove.guest import kernel, pod_cgroup, volumes
-from alcove.guest.crun import TIMEOUT_S, Crun, Ends
+from alcove.guest.crun import RANDOMIZED, TIMEOUT_S, Crun, Ends
 from alcove.guest.places import CONTAINERS, IMAGES, SCRATCH
 from alcove.guest.pod_init import PodInit
 from alcove.guest.refused import Operation, Refused, name_in
@@ -340,6 +340,7 @@ def _write_spec(container: Container, request: dict[str, Any], pids: dict[str, s
     spec.pop("hooks", None)
     linux = spec.setdefault("linux", {})
     linux["cgroupsPath"] = f"{pod_cgroup.POD}/{container.id}"
+    linux["personality"] = linux.get("personality") or RANDOMIZED
     namespaces = [entry for entry in linux.get("namespaces") or [] if entry.get("type") not in ("pid", "network")]
     linux["namespaces"] = [*namespaces, pids]
     with open(f"{container.bundle}/config.json", "w") as file:

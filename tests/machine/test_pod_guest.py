@@ -13,6 +13,7 @@ import pytest_asyncio
 from tests.machine.lab import until
 from tests.machine.pod_guest import PodGuest, pod_guest
 
+from alcove.pods.templates import rehearse_container
 from alcove.sandbox.agent import AgentError
 
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 async def pod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PodGuest]:
     folder: Path = tmp_path_factory.mktemp("pod")
     async with pod_guest(folder) as guest:
-        await guest.agent.request("rehearse")
+        await rehearse_container(guest.agent)
         yield guest
 
 
@@ -67,6 +68,21 @@ async def test_processes_are_added_and_signalled(pod: PodGuest) -> None:
     await pod.agent.request("signal_container", id="exec", exec=None, signal=9, all=False)
     assert (await pod.end(first))["signal"] == 9
     await pod.agent.request("delete_container", id="exec")
+
+
+async def test_programs_are_loaded_at_random(pod: PodGuest) -> None:
+    """crun is not, and what begins a container is a child of it."""
+    words = ("/bin/cat", "/proc/self/personality", "/proc/self/maps")
+    numbers = [await pod.run("random", "/bin/sh", "-c", f"{' '.join(words)}; sleep 100")]
+    await until(lambda: b"[stack]" in pod.printed.get(numbers[0], b""))
+    for name in ("one", "two"):
+        numbers.append(await pod.execute("random", name, *words))
+        await pod.end(numbers[-1])
+    seen = [bytes(pod.printed[number]).split(b"\n", 1) for number in numbers]
+    assert [int(persona, 16) for persona, _ in seen] == [0, 0, 0]
+    stacks = {line.split()[0] for _, maps in seen for line in maps.splitlines() if line.endswith(b"[stack]")}
+    assert len(stacks) == 3
+    await pod.agent.request("delete_container", id="random")
 
 
 async def test_a_terminal(pod: PodGuest) -> None:
@@ -121,7 +137,7 @@ async def test_processes_are_shared_where_asked(pod: PodGuest) -> None:
         await pod.agent.request("delete_container", id=id)
 
 
-async def test_files_are_put_and_read(pod: PodGuest) -> None:
+async def test_files_are_put_and_read_and_go_with_their_container(pod: PodGuest) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         info = tarfile.TarInfo("0/key")
@@ -130,8 +146,14 @@ async def test_files_are_put_and_read(pod: PodGuest) -> None:
     await pod.agent.request("copy_begin", stream=99, path="files")
     await pod.agent.send_data(99, buffer.getvalue())
     await pod.agent.request("put_files", stream=99, path="files", mode=0o755)
-    read = await pod.agent.request("read_file", path="/run/alcove/files/files/0/key", bytes=100)
-    assert read["text"] == "value"
+    key = {"path": "/run/alcove/files/files/0/key", "bytes": 100}
+    assert (await pod.agent.request("read_file", **key))["text"] == "value"
+    await pod.create("files", "/bin/id")
+    assert (await pod.agent.request("read_file", **key))["text"] == "value"
+    await pod.agent.request("delete_container", id="files")
+    with pytest.raises(AgentError) as caught:
+        await pod.agent.request("read_file", **key)
+    assert caught.value.code == "not_found"
 
 
 async def test_a_containers_own_quota(pod: PodGuest) -> None:

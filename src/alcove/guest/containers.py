@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from alcove.guest import kernel, pod_cgroup, projects, volumes
-from alcove.guest.crun import TIMEOUT_S, Crun, Ends
-from alcove.guest.places import CONTAINERS, IMAGES, SCRATCH
+from alcove.guest.crun import RANDOMIZED, TIMEOUT_S, Crun, Ends
+from alcove.guest.places import CONTAINERS, FILES, IMAGES, SCRATCH
 from alcove.guest.pod_init import PodInit
 from alcove.guest.refused import Operation, Refused, name_in
 from alcove.guest.streams import Streams
@@ -64,6 +64,8 @@ class Container:
         self.upper = f"{SCRATCH}/{id}"
         # By which the kernel counts what is written to the root; 0 where nobody asks.
         self.project = 0
+        # Where the host puts what it is shown of the host's.
+        self.files = f"{FILES}/{id}"
         self.processes: dict[str | None, Process] = {}
         self.kills = 0
         self.memory_events = -1
@@ -316,12 +318,14 @@ class Containers:
             os.close(handle)
 
     def _clear(self, container: Container) -> None:
-        """Take the root away; what was written is removed beside everything else, for it may be large and deep."""
+        """Take the root away, and the files that it was shown; what was written is removed beside everything else, for
+        it may be large and deep.
+        """
         with contextlib.suppress(OSError):
             kernel.unmount(container.root, kernel.MNT_DETACH)
         self._trash += 1
-        trash = [f"{base}/.trash-{self._trash}" for base in (SCRATCH, CONTAINERS)]
-        for source, target in zip((container.upper, container.bundle), trash, strict=True):
+        trash = [f"{base}/.trash-{self._trash}" for base in (SCRATCH, CONTAINERS, FILES)]
+        for source, target in zip((container.upper, container.bundle, container.files), trash, strict=True):
             with contextlib.suppress(OSError):
                 os.rename(source, target)
         os.posix_spawn("/bin/rm", ["rm", "-rf", "--one-file-system", *trash], {})
@@ -353,6 +357,7 @@ def _write_spec(container: Container, request: dict[str, Any], pids: dict[str, s
     spec.pop("hooks", None)
     linux = spec.setdefault("linux", {})
     linux["cgroupsPath"] = f"{pod_cgroup.POD}/{container.id}"
+    linux["personality"] = linux.get("personality") or RANDOMIZED
     namespaces = [entry for entry in linux.get("namespaces") or [] if entry.get("type") not in ("pid", "network")]
     linux["namespaces"] = [*namespaces, pids]
     with open(f"{container.bundle}/config.json", "w") as file:

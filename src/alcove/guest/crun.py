@@ -3,6 +3,10 @@
 It runs from a sealed copy in memory. From a file it would first make itself such a copy and start anew, lest a
 container overwrite it (CVE-2019-5736): each command would take twice as long. The copy is made before a template is
 saved.
+
+It is always loaded at the same addresses: the emulator knows translated code by its address, and would translate all of
+crun and its libraries for each command, which takes as long as all that it does. Containers' own programs are loaded at
+random as ever (``RANDOMIZED``).
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from alcove.guest import elf
+from alcove.guest import elf, kernel
 from alcove.guest.places import CRUN
 from alcove.guest.refused import Refused
 
@@ -30,6 +34,8 @@ TIMEOUT_S = 30.0
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _DEFAULT_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+# Of a container's configuration (OCI): what its processes are given, in place of what crun has.
+RANDOMIZED = {"domain": "LINUX"}
 _WORDS = 2000
 _OPEN_FILES = 1024 * 1024
 
@@ -130,12 +136,14 @@ class Crun:
 
     @contextlib.contextmanager
     def _as_a_container(self) -> Iterator[None]:
-        """What a container would inherit of the agent's own privileges is laid down while one is begun."""
+        """What a container would inherit of the agent's own privileges is laid down while crun is begun."""
         os.write(self._oom, b"0")
         os.setpriority(os.PRIO_PROCESS, 0, 0)
+        kernel.set_personality(kernel.ADDR_NO_RANDOMIZE)
         try:
             yield
         finally:
+            kernel.set_personality(kernel.PER_LINUX)
             os.setpriority(os.PRIO_PROCESS, 0, -20)
             os.write(self._oom, b"-1000")
 

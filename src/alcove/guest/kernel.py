@@ -1,6 +1,6 @@
 """System calls that Python's standard library lacks, bound once.
 
-Sources: mount(2), umount2(2), prctl(2), random(4).
+Sources: mount(2), umount2(2), prctl(2), personality(2), random(4).
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _mount = _libc.mount
 _umount2 = _libc.umount2
 _prctl = _libc.prctl
+_personality = _libc.personality
+_personality.argtypes = [ctypes.c_ulong]
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MS_NOATIME = 1024
 MNT_DETACH = 2
 CLONE_NEWPID = 0x20000000
+PER_LINUX, ADDR_NO_RANDOMIZE = 0, 0x40000
 _PR_SET_NO_NEW_PRIVS = 38
 _RNDADDENTROPY = 0x40085203
 _RNDRESEEDCRNG = 0x5207
@@ -67,6 +70,12 @@ def unshare(flags: int) -> None:
 def set_namespace(fd: int, kind: int) -> None:
     """Source: setns(2)."""
     _check(_libc.setns(fd, kind), "setns")
+
+
+def set_personality(persona: int) -> None:
+    """What programs that are executed from now on are given, by us and by our children. Source: personality(2)."""
+    if _personality(persona) < 0:
+        raise OSError(ctypes.get_errno(), "personality")
 
 
 def forbid_new_privileges() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+from collections.abc import Callable
 from typing import Any
 
 from alcove.guest import files, kernel, pod_cgroup, rehearsal, setup, sysctl, volumes
@@ -49,7 +50,7 @@ class Pod:
                 "put_files": self._put_files,
                 "read_file": files.read_file,
                 "sysctl": sysctl.set_values,
-                "rehearse": lambda request: rehearsal.rehearse(self.containers),
+                "rehearse": self._rehearse,
             }
         )
 
@@ -68,11 +69,17 @@ class Pod:
             os.rmdir(f"{SCRATCH}/lost+found")
 
     def _put_files(self, request: dict[str, Any]) -> None:
-        tar = self._agent.take_copy(int(request["stream"]))
+        self._with_copy(request, lambda tar: files.put_files(request, tar))
+
+    def _rehearse(self, request: dict[str, Any]) -> None:
+        self._with_copy(request, lambda tar: rehearsal.rehearse(self.containers, tar))
+
+    def _with_copy(self, request: dict[str, Any], act: Callable[[int], None]) -> None:
+        copy = self._agent.take_copy(int(request["stream"]))
         try:
-            files.put_files(request, tar)
+            act(copy)
         finally:
-            os.close(tar)
+            os.close(copy)
 
 
 def set_up() -> None:

@@ -5,8 +5,10 @@ needed.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
+import tarfile
 from pathlib import Path
 
 from alcove.errors import SandboxError
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 FORMAT = 5
 # Addresses that are nobody's (RFC 5737), by which a template's machine rehearses its own network.
 _SAMPLE = Interface("eth0", 0, "02:00:00:00:00:02", 1500, ("192.0.2.2/24",), (Route("0.0.0.0/0", "192.0.2.1"),))
+# What a container's rehearsal is shown, as others their hosts and resolv.conf.
+_STREAM, _FILE_BYTES = 1, 200
 
 
 class PodTemplates:
@@ -122,4 +126,21 @@ async def _bring_up(host: PodHost) -> None:
 async def rehearse(host: PodHost, agent: AgentClient) -> None:
     """Take the paths of a pod's first seconds; nothing is left but what is warm."""
     await agent.batch(personality(host, (_SAMPLE,)), {"op": "release_address"})
-    await agent.request("rehearse", timeout_s=BOOT_TIMEOUT_S)
+    await rehearse_container(agent)
+
+
+async def rehearse_container(agent: AgentClient) -> None:
+    """Make and remove a container of the guest's own, with files as each of containerd's has."""
+    await agent.request("copy_begin", stream=_STREAM, path="")
+    await agent.send_data(_STREAM, _files())
+    await agent.request("rehearse", timeout_s=BOOT_TIMEOUT_S, stream=_STREAM)
+
+
+def _files() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("0", "1", "2"):
+            info = tarfile.TarInfo(name)
+            info.size = _FILE_BYTES
+            archive.addfile(info, io.BytesIO(bytes(_FILE_BYTES)))
+    return buffer.getvalue()

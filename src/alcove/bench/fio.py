@@ -45,7 +45,7 @@ def fill(folders: Iterable[str]) -> list[str]:
     """Return the command that writes each folder's file for the first time."""
     words = [str(PROGRAM), f"--size={FILE_MIB}m", "--rw=write", "--bs=1m", "--stonewall", "--output-format=json"]
     for number, folder in enumerate(folders):
-        words += [f"--name=fill{number}", f"--filename={folder}/fio"]
+        words += [f"--name=fill{number}", f"--filename={folder}/fio", "--end_fsync=1"]
     return words
 
 

@@ -38,6 +38,7 @@ WAYS: dict[str, tuple[DiskIo, DiskTuning]] = {
     "packed rings": (DiskIo.IO_URING, replace(_UNLIMITED, packed=True)),
     "two queues": (DiskIo.IO_URING, replace(_UNLIMITED, queues=2)),
     "queue of 512": (DiskIo.IO_URING, replace(_UNLIMITED, length=512)),
+    "queue of 256, no tables": (DiskIo.IO_URING, replace(_UNLIMITED, length=256, tables=False)),
     "past the page cache": (DiskIo.IO_URING, replace(_UNLIMITED, direct=True)),
 }
 
@@ -124,10 +125,9 @@ class _Runs:
         in_cache = fio.command({CACHED: str(self.shared)}, fio.JOBS, self.seconds, "--direct=0", "--invalidate=0")
         in_pod = fio.command(PLACES, fio.JOBS, self.seconds)
         async with self._pod(_UNLIMITED) as pod:
-            self.progress("writing the files")
-            await pod.run(fio.fill(PLACES.values()))
             for number in range(self.rounds):
                 self.progress(f"round {number + 1} of {self.rounds}: in the pod")
+                await pod.run(fio.fill(PLACES.values()))
                 _add(self.found.places, fio.rates(await pod.run(in_pod)))
                 self.progress(f"round {number + 1} of {self.rounds}: on the host")
                 for words in (on_host, in_cache):
@@ -150,8 +150,8 @@ class _Runs:
         words = fio.command({way: PLACES["block"]}, fio.JOBS, self.seconds)
         async with self._pod(tuning) as pod:
             self.progress(f"another way: {way}")
-            await pod.run(fio.fill([PLACES["block"]]))
             for _ in range(self.rounds):
+                await pod.run(fio.fill([PLACES["block"]]))
                 _add(self.found.ways, fio.rates(await pod.run(words)))
 
     @asynccontextmanager

@@ -209,7 +209,7 @@ def burst(state: Path, report: Path | None, machines: int, at_once: int, rounds:
 @_state
 @_json
 @click.option("--rounds", default=3, show_default=True, help="Of every job in every place.")
-@click.option("--seconds", default=2.0, show_default=True, help="Of each job.")
+@click.option("--seconds", default=1.0, show_default=True, help="Of each job.")
 @click.option("--ways/--no-ways", default=True, show_default=True, help="Whether other ways to serve disks are tried.")
 def disk(state: Path, report: Path | None, rounds: int, seconds: float, ways: bool) -> None:
     """fio in a pod: an emptyDir against virtio-fs and against the host. Takes eight minutes; fio must be installed.

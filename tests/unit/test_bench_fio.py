@@ -48,4 +48,7 @@ def test_medians_and_ratios() -> None:
     ratios = found.ratios()
     assert [ratio.reached for ratio in ratios] == [1.0 if job.random else 0.5 for job in fio.JOBS]
     assert all(ratio.holds for ratio in ratios)
-    assert document(found)["places"]["block: sequential reads"] == 60.0
+    written = document(found, {"kernel": "x"})
+    assert written["places"]["block: sequential reads"] == 60.0
+    assert written["ratios"][0]["holds"] is True
+    assert written["facts"] == {"kernel": "x"}

@@ -86,11 +86,11 @@ def test_the_hosts_own_network_is_refused() -> None:
 
 
 def test_how_disks_are_served_is_said_of_those_alone() -> None:
-    tuning = DiskTuning(queues=2, length=512, packed=True)
+    tuning = DiskTuning(queues=2, length=512, packed=True, tables=False)
     drives = (*SPEC.drives[:1], *instance_slots())
     words = render(replace(SPEC, model=DeviceModel.INSTANCE, drives=drives, tuning=tuning))
     (disk,) = [word for word in words if "drive=disk0," in word]
-    assert disk.endswith("num-queues=2,queue-size=512,packed=on")
+    assert disk.endswith("num-queues=2,queue-size=512,packed=on,indirect_desc=off")
     (image,) = [word for word in words if "drive=image0," in word]
     assert image.endswith("num-queues=1,queue-size=64")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alcove.bench import fio
-from alcove.bench.disk_pod import PLACES, disk_pod
+from alcove.bench.disk_pod import PLACES, DiskPod, disk_pod
 from alcove.bench.figures import Ratio, percentile
 from alcove.host.io_uring import io_uring_works
 from alcove.pods.model import Defaults
@@ -38,6 +38,7 @@ WAYS: dict[str, tuple[DiskIo, DiskTuning]] = {
     "packed rings": (DiskIo.IO_URING, replace(_UNLIMITED, packed=True)),
     "two queues": (DiskIo.IO_URING, replace(_UNLIMITED, queues=2)),
     "queue of 512": (DiskIo.IO_URING, replace(_UNLIMITED, length=512)),
+    "queue of 256, no tables": (DiskIo.IO_URING, replace(_UNLIMITED, length=256, tables=False)),
     "past the page cache": (DiskIo.IO_URING, replace(_UNLIMITED, direct=True)),
 }
 
@@ -69,18 +70,18 @@ def middle(rates: list[fio.Rate], job: fio.Job) -> float:
 
 async def measure(state: Path, *, rounds: int, seconds: float, ways: bool, progress: Callable[[str], None]) -> Found:
     """Return the rates. Raises ``HostError``, ``SandboxError``."""
-    found = Found()
     layer = await asyncio.to_thread(fio.image, state / "fio-image")
     shared = state / "fio-shared"
     shared.mkdir(exist_ok=True)
     async with _engine(state, progress) as launcher:
+        runs = _Runs(launcher, state, layer, shared, rounds, seconds, progress)
         try:
-            await _places(launcher, state, layer, shared, rounds, seconds, found, progress)
+            await runs.places()
             if ways:
-                await _ways(launcher, state, layer, shared, rounds, seconds, found, progress)
+                await runs.ways()
         finally:
             (shared / "fio").unlink(missing_ok=True)
-    return found
+    return runs.found
 
 
 @asynccontextmanager
@@ -106,56 +107,60 @@ async def _service(launcher: Launcher, state: Path, tuning: DiskTuning) -> Async
         await service.close()
 
 
-async def _places(
-    launcher: Launcher,
-    state: Path,
-    layer: Path,
-    shared: Path,
-    rounds: int,
-    seconds: float,
-    found: Found,
-    progress: Callable[[str], None],
-) -> None:
-    on_host = fio.command({HOST: str(shared)}, fio.JOBS, seconds)
-    in_cache = fio.command({CACHED: str(shared)}, fio.JOBS, seconds, "--direct=0", "--invalidate=0")
-    in_pod = fio.command(PLACES, fio.JOBS, seconds)
-    async with _service(launcher, state, _UNLIMITED) as service, disk_pod(service, layer, shared) as pod:
-        progress("writing the files")
-        await pod.run(fio.fill(PLACES.values()))
-        for number in range(rounds):
-            progress(f"round {number + 1} of {rounds}: in the pod")
-            _add(found.places, fio.rates(await pod.run(in_pod)))
-            progress(f"round {number + 1} of {rounds}: on the host")
-            for words in (on_host, in_cache):
-                # The first drops what the page cache held: it is read again before the pod's turn.
-                _add(found.places, fio.rates(await asyncio.to_thread(fio.run, words)))
-                await asyncio.to_thread((shared / "fio").read_bytes)
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """What every run has, and what is found. ``shared`` is the folder that the pod has by virtio-fs."""
 
+    launcher: Launcher
+    state: Path
+    layer: Path
+    shared: Path
+    rounds: int
+    seconds: float
+    progress: Callable[[str], None]
+    found: Found = field(default_factory=Found)
 
-async def _ways(
-    launcher: Launcher,
-    state: Path,
-    layer: Path,
-    shared: Path,
-    rounds: int,
-    seconds: float,
-    found: Found,
-    progress: Callable[[str], None],
-) -> None:
-    chosen = launcher.disk_io
-    for way, (disk_io, tuning) in WAYS.items():
-        if disk_io is DiskIo.IO_URING and not io_uring_works():
-            continue
-        launcher.disk_io = disk_io
-        try:
-            async with _service(launcher, state, tuning) as service, disk_pod(service, layer, shared) as pod:
-                progress(f"another way: {way}")
+    async def places(self) -> None:
+        on_host = fio.command({HOST: str(self.shared)}, fio.JOBS, self.seconds)
+        in_cache = fio.command({CACHED: str(self.shared)}, fio.JOBS, self.seconds, "--direct=0", "--invalidate=0")
+        in_pod = fio.command(PLACES, fio.JOBS, self.seconds)
+        async with self._pod(_UNLIMITED) as pod:
+            for number in range(self.rounds):
+                self.progress(f"round {number + 1} of {self.rounds}: in the pod")
+                await pod.run(fio.fill(PLACES.values()))
+                _add(self.found.places, fio.rates(await pod.run(in_pod)))
+                self.progress(f"round {number + 1} of {self.rounds}: on the host")
+                for words in (on_host, in_cache):
+                    # The first drops what the page cache held: it is read again before the pod's turn.
+                    _add(self.found.places, fio.rates(await asyncio.to_thread(fio.run, words)))
+                    await asyncio.to_thread((self.shared / "fio").read_bytes)
+
+    async def ways(self) -> None:
+        chosen = self.launcher.disk_io
+        for way, (disk_io, tuning) in WAYS.items():
+            if disk_io is DiskIo.IO_URING and not io_uring_works():
+                continue
+            self.launcher.disk_io = disk_io
+            try:
+                await self._way(way, tuning)
+            finally:
+                self.launcher.disk_io = chosen
+
+    async def _way(self, way: str, tuning: DiskTuning) -> None:
+        words = fio.command({way: PLACES["block"]}, fio.JOBS, self.seconds)
+        async with self._pod(tuning) as pod:
+            self.progress(f"another way: {way}")
+            for _ in range(self.rounds):
                 await pod.run(fio.fill([PLACES["block"]]))
-                for _ in range(rounds):
-                    words = fio.command({way: PLACES["block"]}, fio.JOBS, seconds)
-                    _add(found.ways, fio.rates(await pod.run(words)))
-        finally:
-            launcher.disk_io = chosen
+                _add(self.found.ways, fio.rates(await pod.run(words)))
+
+    @asynccontextmanager
+    async def _pod(self, tuning: DiskTuning) -> AsyncIterator[DiskPod]:
+        async with (
+            _service(self.launcher, self.state, tuning) as service,
+            disk_pod(service, self.layer, self.shared) as pod,
+        ):
+            yield pod
 
 
 def _add(kept: dict[tuple[str, str], list[fio.Rate]], rates: dict[str, fio.Rate]) -> None:

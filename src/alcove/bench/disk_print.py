@@ -37,11 +37,12 @@ def print_ways(console: Console, found: Found) -> None:
     console.print(table)
 
 
-def document(found: Found) -> dict[str, Any]:
-    """Return the medians by what was measured and job."""
+def document(found: Found, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the medians by what was measured and job, and how they stand against the specification."""
     kinds = {"places": found.places, "ways": found.ways}
     names = {job.name: job for job in fio.JOBS}
-    return {
+    medians = {
         kind: {f"{place}: {name}": middle(rates, names[name]) for (place, name), rates in samples.items()}
         for kind, samples in kinds.items()
     }
+    return {"facts": facts, **medians, "ratios": [one.to_json() for one in found.ratios()]}

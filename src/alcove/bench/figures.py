@@ -78,6 +78,9 @@ class Ratio:
     def holds(self) -> bool:
         return self.reached <= self.limit
 
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "reached": self.reached, "at_most": self.limit, "holds": self.holds}
+
 
 def print_ratios(console: Console, ratios: list[Ratio]) -> None:
     table = Table(title="Against the specification")
@@ -92,17 +95,5 @@ def print_ratios(console: Console, ratios: list[Ratio]) -> None:
 
 
 def write_report(path: Path, figures: Figures, ratios: list[Ratio], facts: dict[str, Any]) -> None:
-    report = {
-        "facts": facts,
-        "rows": figures.rows(),
-        "ratios": [
-            {
-                "name": ratio.name,
-                "reached": ratio.reached,
-                "at_most": ratio.limit,
-                "holds": ratio.holds,
-            }
-            for ratio in ratios
-        ],
-    }
+    report = {"facts": facts, "rows": figures.rows(), "ratios": [ratio.to_json() for ratio in ratios]}
     path.write_text(json.dumps(report, indent=1) + "\n")

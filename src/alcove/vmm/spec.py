@@ -71,13 +71,15 @@ class Drive:
 @dataclass(frozen=True, slots=True)
 class DiskTuning:
     """How the disks of a pod's volumes are served (``alcove bench disk`` says what each gives here): by how many
-    queues of which length (0: as short as the slot's), with packed rings, past the host's page cache. Not by threads
-    of their own: QEMU 7.2 hangs when the file beneath such a disk is swapped.
+    queues of which length (0: as short as the slot's), with packed rings, with tables of their own for the requests'
+    descriptors, past the host's page cache. Not by threads of their own: QEMU 7.2 hangs when the file beneath such a
+    disk is swapped.
     """
 
     queues: int = 1
     length: int = 0
     packed: bool = False
+    tables: bool = True
     direct: bool = False
     limits: DiskLimits = DiskLimits(256 * MIB, 20_000)
 
@@ -261,6 +263,7 @@ def _drive(number: int, drive: Drive, spec: MachineSpec) -> list[str]:
         tuning = DiskTuning() if drive.read_only else spec.tuning
         notify += f",num-queues={tuning.queues},queue-size={tuning.length or drive.queue}"
         notify += ",packed=on" if tuning.packed else ""
+        notify += "" if tuning.tables else ",indirect_desc=off"
     return [*options, "-blockdev", top, "-device", f"virtio-blk-pci,drive={drive.name},id=disk-{drive.name}{notify}"]
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from alcove.guest import projects
+import errno
+from pathlib import Path
+
+import pytest
+
+from alcove.guest import kernel, projects, volumes
+from alcove.guest.refused import Refused
 
 
 def test_structures_are_the_kernels() -> None:
@@ -21,3 +27,31 @@ def test_a_limit_is_beside_what_is_there() -> None:
     # Of less than a block there still is one: 0 would be none.
     assert projects._DQBLK.unpack(projects.quota(1, used_bytes=0, used_files=0))[0] == 1
     assert projects._DQBLK.unpack(projects.quota(1 << 30, used_bytes=0, used_files=0))[3] == 65_536
+
+
+def test_a_kernel_without_quotas_has_the_disk_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
+        done.append(data)
+        if "prjquota" in data:
+            raise OSError(errno.ESRCH, "no such format")
+
+    monkeypatch.setattr(volumes, "_run", lambda argv: done.append(" ".join(argv)))
+    monkeypatch.setattr(kernel, "mount", mount)
+    volumes.mount_scratch("/dev/vdb", "/scratch")
+    assert [one.partition("-O ")[2] or one for one in done] == [
+        *("project -Q prjquota /dev/vdb", "noinit_itable,discard,prjquota"),
+        *("^quota,^project /dev/vdb", "noinit_itable,discard"),
+    ]
+
+
+def test_a_limit_that_nobody_would_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ioctl(fd: int, number: int, value: bytes) -> bytes:
+        if number == projects._FS_IOC_FSSETXATTR:
+            raise OSError(errno.EOPNOTSUPP, "no projects")
+        return bytes(28)
+
+    monkeypatch.setattr(projects.fcntl, "ioctl", ioctl)
+    with pytest.raises(Refused, match="disk limits"):
+        projects.assign(str(tmp_path), 1)

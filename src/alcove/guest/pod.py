@@ -60,11 +60,7 @@ class Pod:
 
     def _mount_scratch(self, request: dict[str, Any]) -> None:
         """The disk of what containers write; ``path`` is ours to say, whatever is asked for."""
-        device = volumes.device_in(request)
-        # The inode tables of a sparse file are zeros already; what is deleted is freed on the host.
-        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
-        volumes.allow_quotas(device)
-        kernel.mount(device, SCRATCH, "ext4", flags, "noinit_itable,discard,prjquota")
+        volumes.mount_scratch(volumes.device_in(request), SCRATCH)
         with contextlib.suppress(OSError):
             os.rmdir(f"{SCRATCH}/lost+found")
 

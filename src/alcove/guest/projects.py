@@ -11,6 +11,8 @@ import fcntl
 import os
 import struct
 
+from alcove.guest.refused import Refused
+
 # linux/fs.h: _IOR('X', 31, struct fsxattr), _IOW('X', 32, struct fsxattr); flags, hints, extents, project.
 _FS_IOC_FSGETXATTR, _FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
 _FSXATTR = struct.Struct("=IIIII8x")
@@ -29,12 +31,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def assign(folder: str, project: int) -> None:
-    """Make an empty folder the project's, and all that will be made in it."""
+    """Make an empty folder the project's, and all that will be made in it. Raises ``Refused``."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         flags, *others = _FSXATTR.unpack(fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size)))
         wanted = _FSXATTR.pack(flags | _INHERIT, *others[:2], project, others[3])
         fcntl.ioctl(fd, _FS_IOC_FSSETXATTR, wanted)
+    except OSError as error:
+        raise Refused("unsupported", "the pod's kernel holds containers to no disk limits of their own") from error
     finally:
         os.close(fd)
 

@@ -20,7 +20,7 @@ JAVA_HOME = "usr/lib/jvm/java-17-openjdk-amd64"
 _NOT_FOR_PODS = frozenset({"curl", "gawk", "nodejs"})
 # Each after what it needs: containers' root file systems, shared folders, containers' quotas, bridges that containers
 # make, NFS.
-_POD_MODULES = (
+POD_MODULES = (
     *("overlay", "fuse", "virtiofs"),
     *("quota_tree", "quota_v2"),
     *("llc", "stp", "bridge"),
@@ -55,7 +55,7 @@ class Family(StrEnum):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        return MODULES + (_POD_MODULES if self is Family.POD else ())
+        return MODULES + (POD_MODULES if self is Family.POD else ())
 
     @property
     def program(self) -> str:

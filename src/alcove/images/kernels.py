@@ -20,6 +20,7 @@ from pathlib import Path
 
 from alcove.errors import Conflict, InvalidRequest, NotFound
 from alcove.host.files import building, private_folder, reap_unfinished, require_space, write_json
+from alcove.images.families import POD_MODULES
 from alcove.images.guest import HERE, GuestImage
 from alcove.images.guest_initrd import build_initrd, read_entry
 from alcove.images.guest_root import MODULES
@@ -29,10 +30,8 @@ ARGUMENTS_LIMIT = 1024
 VMLINUZ_LIMIT = 64 << 20
 MODULE_LIMIT = 16 << 20
 KERNEL_LIMIT = 64
-# What only pods need: containers' root file systems, shared folders.
-_FOR_PODS = ("overlay", "fuse", "virtiofs")
 # In the guest image's kernel these are built in: the file system of /tmp, with what it loads, in order.
-NEEDED = (*MODULES, "crc32c_generic", "crc16", "mbcache", "jbd2", "ext4", *_FOR_PODS)
+NEEDED = (*MODULES, "crc32c_generic", "crc16", "mbcache", "jbd2", "ext4", *POD_MODULES)
 # Parts of others in some versions of Linux.
 _OPTIONAL = frozenset(NEEDED) - {
     "virtio",

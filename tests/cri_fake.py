@@ -32,6 +32,7 @@ class FakeCri:
         self.images: dict[str, Value] = {}
         self.pulls: list[tuple[str, Value | None]] = []
         self.locked: dict[str, str] = {}  # repository -> user
+        self.address = "10.9.8.7"  # of every pod
         self._ids = itertools.count(1)
         self._server: Any = None
 
@@ -82,7 +83,7 @@ class FakeCri:
         return {}
 
     def PodSandboxStatus(self, request: Value) -> Value:
-        return {"status": {"id": request["pod_sandbox_id"], "network": {"ip": "10.9.8.7"}}}
+        return {"status": {"id": request["pod_sandbox_id"], "network": {"ip": self.address}}}
 
     def ListPodSandbox(self, request: Value) -> Value:
         return {"items": _chosen(self.sandboxes, request)}

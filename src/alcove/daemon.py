@@ -112,7 +112,7 @@ class Daemon:
                     if isinstance(tier, VmTier):
                         await tier.keep_waiting(runtime, 1)
         # Before the pods are looked after whose shims ask here.
-        await self._serve_pods(tiers.get(Isolation.VM))
+        await self._serve_pods(tiers.get(Isolation.VM), services)
         await services.start(stack)
         app = App(self, services)
         server = app.server()
@@ -132,7 +132,7 @@ class Daemon:
             self.metrics_address = Address(settings.metrics_listen.host, port)
             log.info("metrics on http://%s/metrics", self.metrics_address)
 
-    async def _serve_pods(self, tier: Tier | None) -> None:
+    async def _serve_pods(self, tier: Tier | None, services: Services) -> None:
         """The node service, by which shims get machines for their pods."""
         settings = self.settings
         if settings.pods == "off" or not isinstance(tier, VmTier):
@@ -147,6 +147,7 @@ class Daemon:
         pods = PodService(tier.launcher, settings.state, defaults, waiting=settings.pod_waiting)
         self._stack.push_async_callback(pods.close)
         await pods.recover()
+        services.instances.machines = pods.forward
         door = PodSocket(settings.pods_socket, pods.carry_out)
         self._stack.push_async_callback(door.close)
         await door.open()

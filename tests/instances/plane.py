@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from tests.brokers import free_port
+from tests.forwarding import COMMAND, Forwarding, forwarding
 
 from alcove.cli.client import Client
 from alcove.host.files import instance_tag
@@ -56,9 +57,13 @@ class Plane:
         return Client(self.run).call(method, path, document)
 
     def cli(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from alcove.cli import main; main()", *arguments]
+        command = [*COMMAND, *arguments]
         environment = {**os.environ, "ALCOVE_RUN": str(self.run)}
         return subprocess.run(command, capture_output=True, text=True, input=stdin, env=environment, timeout=120)
+
+    def forwarding(self, name: str, *ports: str) -> AbstractContextManager[Forwarding]:
+        """Forward ports (``:80``); yield the command and the ports here."""
+        return forwarding(self.run, name, *ports)
 
     def pod(self, name: str) -> dict[str, Any]:
         return dict(self.call("GET", f"/alcove/v1/pods/{name}"))

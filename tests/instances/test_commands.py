@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,20 @@ def test_what_is_printed_before_stdin_is_joined_is_not_lost(plane: Plane) -> Non
     script = "echo first; cat; echo last"
     done = plane.cli("run", "-i", "--rm", BUSYBOX, "--", "sh", "-c", script, stdin="middle\n")
     assert (done.returncode, done.stdout) == (0, "first\nmiddle\nlast\n"), done.stderr
+
+
+def test_a_port_of_its_loopback_alone_is_forwarded(plane: Plane, box: str) -> None:
+    plane.cli("exec", box, "--", "sh", "-c", "mkdir /p; echo page > /p/index.html; httpd -p 127.0.0.1:9001 -h /p")
+    with plane.forwarding(box, ":9001", ":9002") as (forward, (served, deaf)):
+        # Nobody listens there, and the command goes on.
+        with socket.create_connection(("127.0.0.1", deaf), 60) as connection, pytest.raises(ConnectionResetError):
+            connection.recv(1)
+        with socket.create_connection(("127.0.0.1", served), 60) as connection:
+            connection.sendall(b"GET /index.html HTTP/1.0\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            assert b"".join(iter(lambda: connection.recv(4096), b"")).endswith(b"\r\n\r\npage\n")
+        forward.terminate()
+        assert forward.communicate()[1] == "box:9002: Connection refused\n"
 
 
 def test_files_go_in_and_out(plane: Plane, box: str, tmp_path: Path) -> None:

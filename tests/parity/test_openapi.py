@@ -126,7 +126,8 @@ def missing(route: Route) -> list[str]:
     if operation is None:
         return ["it is not in the document"]
     answers = {int(status): one for status, one in operation["responses"].items() if int(status) < 300}
-    lacks = [] if any("content" in one or status in (202, 204) for status, one in answers.items()) else ["its answer"]
+    told = any("content" in one or status in (101, 202, 204) for status, one in answers.items())
+    lacks = [] if told else ["its answer"]
     if route.method in ("POST", "PUT") and "requestBody" not in operation:
         lacks.append("the body of its request")
     if "400" not in operation["responses"]:

@@ -39,6 +39,7 @@ from alcove.api import (
     images,
     instance_exec,
     instance_logs,
+    instance_ports,
     instances,
     kernels,
     mappings,
@@ -125,6 +126,7 @@ FACES = (
     instances,
     instance_exec,
     instance_logs,
+    instance_ports,
     images,
 )
 ROUTES: tuple[Route, ...] = (

@@ -36,19 +36,19 @@ class WebSocket:
         self._frames = Connection(ConnectionType.SERVER)
         self._partial = bytearray()
         self._heard_s = time.monotonic()
+        self._listening = False
         self._left = False
         self._refusing = False
 
     async def keep_alive(self) -> None:
         """Ping now and then, and return when the other side has gone silent; ``messages`` hears it meanwhile."""
-        while time.monotonic() - self._heard_s < SILENCE_S:
+        while not self._listening or time.monotonic() - self._heard_s < SILENCE_S:
             await asyncio.sleep(PING_EVERY_S)
             await self._channel.write(self._frames.send(Ping()))
 
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield whole messages, text as UTF-8."""
-        while data := await self._channel.read():
-            self._heard_s = time.monotonic()
+        while data := await self._hear():
             try:
                 self._frames.receive_data(data)
                 for event in self._frames.events():
@@ -73,6 +73,14 @@ class WebSocket:
                 await self.close(_TOO_LARGE)
                 return
         self._left = True
+
+    async def _hear(self) -> bytes:
+        # Who is not listened to, for the program does not read, is not silent.
+        self._heard_s, self._listening = time.monotonic(), True
+        try:
+            return await self._channel.read()
+        finally:
+            self._heard_s, self._listening = time.monotonic(), False
 
     async def send(self, data: bytes) -> None:
         """Raises ``ChannelClosed``, also where the other side has said that it is at its end."""
@@ -123,7 +131,7 @@ def accept(call: Call, protocols: tuple[str, ...], talk: Callable[[WebSocket], A
     # Only what the parser takes for an upgrade has a connection to hand over.
     leaves = "upgrade" in headers.get("connection", "").lower() and call.request.version != "1.0"
     if not leaves or headers.get("upgrade", "").lower() != "websocket" or headers.get("sec-websocket-version") != "13":
-        raise InvalidRequest("This operation is a WebSocket (RFC 6455).", hint="alcove exec speaks it")
+        raise InvalidRequest("This operation is a WebSocket (RFC 6455).", hint="alcove exec and port-forward speak it")
     offered = [one.strip() for one in headers.get("sec-websocket-protocol", "").split(",") if one.strip()]
     chosen = next((one for one in protocols if one in offered), None)
     if offered and chosen is None:

@@ -12,6 +12,7 @@ import click
 
 from alcove.cli import output, pod_client
 from alcove.cli.client import Client
+from alcove.cli.naming import instance_names
 from alcove.cli.options import json_option, run_option
 from alcove.cli.pod_manifests import read_manifests
 from alcove.cli.terminal import talk
@@ -43,7 +44,7 @@ def apply(file: Any, isolation: str | None, run: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=instance_names)
 @click.option("-c", "--container", default="", help="Which container; the first otherwise.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
 @click.option("--tail", type=click.IntRange(0), help="Only so many of its last lines.")
@@ -73,7 +74,7 @@ def _seconds(text: str) -> str:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=instance_names)
 @click.argument("count", type=click.IntRange(0, 1000))
 @run_option
 @json_option
@@ -94,7 +95,7 @@ def scale(name: str, count: int, run: Path, as_json: bool) -> None:
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@click.argument("name")
+@click.argument("name", shell_complete=instance_names)
 @click.argument("command", nargs=-1, required=True)
 @click.option("-c", "--container", default="", help="Which container; the first otherwise.")
 @click.option("-i", "--stdin", is_flag=True, help="Hand our stdin on.")
@@ -120,7 +121,7 @@ def exec_command(name: str, command: tuple[str, ...], container: str, stdin: boo
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=instance_names)
 @click.option("-t", "--time", "grace_s", type=int, help="Seconds that its containers get to end; its own otherwise.")
 @run_option
 def stop(names: tuple[str, ...], grace_s: int | None, run: Path) -> None:
@@ -136,7 +137,7 @@ def stop(names: tuple[str, ...], grace_s: int | None, run: Path) -> None:
 
 
 @click.command("rm")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=instance_names)
 @click.option("-f", "--force", is_flag=True, help="Kill what still runs.")
 @run_option
 def remove(names: tuple[str, ...], force: bool, run: Path) -> None:
@@ -152,7 +153,7 @@ def remove(names: tuple[str, ...], force: bool, run: Path) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=instance_names)
 @run_option
 def inspect(name: str, run: Path) -> None:
     """Print an instance's manifest, status and events, as JSON.

@@ -1,4 +1,4 @@
-"""Names that a shell completes: functions, versions and aliases, queues, tenants, buckets.
+"""Names that a shell completes: functions, versions and aliases, instances, queues, tenants, buckets.
 
 They are asked of the server that runs, one page, in a second at most. Where there is none, or it will not say, nothing
 is completed, and nothing is printed.
@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from alcove.cli.client import FUNCTIONS, Client
 from alcove.cli.options import DEFAULT_RUN
+from alcove.cli.pod_client import PODS
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 Find = Callable[[Path, click.Context, str], list[str]]
@@ -48,10 +49,13 @@ def _functions(run: Path, context: click.Context, begun: str) -> list[str]:
     name, colon, _ = begun.partition(":")
     if colon:
         return [f"{name}:{one}" for one in _leads(run, name)]
-    # The greatest text that comes before all that begin so.
-    marker = f"{begun[:-1]}{chr(ord(begun[-1]) - 1)}~" if begun else ""
-    page = _client(run).call("GET", f"{FUNCTIONS}?{urlencode({'Marker': marker})}")
+    page = _client(run).call("GET", f"{FUNCTIONS}?{urlencode({'Marker': _before(begun)})}")
     return [str(one["FunctionName"]) for one in page["Functions"]]
+
+
+def _before(begun: str) -> str:
+    """Return the greatest text that comes before all that begin so."""
+    return f"{begun[:-1]}{chr(ord(begun[-1]) - 1)}~" if begun else ""
 
 
 def _leads(run: Path, name: str) -> list[str]:
@@ -74,6 +78,11 @@ def _aliases(run: Path, context: click.Context, begun: str) -> list[str]:
 
 def _versions(run: Path, context: click.Context, begun: str) -> list[str]:
     return [one for one in _qualifiers(run, context, begun) if one.isdigit()]
+
+
+def _instances(run: Path, context: click.Context, begun: str) -> list[str]:
+    query = urlencode({"after": _before(begun), "limit": NAMES_LIMIT})
+    return [str(one["metadata"]["name"]) for one in _client(run).call("GET", f"{PODS}?{query}")["items"]]
 
 
 def _queues(run: Path, context: click.Context, begun: str) -> list[str]:
@@ -107,6 +116,7 @@ function_names = _completing(_functions)
 qualifiers = _completing(_qualifiers)
 alias_names = _completing(_aliases)
 version_numbers = _completing(_versions)
+instance_names = _completing(_instances)
 queue_names = _completing(_queues)
 tenant_names = _completing(_tenants)
 bucket_names = _completing(_buckets)

@@ -35,7 +35,7 @@ def talk(
     run: Path, path: str, *, tenant: str = "", stdin: bool = False, terminal: bool = False, silent: bool = False
 ) -> int:
     """Join until the program has ended; return its exit code. ``silent``: print nothing. Raises ``AlcoveError``."""
-    connection, rest = _connect(run, path, tenant)
+    connection, rest = connect(run, path, tenant)
     with connection, _raw(terminal):
         return _Talk(connection, rest, stdin=stdin, terminal=terminal, silent=silent).run()
 
@@ -127,7 +127,7 @@ class _Talk:
         raise AlcoveError(str(document.get("message", "the program could not be run")))
 
 
-def _connect(run: Path, path: str, tenant: str) -> tuple[socket.socket, bytes]:
+def connect(run: Path, path: str, tenant: str) -> tuple[socket.socket, bytes]:
     """Return the connection behind HTTP's answer, and what came after that already."""
     connection = UnixConnection(run / "api.sock", 60)
     headers = {

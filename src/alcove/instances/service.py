@@ -20,9 +20,10 @@ import msgspec
 
 from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, NotFound, ThrottledError
 from alcove.host.clock import now_ms
-from alcove.instances import cri_config, log_chain, log_files, manifest, volumes
+from alcove.instances import cri_config, log_chain, log_files, manifest, ports, volumes
 from alcove.instances.caches import ImageCaches
 from alcove.instances.cri import Cri
+from alcove.instances.cri_tables import SANDBOX_READY
 from alcove.instances.events import Listener
 from alcove.instances.image_access import ImageAccess
 from alcove.instances.intake import Intake, Made, Order
@@ -124,6 +125,8 @@ class InstanceService:
             dns=dns,
         )
         self.caches = ImageCaches(database, runtime, access)
+        # The node service's way into machines, where there is one.
+        self.machines: ports.Machines = ports.nobodys
         self._sessions: Counter[TenantId] = Counter()
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -270,6 +273,19 @@ class InstanceService:
             if told["name"] == chosen and "running" in told["state"]:
                 return await self.runtime.cri(), str(told["containerID"]).removeprefix("containerd://")
         raise Conflict(f"The container {chosen} does not run.", hint=f"alcove inspect {name}")
+
+    async def sandbox_id(self, tenant: TenantId, name: str) -> str:
+        """Return the id of the sandbox that an instance has now. Raises ``Conflict`` where it has none."""
+        row = await self._row(tenant, name)
+        cri = await self.runtime.cri()
+        for item in await cri.sandboxes({cri_config.UID: row.uid}):
+            if item["state"] == SANDBOX_READY:
+                return str(item["id"])
+        raise Conflict(f"The instance {name[:80]} does not run.", hint=f"alcove inspect {name[:80]}")
+
+    async def carry(self, sandbox: str, port: int, near: ports.Near) -> None:
+        """Connect to a port in a sandbox, and carry both ways to their ends. Raises ``AlcoveError``."""
+        await ports.carry(await self.runtime.cri(), self.machines, sandbox, port, near)
 
     def require_session(self, tenant: TenantId) -> None:
         """Refuse one more exec, attach or followed log where there are too many. Raises ``ThrottledError``."""

@@ -18,7 +18,7 @@ from typing import Any
 from alcove.errors import AlcoveError
 from alcove.host.threads import to_the_end
 from alcove.pods import loopback
-from alcove.pods.stream import Refused, Stream, reset
+from alcove.pods.stream import Reader, Refused, Stream, Writer, reset
 from alcove.wire.frame import Decoder, FrameError, Kind, encode
 from alcove.wire.streams import MOST
 
@@ -80,31 +80,39 @@ class Forwards:
     # Connections
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
+        connection = writer.get_extra_info("socket")
         whole = False
         try:
-            # One may have been accepted that is served only now.
-            if len(self._serving) <= MOST and not self._closing:
-                await self._carry(reader, writer)
-                whole = True
+            loopback.keep_alive(connection)
+            await self.carry(loopback.meant_port(connection), reader, writer)
+            whole = True
         except (Refused, OSError) as error:
             log.info("a connection to pod %s has ended: %s", self._pod, error)
         except asyncio.CancelledError:
             # The loop's own wrapper of this would log that.
             pass
         finally:
-            self._serving.discard(task)
             if whole:
                 writer.close()
             else:
                 reset(writer)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = writer.get_extra_info("socket")
-        loopback.keep_alive(connection)
-        port = loopback.meant_port(connection)
+    async def carry(self, port: int, reader: Reader, writer: Writer) -> None:
+        """Connect to a port in the guest, and carry both ways to their ends. Raises ``Refused``, ``OSError``."""
+        task = asyncio.current_task()
+        assert task is not None
+        # One may have been accepted that is served only now.
+        if self._closing:
+            raise Refused("the pod is at its end")
+        if len(self._serving) >= MOST:
+            raise Refused(f"{MOST} connections are open")
+        self._serving.add(task)
+        try:
+            await self._carry(port, reader, writer)
+        finally:
+            self._serving.discard(task)
+
+    async def _carry(self, port: int, reader: Reader, writer: Writer) -> None:
         request = {"port": port, "addresses": self._addresses}
         id = self._number = (self._number + 1) % _IDS
         stream = self._streams[id] = Stream(reader, writer, lambda kind, data: self._send(id, kind, data))

@@ -33,6 +33,7 @@ from alcove.pods.pod import Pod
 from alcove.pods.shape import Shape
 from alcove.pods.shares import Share
 from alcove.pods.starting import Starter
+from alcove.pods.stream import Reader, Writer
 from alcove.sandbox.protocol import SandboxId
 from alcove.sandbox.vm_launcher import Launcher
 from alcove.vmm.machine import Machine
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 # How often layers are looked for whose images are gone.
 SWEEP_S = 600.0
+# Where containerd has the pods of its CRI.
+CRI_NAMESPACE = "k8s.io"
 
 Request = dict[str, Any]
 
@@ -89,6 +92,16 @@ class PodService:
         if operation is None:
             raise InvalidRequest(f"no operation is named {op!r}", hint=f"one of {', '.join(self._ops)}")
         return await operation(request) or {}
+
+    async def forward(self, sandbox: str, port: int, reader: Reader, writer: Writer) -> bool:
+        """Connect to a port of a pod of containerd's CRI, and carry both ways to their ends; return whether its machine
+        is ours. Raises ``Refused``, ``OSError``.
+        """
+        pod = self._pods.get(PodKey(CRI_NAMESPACE, sandbox))
+        if pod is None:
+            return False
+        await pod.forwards.carry(port, reader, writer)
+        return True
 
     def _of(self, request: Request) -> Pod:
         key = pod_key(request)

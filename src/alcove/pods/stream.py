@@ -11,12 +11,32 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import Any, Protocol
 
 from alcove.wire.frame import Frame, FrameError, Kind
 from alcove.wire.streams import CHUNK, WINDOW, parse_taken, taken
 
 Send = Callable[[Kind, bytes], Awaitable[None]]
+
+
+class Reader(Protocol):
+    """What ``asyncio.StreamReader`` is to a connection."""
+
+    async def read(self, n: int, /) -> bytes:
+        """Return what has come, at most so much; nothing at the end."""
+        ...
+
+
+class Writer(Protocol):
+    """What ``asyncio.StreamWriter`` is to a connection."""
+
+    def write(self, data: bytes, /) -> None: ...
+
+    async def drain(self) -> None:
+        """Wait until more may be written."""
+        ...
+
+    def write_eof(self) -> None: ...
 
 
 class Refused(Exception):
@@ -26,7 +46,7 @@ class Refused(Exception):
 class Stream:
     """``receive`` is given the frames of this connection; ``run`` carries it to its end."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, send: Send) -> None:
+    def __init__(self, reader: Reader, writer: Writer, send: Send) -> None:
         self._reader, self._writer = reader, writer
         self._send = send
         loop = asyncio.get_running_loop()

@@ -15,7 +15,8 @@ from tests.unit.test_instance_plan import bench
 from alcove.errors import InvalidRequest
 from alcove.instances import manifest, probing
 from alcove.instances.cri_tables import RUNNING
-from alcove.instances.probe_state import Streak, first_rest_s, next_s
+from alcove.instances.http_probe import Finding
+from alcove.instances.probe_state import Allowance, Streak, first_rest_s, next_s
 from alcove.instances.probing import Probes
 from alcove.instances.view import ContainerView, PodView
 
@@ -58,15 +59,19 @@ class Bench:
     def __init__(self, clock: Clock, wanted: manifest.Pod, good: Callable[[float], bool], before: Any = None) -> None:
         self.clock, self.asked = clock, []  # type: tuple[Clock, list[tuple[str, float]]]
         self.good = good
-        self.probes = Probes(wanted, lambda: None, before or {})
+        self.told: list[tuple[str, str, str, float]] = []
+        self.probes = Probes(wanted, lambda: None, before or {}, self.tell)
         self.container = wanted.spec.containers[0]
         self.view = PodView(containers=(ContainerView("id", "s", "c", 0, RUNNING, started_ms=BASE_MS),))
 
-    async def ask(self, target: Any, probe: manifest.Probe) -> bool:
+    async def ask(self, target: Any, probe: manifest.Probe) -> Finding:
         kinds = {"startup": self.container.startup_probe, "liveness": self.container.liveness_probe}
         kind = next((kind for kind, known in kinds.items() if known is probe), "readiness")
         self.asked.append((kind, self.clock.now_s))
-        return self.good(self.clock.now_s)
+        return Finding(self.good(self.clock.now_s))
+
+    async def tell(self, *event: str) -> None:
+        self.told.append((*event, self.clock.now_s))
 
     async def until(self, seconds: float) -> None:
         with patch.object(probing._Target, "ask", lambda target, probe: self.ask(target, probe)):
@@ -191,6 +196,31 @@ def test_a_daemon_that_starts_anew_does_not_ask_whether_it_has_started_again() -
         assert another.state() == (False, False, False)
 
     run(main)
+
+
+def test_what_fails_is_told_and_not_too_often() -> None:
+    async def main(clock: Clock) -> None:
+        one = Bench(clock, pod(readinessProbe={"periodSeconds": 1}), lambda time: time == 3)
+        await one.until(100.5)
+        assert one.told[0] == ("Warning", "Unhealthy", "Readiness probe failed: ", 0.0)
+        assert [time for *_, time in one.told] == [float(time) for time in range(26) if time != 3]
+        await one.until(750)
+        assert [time for *_, time in one.told][25:] == [300.0, 600.0]
+        await one.probes.close()
+
+    run(main)
+
+
+@given(st.integers(1, 5), st.floats(1, 100), st.lists(st.floats(0, 1000), max_size=50))
+def test_an_allowance_is_never_more_than_it_says(most: int, every_s: float, rests: list[float]) -> None:
+    allowance, now, taken = Allowance(most, every_s), 0.0, []  # type: tuple[Allowance, float, list[float]]
+    for rest in rests:
+        now += rest
+        if allowance.take(now):
+            taken.append(now)
+    for index, begun in enumerate(taken):
+        for count, ended in enumerate(taken[index:], 1):
+            assert count <= most + (ended - begun) / every_s + 1e-6
 
 
 def test_only_readiness_may_want_several_good_answers() -> None:

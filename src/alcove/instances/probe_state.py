@@ -27,6 +27,23 @@ class Streak:
         return self.state is not before
 
 
+class Allowance:
+    """So many at once, and one more each time that ``every_s`` has passed."""
+
+    def __init__(self, most: int, every_s: float) -> None:
+        self._most, self._every_s = most, every_s
+        self._left, self._at_s = float(most), 0.0
+
+    def take(self, now_s: float) -> bool:
+        """Take one; tell whether there was one."""
+        self._left = min(self._most, self._left + (now_s - self._at_s) / self._every_s)
+        self._at_s = now_s
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
 def first_rest_s(delay_s: float, started_ms: int, now_ms: int) -> float:
     """Return how long to rest before the first question: the delay counts from the container's start, not from ours."""
     return max(0.0, started_ms / 1000 + delay_s - now_ms / 1000)

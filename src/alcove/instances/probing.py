@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import quote
 
 from alcove.errors import AlcoveError
 from alcove.host.clock import now_ms
-from alcove.instances import health
+from alcove.instances import health, http_probe
 from alcove.instances.cri import Cri
+from alcove.instances.http_probe import Finding
 from alcove.instances.manifest import Container, HttpGet, Pod, Probe
-from alcove.instances.probe_state import Streak, first_rest_s, next_s
+from alcove.instances.probe_state import Allowance, Streak, first_rest_s, next_s
 from alcove.instances.view import ContainerView, PodView
 
-# Of an HTTP probe's answer nothing but its first line is read.
-_LINE_LIMIT = 4096
+# Of one pod: so many events of probes at once, and one more each time that this has passed, as Kubernetes has it.
+TOLD_AT_ONCE, TOLD_EVERY_S = 25, 300.0
+_WORDS_LIMIT = 800
+
+# type, reason, message
+Tell = Callable[[str, str, str], Awaitable[None]]
 
 
 class Kind(StrEnum):
@@ -49,8 +52,10 @@ _INITIAL: dict[Kind, Callable[[_Watched], bool | None]] = {
 class Probes:
     """Of one pod. ``changed`` is called when a result makes a difference; ``close`` at the end."""
 
-    def __init__(self, pod: Pod, changed: Callable[[], None], before: Mapping[str, Any]) -> None:
-        """``before`` is the status that was written last: what it says of a container that still runs is still so."""
+    def __init__(self, pod: Pod, changed: Callable[[], None], before: Mapping[str, Any], tell: Tell) -> None:
+        """``before`` is the status that was written last: what it says of a container that still runs is still so.
+        ``tell`` writes an event.
+        """
         self._before = {
             str(one.get("containerID", "")).removeprefix("containerd://"): one
             for one in before.get("containerStatuses", ())
@@ -60,6 +65,8 @@ class Probes:
         self._changed = changed
         self._watched: dict[str, _Watched] = {}
         self.unhealthy: dict[str, str] = {}
+        self._tell = tell
+        self._allowance = Allowance(TOLD_AT_ONCE, TOLD_EVERY_S)
 
     def watch(self, cri: Cri, running: Sequence[ContainerView], address: str) -> None:
         """Probe these containers, and no others any more."""
@@ -119,13 +126,21 @@ class Probes:
         begun_s = clock()
         streak = Streak(probe.success_threshold, probe.failure_threshold, _INITIAL[kind](known))
         while True:
-            if (kind is Kind.STARTUP or known.started) and streak.add(await target.ask(probe)):
+            if (kind is Kind.STARTUP or known.started) and streak.add(await self._ask(kind, probe, target)):
                 assert streak.state is not None
                 self._result(kind, streak.state, target.id, known)
                 # It is started, or is to be started anew: there is no more to ask of this container.
                 if kind is Kind.STARTUP or (kind is Kind.LIVENESS and not streak.state):
                     return
             await asyncio.sleep(next_s(begun_s, probe.period_seconds, clock()) - clock())
+
+    async def _ask(self, kind: Kind, probe: Probe, target: _Target) -> bool:
+        found = await target.ask(probe)
+        if (found.words or not found.good) and self._allowance.take(asyncio.get_running_loop().time()):
+            reason, how = ("ProbeWarning", "warning") if found.good else ("Unhealthy", "failed")
+            words = f"{kind.capitalize()} probe {how}: {found.words[:_WORDS_LIMIT]}"
+            await self._tell("Warning", reason, words)
+        return found.good
 
     def _result(self, kind: Kind, good: bool, id: str, known: _Watched) -> None:
         if kind is Kind.READINESS:
@@ -146,43 +161,29 @@ class _Target:
     address: str
     started_ms: int
 
-    async def ask(self, probe: Probe) -> bool:
-        """Tell whether the probe succeeds within its time."""
+    async def ask(self, probe: Probe) -> Finding:
+        """Tell whether the probe succeeds within its time, and what is to be said of that."""
         try:
             async with asyncio.timeout(probe.timeout_seconds):
                 if probe.exec is not None:
-                    return (await self.cri.run_command(self.id, probe.exec.command, probe.timeout_seconds))[0] == 0
+                    code, out, err = await self.cri.run_command(self.id, probe.exec.command, probe.timeout_seconds)
+                    return Finding(code == 0, "" if code == 0 else (out + err).decode(errors="replace"))
                 if probe.http_get is not None:
                     return await self._get(probe.http_get)
                 if probe.grpc is not None:
-                    return await health.serves(self.address, probe.grpc.port, probe.grpc.service)
+                    serves = await health.serves(self.address, probe.grpc.port, probe.grpc.service)
+                    return Finding(serves, "" if serves else "service unhealthy")
                 assert probe.tcp_socket is not None
                 _, writer = await asyncio.open_connection(self.address, self.container.port(probe.tcp_socket.port))
                 writer.close()
-                return True
-        except (OSError, TimeoutError, AlcoveError, ValueError):
-            return False
+                return Finding(True)
+        except TimeoutError:
+            return Finding(False, f"no answer in {probe.timeout_seconds} s")
+        except (OSError, AlcoveError, ValueError) as error:
+            return Finding(False, str(error))
 
-    async def _get(self, asked: HttpGet) -> bool:
-        context = None
-        if asked.scheme == "HTTPS":
-            # As Kubernetes: a probe asks whether it lives, not who it is.
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        port = self.container.port(asked.port)
-        reader, writer = await asyncio.open_connection(self.address, port, ssl=context, limit=_LINE_LIMIT)
-        try:
-            own = {one.name.lower(): one.value for one in asked.http_headers}
-            headers = {"host": f"{self.address}:{port}", "user-agent": "alcove-probe", "connection": "close"} | own
-            head = "".join(f"{_line(name)}: {_line(value)}\r\n" for name, value in headers.items())
-            path = quote(asked.path, safe="/?&=%:@!$'()*+,;~-._") or "/"
-            writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
-            await writer.drain()
-            words = (await reader.readline()).split()
-            return len(words) > 1 and words[1].isdigit() and 200 <= int(words[1]) < 400
-        finally:
-            writer.close()
-
-
-def _line(text: str) -> str:
-    return "".join(char for char in text if char.isprintable())
+    async def _get(self, asked: HttpGet) -> Finding:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        path = asked.path if asked.path.startswith("/") else f"/{asked.path}"
+        url = f"{asked.scheme.lower()}://{host}:{self.container.port(asked.port)}{path}"
+        return await http_probe.ask(url, {one.name: one.value for one in asked.http_headers})

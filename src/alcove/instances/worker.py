@@ -92,7 +92,7 @@ class Worker:
         self._seen = _Seen()
         self._stirred = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._probes = Probes(self.pod, self.stir, msgspec.json.decode(row.status))
+        self._probes = Probes(self.pod, self.stir, msgspec.json.decode(row.status), self._event)
         if self.deleted:
             self._leaving.set()
 

@@ -23,6 +23,7 @@ from alcove.gateway.http import Server
 from alcove.gateway.shares import Shares
 from alcove.gateway.streaming import StreamServer
 from alcove.host.files import private_folder
+from alcove.host.garbage import spare_what_is_there
 from alcove.host.network import API_PORT, S3_PORT, Network
 from alcove.pods.model import Defaults, NetworkModel
 from alcove.pods.service import PodService
@@ -131,6 +132,7 @@ class Daemon:
             port = await monitor.listen_tcp(settings.metrics_listen.host, settings.metrics_listen.port)
             self.metrics_address = Address(settings.metrics_listen.host, port)
             log.info("metrics on http://%s/metrics", self.metrics_address)
+        spare_what_is_there()
 
     async def _serve_pods(self, tier: Tier | None, services: Services) -> None:
         """The node service, by which shims get machines for their pods."""

@@ -35,9 +35,14 @@ class Note(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     groups: list[str] = []
 
 
+_NOTE = msgspec.json.Decoder(Note)
+
+
 def read_note(annotations: dict[str, str]) -> Note:
+    if NOTE not in annotations:
+        return Note()
     try:
-        return msgspec.json.decode(annotations.get(NOTE, "{}"), type=Note)
+        return _NOTE.decode(annotations[NOTE])
     except msgspec.DecodeError:
         # A manifest that did not come by this face may say anything there.
         return Note()

@@ -21,32 +21,32 @@ Document = dict[str, Any]
 TERMINATING = "Terminating"
 
 
-class _Resources(msgspec.Struct):
+class _Resources(msgspec.Struct, gc=False):
     limits: dict[str, Quantity] = {}
 
 
-class _Container(msgspec.Struct):
+class _Container(msgspec.Struct, gc=False):
     resources: _Resources = msgspec.field(default_factory=_Resources)
 
 
-class _Spec(msgspec.Struct, rename="camel"):
+class _Spec(msgspec.Struct, rename="camel", gc=False):
     containers: list[_Container]
     restart_policy: str = "Always"
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, gc=False):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
 
-class _Outline(msgspec.Struct):
+class _Outline(msgspec.Struct, gc=False):
     """What a list says of a manifest."""
 
     spec: _Spec
     metadata: _Metadata = msgspec.field(default_factory=_Metadata)
 
 
-class _Status(msgspec.Struct, rename={"pod_ip": "podIP", "start_time": "startTime"}):
+class _Status(msgspec.Struct, gc=False, rename={"pod_ip": "podIP", "start_time": "startTime"}):
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
@@ -58,31 +58,55 @@ _OUTLINE = msgspec.json.Decoder(_Outline)
 _STATUS = msgspec.json.Decoder(_Status)
 
 
-def summary(row: PodRow) -> Document:
-    """Return InstanceModel."""
+class _Tag(msgspec.Struct, gc=False, rename="camel"):
+    tag_key: str
+    tag_value: str
+
+
+class Summary(msgspec.Struct, gc=False, rename="camel"):
+    """InstanceModel."""
+
+    instance_id: str
+    instance_name: str
+    status: str
+    reason: str
+    message: str
+    zone_name: str
+    cpu: float
+    memory: float
+    internal_ip: str
+    create_time: str
+    update_time: str
+    delete_time: str | None
+    restart_policy: str
+    tags: list[_Tag]
+    cpu_type: str = ""
+    gpu_type: str = ""
+    bandwidth_in_mbps: int = 0
+    public_ip: str = ""
+
+
+def summary(row: PodRow) -> Summary:
     outline, status = _OUTLINE.decode(row.manifest), _STATUS.decode(row.status)
     note = read_note(outline.metadata.annotations)
+    created = moment(row.created_ms)
     limits = [one.resources.limits for one in outline.spec.containers]
-    return {
-        "instanceId": row.instance_id,
-        "instanceName": note.name or row.name,
-        "status": TERMINATING if row.deleted_ms else status.phase,
-        "reason": status.reason,
-        "message": status.message,
-        "zoneName": note.zone,
-        "cpuType": "",
-        "gpuType": "",
-        "cpu": sum(_cores(one) for one in limits),
-        "memory": sum(_gib(one) for one in limits),
-        "bandwidthInMbps": 0,
-        "internalIp": status.pod_ip,
-        "publicIp": "",
-        "createTime": moment(row.created_ms),
-        "updateTime": status.start_time or moment(row.created_ms),
-        "deleteTime": moment(row.deleted_ms) if row.deleted_ms else None,
-        "restartPolicy": outline.spec.restart_policy,
-        "tags": [{"tagKey": key, "tagValue": value} for key, value in outline.metadata.labels.items()],
-    }
+    return Summary(
+        row.instance_id,
+        note.name or row.name,
+        TERMINATING if row.deleted_ms else status.phase,
+        status.reason,
+        status.message,
+        note.zone,
+        sum(map(_cores, limits)),
+        sum(map(_gib, limits)),
+        status.pod_ip,
+        created,
+        status.start_time or created,
+        moment(row.deleted_ms) if row.deleted_ms else None,
+        outline.spec.restart_policy,
+        [_Tag(key, value) for key, value in outline.metadata.labels.items()],
+    )
 
 
 def detail(one: Instance, events: Sequence[PodEventRow]) -> Document:
@@ -92,7 +116,7 @@ def detail(one: Instance, events: Sequence[PodEventRow]) -> Document:
     told |= {row["name"]: row for row in one.status.get("initContainerStatuses", ())}
     spec = one.pod.spec
     return {
-        **summary(one.row),
+        **msgspec.to_builtins(summary(one.row)),
         "volume": _volume(one.pod),
         "containers": [_container(item, one, told.get(item.name)) for item in spec.containers],
         "initContainers": [_container(item, one, told.get(item.name)) for item in spec.init_containers],

@@ -15,16 +15,27 @@ from alcove.errors import InvalidRequest
 from alcove.gateway.message import Response
 from alcove.instances import manifest, replicas
 from alcove.instances.manifest import MANIFEST_LIMIT
-from alcove.instances.service import Instance
 from alcove.instances.status import moment
 from alcove.sandbox.protocol import Isolation
+from alcove.store.instances import PodRow
 
 
-def describe(one: Instance) -> dict[str, Any]:
-    """Return an instance as kubectl would show it, and our own facts in ``alcove``."""
-    row, document = one.row, msgspec.json.decode(one.row.manifest)
+class _Outline(msgspec.Struct):
+    """Of a manifest; what is told as it stands is not read."""
+
+    spec: msgspec.Raw
+    metadata: dict[str, Any] = {}
+
+
+_OUTLINE = msgspec.json.Decoder(_Outline)
+_PENDING = msgspec.Raw(b'{"phase":"Pending"}')
+
+
+def describe(row: PodRow) -> dict[str, Any]:
+    """Return an instance as kubectl would show it, and our own facts in ``alcove``; for msgspec's encoder."""
+    document = _OUTLINE.decode(row.manifest)
     metadata = {
-        **document.get("metadata", {}),
+        **document.metadata,
         "name": row.name,
         "namespace": row.tenant_id,
         "uid": row.uid,
@@ -37,8 +48,8 @@ def describe(one: Instance) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": document["spec"],
-        "status": one.status or {"phase": "Pending"},
+        "spec": document.spec,
+        "status": _PENDING if row.status == "{}" else msgspec.Raw(row.status.encode()),
         "alcove": {"isolation": row.isolation},
     }
 
@@ -52,7 +63,7 @@ async def create_pod(call: Call) -> Response:
     made = await call.faces.services.instances.create(
         call.tenant, pod, operator=call.operator, isolation=Isolation(chosen) if chosen else None
     )
-    return answer(describe(made), 201, call.request_id)
+    return _answer(call, describe(made.row), 201)
 
 
 async def list_pods(call: Call) -> Response:
@@ -60,19 +71,23 @@ async def list_pods(call: Call) -> Response:
     query = call.request.query
     limit = whole(query.get("limit", ""), "limit") or 100
     found = await call.faces.services.instances.list(call.tenant, after=query.get("after", ""), limit=limit)
-    body = msgspec.json.encode({"items": [describe(one) for one in found]})
-    return Response(200, {"Content-Type": "application/json", "x-amzn-RequestId": call.request_id}, body)
+    return _answer(call, {"items": [describe(one.row) for one in found]})
+
+
+def _answer(call: Call, document: Any, status: int = 200) -> Response:
+    headers = {"Content-Type": "application/json", "x-amzn-RequestId": call.request_id}
+    return Response(status, headers, msgspec.json.encode(document))
 
 
 async def get_pod(call: Call, name: str) -> Response:
-    return answer(describe(await call.faces.services.instances.get(call.tenant, name)), 200, call.request_id)
+    return _answer(call, describe((await call.faces.services.instances.get(call.tenant, name)).row))
 
 
 async def delete_pod(call: Call, name: str) -> Response:
     """Have an instance stopped and removed; it can be seen until that is done."""
     grace_s = whole(call.request.query.get("grace", ""), "grace")
     gone = await call.faces.services.instances.delete(call.tenant, name, grace_s=grace_s)
-    return answer(describe(gone), 202, call.request_id)
+    return _answer(call, describe(gone.row), 202)
 
 
 async def pod_events(call: Call, name: str) -> Response:
@@ -115,7 +130,7 @@ async def scale_pod(call: Call, name: str) -> Response:
         raise InvalidRequest("'replicas' is required.")
     service = call.faces.services.instances
     found = await replicas.scale(service, call.tenant, name, count, operator=call.operator)
-    return answer({"items": [describe(Instance(row)) for row in found]}, 200, call.request_id)
+    return _answer(call, {"items": [describe(row) for row in found]})
 
 
 def whole(text: str, name: str) -> int | None:

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from alcove.bench.bare import BareSandbox, BareTier, open_server
+from alcove.host.garbage import spare_what_is_there
 from alcove.sandbox.protocol import Invocation, Outcome, Runtime, Sandbox, Start
 from alcove.settings import Settings
 
@@ -47,6 +48,8 @@ async def _main(state: Path) -> None:
     settings = Settings(state=state, run=state / "run", max_sandboxes=1000, memory_reserve_mib=0)
     async with AsyncExitStack() as stack:
         _, port = await open_server(stack, settings, EchoTier())
+        # As the daemon does.
+        spare_what_is_there()
         print(port, flush=True)
         await stopped.wait()
 

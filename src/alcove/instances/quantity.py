@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 _FORM = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e[0-9]{1,2})?")
 _POWERS = {"k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 LIMIT = 1 << 60
 
 
+@lru_cache(1024)
 def parse(text: str | int | float) -> Decimal:
     """Return the number that a quantity stands for, exactly. Raises ``ValueError``."""
     found = _FORM.fullmatch(str(text).strip())

@@ -40,9 +40,9 @@ def list_newest(
     if wanted.instance:
         conditions.append("substr(instance_id, 1, ?) = ?")
         values += [len(wanted.instance), wanted.instance]
-    chosen = f"SELECT uid FROM pods WHERE {' AND '.join(conditions)}"  # noqa: S608
+    chosen = f"SELECT rowid FROM pods WHERE {' AND '.join(conditions)}"  # noqa: S608
     chosen += " ORDER BY created_ms DESC, instance_id DESC LIMIT ?"
-    query = f"SELECT {COLUMNS} FROM pods WHERE uid IN ({chosen}) ORDER BY created_ms DESC, instance_id DESC"  # noqa: S608
+    query = f"SELECT {COLUMNS} FROM pods WHERE rowid IN ({chosen}) ORDER BY created_ms DESC, instance_id DESC"  # noqa: S608
     return [PodRow(*row) for row in connection.execute(query, (*values, limit))]
 
 

@@ -33,6 +33,12 @@ def traces(plane: Plane) -> Traces:
     return frozenset(name for name in found if name.rpartition("/")[2] not in waiting)
 
 
+def lasting(plane: Plane) -> Traces:
+    """Return what is there that is no pod's."""
+    pods = ("machine", "shim", "cgroup", "task", "container")
+    return frozenset(name for name in traces(plane) if not name.startswith(pods))
+
+
 def settled(plane: Plane, before: Traces, timeout_s: float = 30.0) -> list[str]:
     """Return what is there that was not; wait for it to go."""
     deadline = time.monotonic() + timeout_s

@@ -43,6 +43,11 @@ class ContainerdSpec:
         return self.run / "containerd"
 
     @property
+    def tasks(self) -> Path:
+        """Where containerd has the tasks that run, by namespace."""
+        return self.state / "state" / "io.containerd.runtime.v2.task"
+
+    @property
     def socket(self) -> Path:
         return self.state / "containerd.sock"
 

@@ -16,7 +16,7 @@ from alcove.errors import InvalidRequest
 from alcove.instances import cri_config, manifest, quantity
 from alcove.instances.cri_config import Identity
 from alcove.instances.place import Place, digest
-from alcove.sandbox.protocol import Isolation
+from alcove.instances.tier import PodTier
 
 IDENTITY = Identity(uid="u-1", tenant="t", name="web", instance="tag")
 PLACE = Place(Path("/state/instances"), "u-1")
@@ -66,7 +66,7 @@ def test_what_was_written_is_read_again() -> None:
 def test_annotations_of_ours_are_ours_to_say() -> None:
     given = {"io.alcove.host-paths": "true", "io.alcove.cpus": "64", "io.alcove.kernel": "rt", "mine": "1"}
     document = {"metadata": {"annotations": given}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
-    made = cri_config.sandbox(manifest.read(document), IDENTITY, PLACE, Isolation.VM, 0)
+    made = cri_config.sandbox(manifest.read(document), IDENTITY, PLACE, PodTier.VM, 0)
     assert made["annotations"] == {"io.alcove.kernel": "rt", "mine": "1"}
 
 
@@ -75,15 +75,15 @@ def test_the_machine_is_as_large_as_its_containers_together() -> None:
     one = manifest.read(
         {"spec": {"containers": [{"name": "a", "image": "b", **limits}, {"name": "c", "image": "b", **limits}]}}
     )
-    made = cri_config.sandbox(one, IDENTITY, PLACE, Isolation.VM, 0)["annotations"]
+    made = cri_config.sandbox(one, IDENTITY, PLACE, PodTier.VM, 0)["annotations"]
     assert made == {"io.alcove.cpus": "1", "io.alcove.memory-mib": "192"}
 
 
 def test_an_empty_dir_is_a_disk_of_its_size_in_a_machine() -> None:
     one = pod(volumes=[{"name": "d", "emptyDir": {"sizeLimit": "1Mi", "medium": "Memory"}}])
-    made = cri_config.sandbox(one, IDENTITY, PLACE, Isolation.VM, 0)["annotations"]
+    made = cri_config.sandbox(one, IDENTITY, PLACE, PodTier.VM, 0)["annotations"]
     assert made == {f"io.alcove.empty-dir.{digest(PLACE.empty_dir('d'))}": "1048576,memory"}
-    assert cri_config.sandbox(one, IDENTITY, PLACE, Isolation.PROCESS, 0)["annotations"] == {}
+    assert cri_config.sandbox(one, IDENTITY, PLACE, PodTier.PROCESS, 0)["annotations"] == {}
 
 
 def test_variables_are_put_into_later_ones() -> None:

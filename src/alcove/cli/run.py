@@ -13,7 +13,7 @@ import click
 
 from alcove.cli import output, pod_client
 from alcove.cli.client import Client
-from alcove.cli.options import run_option
+from alcove.cli.options import TIERS, run_option
 from alcove.cli.terminal import talk
 from alcove.errors import AlcoveError, InvalidRequest
 
@@ -33,7 +33,7 @@ SIGNALS = 128
 @click.option("-w", "--workdir", default="", help="The folder that it begins in.")
 @click.option("-u", "--user", default="", metavar="UID[:GID]", help="The user that it runs as.")
 @click.option("--entrypoint", default="", help="The program in place of the image's.")
-@click.option("--isolation", type=click.Choice(["vm", "gvisor", "process"]), help="Tier; the server's default is vm.")
+@click.option("--isolation", type=TIERS, help="Tier; the server's default is vm. kata: where it is installed.")
 @click.option("--kernel", default="", help="A registered kernel (alcove kernel) for its VM.")
 @click.option("-i", "--stdin", is_flag=True, help="Hand our stdin on.")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")

@@ -14,13 +14,13 @@ from pathlib import Path
 from alcove.errors import HostError, InvalidRequest
 from alcove.instances.manifest import Files, HostPath, Pod, Volume
 from alcove.instances.place import Place
-from alcove.sandbox.protocol import Isolation
+from alcove.instances.tier import PodTier
 
 # What a tmpfs may hold where nothing is said: half of a small machine's memory would be Linux's own choice.
 MEMORY_DEFAULT = 64 << 20
 
 
-def make(pod: Pod, place: Place, isolation: Isolation) -> None:
+def make(pod: Pod, place: Place, isolation: PodTier) -> None:
     """Make what is not there yet. Blocking. Raises ``InvalidRequest`` or ``HostError``."""
     check(pod)
     place.logs.mkdir(parents=True, exist_ok=True)
@@ -65,13 +65,13 @@ def remove(place: Place) -> None:
     shutil.rmtree(place.folder, ignore_errors=True)
 
 
-def _make_empty(volume: Volume, place: Place, isolation: Isolation) -> None:
+def _make_empty(volume: Volume, place: Place, isolation: PodTier) -> None:
     folder = place.empty_dir(volume.name)
     if folder.is_dir():
         return
     folder.mkdir(parents=True)
     assert volume.empty_dir is not None
-    if volume.empty_dir.medium == "Memory" and isolation is not Isolation.VM:
+    if volume.empty_dir.medium == "Memory" and isolation is not PodTier.VM:
         size = volume.empty_dir.bytes or MEMORY_DEFAULT
         options = f"size={size},mode=777,nosuid,nodev"
         command = ["/usr/bin/mount", "-t", "tmpfs", "-o", options, "alcove-volume", str(folder)]

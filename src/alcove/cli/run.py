@@ -14,8 +14,8 @@ import click
 from alcove.cli import output, pod_client
 from alcove.cli.client import Client
 from alcove.cli.options import TIERS, run_option
-from alcove.cli.terminal import talk
-from alcove.errors import AlcoveError, InvalidRequest
+from alcove.cli.terminal import attach, talk
+from alcove.errors import AlcoveError, Conflict, InvalidRequest
 
 DAYS_S = 30 * 86_400.0
 SIGNALS = 128
@@ -75,7 +75,12 @@ def _join(client: Client, run: Path, name: str, *, removed: bool, stdin: bool, t
     try:
         pod_client.await_start(client, name, output.note)
         if tty:
-            talk(run, path, tenant=tenant, stdin=stdin, terminal=sys.stdout.isatty())
+            printed = False
+            with contextlib.suppress(Conflict):
+                printed = attach(run, path, tenant=tenant, stdin=stdin, terminal=sys.stdout.isatty())
+            if not printed:
+                # It ended sooner than we were there.
+                pod_client.follow(client, name, follow=True)
         else:
             threading.Thread(target=_feed, args=(run, path, tenant), daemon=True).start()
             pod_client.follow(client, name, follow=True)

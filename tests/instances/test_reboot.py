@@ -26,9 +26,11 @@ def test_a_host_that_is_restarted(plane: Plane) -> None:
     before = traces(plane)
     host = Host(plane)
     assert plane.cli("run", "--name", DONE, BUSYBOX, "--", "echo", "over").returncode == 0
-    for name, options in ((ONCE, ()), (AGAIN, ("--restart", "always")), (GOING, ())):
-        done = plane.cli("run", "-d", "--name", name, *options, BUSYBOX, "--", *_SCRIPT)
+    plane.call("POST", "/alcove/v1/pods", _always(AGAIN))
+    for name in (ONCE, GOING):
+        done = plane.cli("run", "-d", "--name", name, BUSYBOX, "--", *_SCRIPT)
         assert done.returncode == 0, done.stderr
+    _until(plane, lambda: plane.pod(AGAIN)["status"]["phase"] == "Running")
     # What it was billed for until now is proven; more than until now it cannot be.
     used_ms = _used_ms(plane, ONCE)
     plane.call("DELETE", f"/alcove/v1/pods/{GOING}?grace=1000")
@@ -46,12 +48,22 @@ def test_a_host_that_is_restarted(plane: Plane) -> None:
     for name, printed in ((DONE, "over\n"), (ONCE, "begun\n"), (AGAIN, "begun\n")):
         assert plane.cli("logs", name).stdout == printed
     assert plane.cli("logs", "--previous", AGAIN).stdout == "begun\n"
-    assert plane.cli("exec", AGAIN, "--", "echo", "here").stdout == "here\n"
+    # A volume in memory is there again, and as large as it was.
+    filled = plane.cli("exec", AGAIN, "--", "sh", "-c", "ls /m; dd if=/dev/zero of=/m/big bs=4096 count=500")
+    assert (filled.stdout, "No space left" in filled.stderr) == ("", True)
     # In whole seconds, as Kubernetes tells it, it may have begun a second later.
     ran_s = lost_s - datetime.fromisoformat(ending["startedAt"]).timestamp()
     assert used_ms <= _used_ms(plane, ONCE) <= ran_s * 1000
     assert plane.cli("rm", "-f", ONCE, AGAIN, DONE).returncode == 0
     assert settled(plane, before) == [], plane.tail()
+
+
+def _always(name: str) -> dict[str, Any]:
+    """With a volume in memory."""
+    mount = {"name": "m", "mountPath": "/m"}
+    container = {"name": "main", "image": BUSYBOX, "command": list(_SCRIPT), "volumeMounts": [mount]}
+    volume = {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    return {"metadata": {"name": name}, "spec": {"containers": [container], "volumes": [volume]}}
 
 
 def _names(plane: Plane) -> list[str]:

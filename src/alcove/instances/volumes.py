@@ -66,12 +66,14 @@ def remove(place: Place) -> None:
 
 
 def _make_empty(volume: Volume, place: Place, isolation: PodTier) -> None:
-    folder = place.empty_dir(volume.name)
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True)
     assert volume.empty_dir is not None
-    if volume.empty_dir.medium == "Memory" and isolation is not PodTier.VM:
+    folder = place.empty_dir(volume.name)
+    memory = volume.empty_dir.medium == "Memory" and isolation is not PodTier.VM
+    # Of one in memory a restart of the host leaves the folder alone, which has no limit.
+    if folder.is_dir() and (os.path.ismount(folder) or not memory):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if memory:
         size = volume.empty_dir.bytes or MEMORY_DEFAULT
         options = f"size={size},mode=777,nosuid,nodev"
         command = ["/usr/bin/mount", "-t", "tmpfs", "-o", options, "alcove-volume", str(folder)]

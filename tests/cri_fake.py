@@ -69,6 +69,7 @@ class FakeCri:
             "state": SANDBOX_READY,
             "created_at": time.time_ns(),
             "labels": config["labels"],
+            "runtime_handler": request["runtime_handler"],
         }
         return {"pod_sandbox_id": id}
 

@@ -43,6 +43,7 @@ from alcove.instances.runtime import Runtime as ContainerRuntime
 from alcove.instances.runtime import private, read_mirrors
 from alcove.instances.service import InstanceService
 from alcove.instances.service import Rules as InstanceRules
+from alcove.instances.tier import PodTier
 from alcove.metering.bill import Tariff
 from alcove.metering.meter import Meter
 from alcove.pods.model import Defaults as PodDefaults
@@ -247,10 +248,12 @@ class _Composition:
             auth_file=Path(settings.registry_auth) if settings.registry_auth else None,
             stall_s=settings.image_stall_s,
         )
+        # Where machines are offered, so are Kata's, if it is installed.
+        also = ("kata",) if "vm" in settings.isolation_allowed else ()
         rules = InstanceRules(
-            allowed=frozenset(Isolation(name) for name in settings.isolation_allowed),
-            floor=Isolation(settings.isolation_floor),
-            default=Isolation(settings.instance_isolation),
+            allowed=frozenset(map(PodTier, (*settings.isolation_allowed, *also))),
+            floor=PodTier(settings.isolation_floor),
+            default=PodTier(settings.instance_isolation),
         )
         self.instances = await InstanceService.open(
             settings.state,

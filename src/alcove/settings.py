@@ -229,8 +229,9 @@ class Settings:
     )
     instance_isolation: str = _row(
         "vm",
-        "Isolation tier of instances that name none; the operator may choose another for each.",
-        choices=("vm", "gvisor", "process"),
+        "Isolation tier of instances that name none; the operator may choose another for each. "
+        "kata: Kata Containers, where it is installed.",
+        choices=("vm", "kata", "gvisor", "process"),
     )
     registry_mirrors: tuple[str, ...] = _row(
         (),

@@ -20,6 +20,7 @@ from tests.brokers import free_port
 from tests.forwarding import COMMAND, Forwarding, forwarding
 
 from alcove.cli.client import Client
+from alcove.host import process
 from alcove.host.files import instance_tag
 from alcove.host.process import ProcessIdentity
 
@@ -34,6 +35,8 @@ class Plane:
         self.state, self.run, self.settings = state, run, settings
         self.process: subprocess.Popen[bytes] | None = None
         self.log = run / "plane.log"
+        # What tells one boot of the host from another, where it is not the kernel.
+        self.boot: Path | None = None
 
     def start(self) -> Plane:
         self.run.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,8 @@ class Plane:
                 time.sleep(0.05)
 
     def command(self) -> list[str]:
-        given = [f"{name}={value}" for name, value in self.settings.items()]
+        own = {} if self.boot is None else {"boot": str(self.boot)}
+        given = [f"{name}={value}" for name, value in (self.settings | own).items()]
         return [sys.executable, "-m", "tests.instances.plane", str(self.state), str(self.run), *given]
 
     def call(self, method: str, path: str, document: Any = None) -> Any:
@@ -121,6 +125,9 @@ class VmPlane(Plane):
             **self.settings,
         }
         program = "from alcove.cli import main; main()"
+        if self.boot is not None:
+            path = f"pathlib.Path({str(self.boot)!r})"
+            program = f"import pathlib; from alcove.host import process; process.BOOT_ID = {path}; {program}"
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
         return [sys.executable, "-c", program, "serve", *flags]
 
@@ -193,4 +200,6 @@ if __name__ == "__main__":
 
     logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     options = dict(pair.split("=", 1) for pair in sys.argv[3:])
+    if "boot" in options:
+        process.BOOT_ID = Path(options.pop("boot"))
     uvloop.run(_serve(Path(sys.argv[1]), Path(sys.argv[2]), options))

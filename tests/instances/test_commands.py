@@ -35,6 +35,8 @@ def test_exec_takes_much_input_to_its_end(plane: Plane, box: str) -> None:
 
 def test_a_terminal(plane: Plane, box: str) -> None:
     assert plane.cli("exec", "-t", box, "--", "tty").stdout == "/dev/pts/0\n"
+    # It has ended before anybody can take part.
+    assert plane.cli("run", "-t", "--rm", BUSYBOX, "--", "echo", "short").stdout.splitlines() == ["short"]
 
 
 def test_what_is_printed_before_stdin_is_joined_is_not_lost(plane: Plane) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.instances.conftest import BUSYBOX
 from tests.instances.plane import Plane, machines
-from tests.instances.traces import Traces, settled, shims, traces
+from tests.instances.traces import Traces, lasting, settled, shims, traces
 
 pytestmark = pytest.mark.parametrize("plane", ["vm"], indirect=True, scope="package")
 
@@ -26,17 +26,13 @@ def before(plane: Plane) -> Iterator[Traces]:
     """What is there without the test's pods; at its end nothing else is."""
     # The pods' bridge and images are there once a pod has been.
     assert plane.cli("run", "--rm", BUSYBOX, "--", "true").returncode == 0
-    assert settled(plane, frozenset(name for name in traces(plane) if _stays(name))) == []
+    assert settled(plane, lasting(plane)) == []
     found = traces(plane)
     yield found
     names = [one["metadata"]["name"] for one in plane.call("GET", "/alcove/v1/pods")["items"]]
     if names:
         assert plane.cli("rm", "-f", *names).returncode == 0
     assert settled(plane, found) == [], plane.tail()
-
-
-def _stays(name: str) -> bool:
-    return not name.startswith(("machine", "shim", "cgroup", "task", "container"))
 
 
 def test_a_machine_that_is_killed_ends_its_pod_and_no_other(plane: Plane, before: Traces) -> None:

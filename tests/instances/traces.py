@@ -33,6 +33,12 @@ def traces(plane: Plane) -> Traces:
     return frozenset(name for name in found if name.rpartition("/")[2] not in waiting)
 
 
+def lasting(plane: Plane) -> Traces:
+    """Return what is there that is no pod's."""
+    pods = ("machine", "shim", "cgroup", "task", "container")
+    return frozenset(name for name in traces(plane) if not name.startswith(pods))
+
+
 def settled(plane: Plane, before: Traces, timeout_s: float = 30.0) -> list[str]:
     """Return what is there that was not; wait for it to go."""
     deadline = time.monotonic() + timeout_s
@@ -91,13 +97,16 @@ def _cgroups(tag: str) -> Iterator[Path]:
 
 def _containerds(plane: Plane) -> Iterator[str]:
     """What containerd itself knows, images apart."""
+    socket = plane.run / "containerd/containerd.sock"
+    if not socket.exists():
+        return
     for what, words in (
         ("task", ("tasks", "ls", "-q")),
         ("container", ("containers", "ls", "-q")),
         ("lease", ("leases", "ls", "-q")),
         ("snapshot", ("snapshots", "ls")),
     ):
-        command = ["/usr/bin/ctr", "--address", str(plane.run / "containerd/containerd.sock"), "-n", "k8s.io", *words]
+        command = ["/usr/bin/ctr", "--address", str(socket), "-n", "k8s.io", *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         for line in done.stdout.splitlines():
             if what != "snapshot" or line.rstrip().endswith("Active"):

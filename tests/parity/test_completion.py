@@ -17,6 +17,7 @@ from tests.parity.test_sqs import client_of
 
 from alcove.cli import naming
 from alcove.cli.app import root
+from alcove.cli.client import Client
 
 
 def complete(*words: str, run: Path | None = None) -> list[str]:
@@ -83,6 +84,24 @@ def test_queues_tenants_and_buckets(here: Platform) -> None:
         s3.delete_bucket(Bucket="complete-photos")
 
 
+def test_instances_and_paths_in_them(here: Platform) -> None:
+    client, names = Client(here.socket.parent), ["complete-web", "complete-web-2", "complete-xen"]
+    for name in names:
+        document = {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        client.call("POST", "/alcove/v1/pods", document)
+    try:
+        for words in (("logs",), ("exec",), ("port-forward",), ("rm", "-f"), ("stop", "complete-web"), ("stats",)):
+            assert complete(*words, "complete-w") == names[:2]
+        assert complete("usage", "--instance", "complete-x") == names[2:]
+        assert complete("cp", "complete-w") == ["complete-web:", "complete-web-2:"]
+        # What no instance is called is a file of this host, which the shell knows itself.
+        assert complete("cp", "complete-web:/etc", "./comp") == ["./comp"]
+        assert complete("cp", "complete-web:/e") == []
+    finally:
+        for name in names:
+            client.call("DELETE", f"/alcove/v1/pods/{name}?grace=0")
+
+
 def test_the_folder_of_the_command_line_counts(
     names: list[str], here: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,12 +115,12 @@ def test_without_a_server_nothing_is_said(
 ) -> None:
     monkeypatch.setenv("ALCOVE_RUN", str(tmp_path))
     monkeypatch.setattr(naming, "TIMEOUT_S", 0.05)
-    asked = [("fn", "invoke", ""), ("queue", "send", ""), ("tenant", "show", ""), ("bucket", "ls", "")]
-    assert [complete(*words) for words in asked] == [[], [], [], []]
+    asked = [("fn", "invoke", ""), ("logs", ""), ("queue", "send", ""), ("tenant", "show", ""), ("bucket", "ls", "")]
+    assert [complete(*words) for words in asked] == [[], [], [], [], []]
     # Servers that take the connection and never answer.
     with socket.socket(socket.AF_UNIX) as api, socket.socket(socket.AF_UNIX) as s3:
         for listener, name in ((api, "api.sock"), (s3, "s3.sock")):
             listener.bind(str(tmp_path / name))
             listener.listen(8)
-        assert [complete(*words) for words in asked] == [[], [], [], []]
+        assert [complete(*words) for words in asked] == [[], [], [], [], []]
     assert capfd.readouterr() == ("", "")

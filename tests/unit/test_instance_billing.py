@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -212,64 +213,60 @@ def test_any_sequence_of_starts_ends_losses_and_crashes_sums_to_exactly_the_used
     asyncio.run(play(steps))
 
 
-async def test_that_it_ran_on_was_assumed_only_until_its_end_is_told(tmp_path: Path) -> None:
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(await Database.open(tmp_path / "i.db", schema="instances"))
+    with patch.object(module, "now_ms", lambda: bench.now):
+        yield bench
+    await bench.database.close()
+
+
+async def test_that_it_ran_on_was_assumed_only_until_its_end_is_told(bench: Bench) -> None:
     """The runtime says ``running`` for a while after the end: what was billed for that is taken back."""
-    database = await Database.open(tmp_path / "i.db", schema="instances")
-    bench = Bench(database)
-    with patch.object(module, "now_ms", lambda: bench.now):
-        bench.start()
-        bench.now += 1000
-        await bench.note()
-        bench.end(bench.containers[0], 500)
-        bench.now += 400
-        await bench.look()
-        assert [row.run_ms for row in await rows(database)] == [1400]
-        bench.now += 400
-        await bench.note()
-        assert [row.run_ms for row in await rows(database)] == [1000]
-    await database.close()
+    bench.start()
+    bench.now += 1000
+    await bench.note()
+    bench.end(bench.containers[0], 500)
+    bench.now += 400
+    await bench.look()
+    assert [row.run_ms for row in await rows(bench.database)] == [1400]
+    bench.now += 400
+    await bench.note()
+    assert [row.run_ms for row in await rows(bench.database)] == [1000]
 
 
-async def test_a_list_from_before_the_end_is_old_news(tmp_path: Path) -> None:
+async def test_a_list_from_before_the_end_is_old_news(bench: Bench) -> None:
     """It was asked for while the end was not told yet, and comes when that is written down already."""
-    database = await Database.open(tmp_path / "i.db", schema="instances")
-    bench = Bench(database)
-    with patch.object(module, "now_ms", lambda: bench.now):
-        bench.start()
+    bench.start()
+    await bench.note()
+    bench.now += 500
+    bench.end(bench.containers[0], 600)
+    bench.now += 500
+    answer = await bench.call("ListContainers", {})
+    assert answer["containers"]
+
+    async def late(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        bench.now += 200
         await bench.note()
-        bench.now += 500
-        bench.end(bench.containers[0], 600)
-        bench.now += 500
-        answer = await bench.call("ListContainers", {})
-        assert answer["containers"]
+        return answer
 
-        async def late(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
-            bench.now += 200
-            await bench.note()
-            return answer
+    bench.call = late  # type: ignore[method-assign]
+    await bench.look()
+    assert [row.run_ms for row in await rows(bench.database)] == [500]
 
-        bench.call = late  # type: ignore[method-assign]
+
+async def test_traffic_is_what_the_interface_counted_whoever_reads_it(bench: Bench) -> None:
+    bench.start()
+    await bench.note()
+    for counted in (100, 250):
+        bench.counters["s0"] = Traffic(counted, 2 * counted)
         await bench.look()
-        assert [row.run_ms for row in await rows(database)] == [500]
-    await database.close()
-
-
-async def test_traffic_is_what_the_interface_counted_whoever_reads_it(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "i.db", schema="instances")
-    bench = Bench(database)
-    with patch.object(module, "now_ms", lambda: bench.now):
-        bench.start()
+        bench.begin_daemon()
         await bench.note()
-        for counted in (100, 250):
-            bench.counters["s0"] = Traffic(counted, 2 * counted)
-            await bench.look()
-            bench.begin_daemon()
-            await bench.note()
-        bench.counters["s0"] = Traffic(300, 700)
-        await bench.ledger.settle("s0")
-        await bench.ledger.settle("s0")
-    assert [(row.received_bytes, row.sent_bytes) for row in await rows(database)] == [(300, 700)]
-    await database.close()
+    bench.counters["s0"] = Traffic(300, 700)
+    await bench.ledger.settle("s0")
+    await bench.ledger.settle("s0")
+    assert [(row.received_bytes, row.sent_bytes) for row in await rows(bench.database)] == [(300, 700)]
 
 
 async def rows(database: Database) -> list[PodUsageRow]:

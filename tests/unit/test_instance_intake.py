@@ -12,7 +12,8 @@ from alcove.errors import Conflict, InvalidRequest, QuotaExceeded
 from alcove.instances import listing, manifest
 from alcove.instances.intake import Intake, Made, Order, OtherParameters, Token
 from alcove.instances.pull_secrets import PullSecret
-from alcove.sandbox.protocol import Isolation, TenantId
+from alcove.instances.tier import PodTier
+from alcove.sandbox.protocol import TenantId
 from alcove.store import client_tokens, pull_secrets
 from alcove.store import instances as rows
 from alcove.store.database import Database
@@ -32,7 +33,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 async def take(database: Database, name: str = "web", now_ms: int = 1000, limit: int = 100, **order: Any) -> Made:
     pod = manifest.read({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
-    return await database.write(Intake(TENANT, pod, Isolation.VM, Order(**order), limit, now_ms).write)
+    return await database.write(Intake(TENANT, pod, PodTier.VM, Order(**order), limit, now_ms).write)
 
 
 async def count(database: Database) -> int:

@@ -16,7 +16,7 @@ from alcove.errors import InvalidRequest
 from alcove.instances import cri_config, manifest, quantity, volumes
 from alcove.instances.cri_config import Identity
 from alcove.instances.place import Place, digest
-from alcove.sandbox.protocol import Isolation
+from alcove.instances.tier import PodTier
 from alcove.shim import spec as shim_spec
 
 IDENTITY = Identity(uid="u-1", tenant="t", name="web", instance="tag")
@@ -67,7 +67,7 @@ def test_what_was_written_is_read_again() -> None:
 def test_annotations_of_ours_are_ours_to_say() -> None:
     given = {"io.alcove.host-paths": "true", "io.alcove.cpus": "64", "io.alcove.kernel": "rt", "mine": "1"}
     document = {"metadata": {"annotations": given}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
-    made = cri_config.sandbox(manifest.read(document), IDENTITY, PLACE, Isolation.VM, 0)
+    made = cri_config.sandbox(manifest.read(document), IDENTITY, PLACE, PodTier.VM, 0)
     assert made["annotations"] == {"io.alcove.kernel": "rt", "mine": "1"}
 
 
@@ -76,15 +76,15 @@ def test_the_machine_is_as_large_as_its_containers_together() -> None:
     one = manifest.read(
         {"spec": {"containers": [{"name": "a", "image": "b", **limits}, {"name": "c", "image": "b", **limits}]}}
     )
-    made = cri_config.sandbox(one, IDENTITY, PLACE, Isolation.VM, 0)["annotations"]
+    made = cri_config.sandbox(one, IDENTITY, PLACE, PodTier.VM, 0)["annotations"]
     assert made == {"io.alcove.cpus": "1", "io.alcove.memory-mib": "192"}
 
 
 def test_an_empty_dir_is_a_disk_of_its_size_in_a_machine() -> None:
     one = pod(volumes=[{"name": "d", "emptyDir": {"sizeLimit": "1Mi", "medium": "Memory"}}])
-    made = cri_config.sandbox(one, IDENTITY, PLACE, Isolation.VM, 0)["annotations"]
+    made = cri_config.sandbox(one, IDENTITY, PLACE, PodTier.VM, 0)["annotations"]
     assert made == {f"io.alcove.empty-dir.{digest(PLACE.empty_dir('d'))}": "1048576,memory"}
-    assert cri_config.sandbox(one, IDENTITY, PLACE, Isolation.PROCESS, 0)["annotations"] == {}
+    assert cri_config.sandbox(one, IDENTITY, PLACE, PodTier.PROCESS, 0)["annotations"] == {}
 
 
 def nfs(name: str, server: str, *, read_only: bool = False) -> dict[str, Any]:
@@ -95,9 +95,9 @@ def test_an_nfs_volume_is_the_machines_to_mount(tmp_path: Path) -> None:
     place = Place(tmp_path, "u")
     found = [nfs("kept", "files.example", read_only=True), nfs("v", "fd00::1")]
     one = pod({"volumeMounts": [{"name": "kept", "mountPath": "/data"}]}, volumes=found)
-    volumes.make(one, place, Isolation.VM)
+    volumes.make(one, place, PodTier.VM)
     keys = [f"io.alcove.nfs.{digest(place.nfs(name))}" for name in ("kept", "v")]
-    told = cri_config.sandbox(one, IDENTITY, place, Isolation.VM, 0)["annotations"]
+    told = cri_config.sandbox(one, IDENTITY, place, PodTier.VM, 0)["annotations"]
     assert told == {keys[0]: "ro,files.example:/srv", keys[1]: "rw,[fd00::1]:/srv"}
     (mount,) = cri_config.container(one, one.spec.containers[0], IDENTITY, place, 0)["mounts"]
     assert (mount["host_path"], mount["readonly"]) == (str(place.nfs("kept")), True)
@@ -108,13 +108,13 @@ def test_an_nfs_volume_is_the_machines_to_mount(tmp_path: Path) -> None:
 def test_an_nfs_volume_that_cannot_be_is_refused() -> None:
     mount = {"name": "v", "mountPath": "/data"}
     one = pod({"volumeMounts": [mount]}, volumes=[nfs("v", "10.0.0.1")])
-    volumes.check(one, Isolation.VM)
-    for tier in (Isolation.GVISOR, Isolation.PROCESS):
+    volumes.check(one, PodTier.VM)
+    for tier in (PodTier.GVISOR, PodTier.PROCESS):
         with pytest.raises(InvalidRequest, match="machine of the pod's own"):
             volumes.check(one, tier)
     below = pod({"volumeMounts": [mount | {"subPath": "a"}]}, volumes=[nfs("v", "10.0.0.1")])
     with pytest.raises(InvalidRequest, match="sub-paths"):
-        volumes.check(below, Isolation.VM)
+        volumes.check(below, PodTier.VM)
 
 
 def test_a_volume_that_could_not_be_mounted_is_named() -> None:

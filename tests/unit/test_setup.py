@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tomllib
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from alcove.cli.setup import group
 from alcove.instances import containerd_config, launcher
+from alcove.instances.runtime import Runtime, private
 
 TABLES = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
@@ -48,6 +50,18 @@ def test_kata_is_a_handler_where_it_is_installed(tmp_path: Path, monkeypatch: py
     runtimes = tomllib.loads(containerd_config.fragment(Path("/x"), 3))["plugins"][TABLES[3]]["containerd"]["runtimes"]
     assert runtimes["kata"]["runtime_type"] == str(program)
     assert "handler: kata" in containerd_config.runtime_classes()
+
+
+def test_a_private_containerd_has_kata_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containerd_config, "_KATA_PATH", str(tmp_path))
+    own = private(tmp_path, tmp_path, subnet=IPv4Network("10.0.0.0/24"), mirrors={})
+    assert not Runtime(own).has_kata
+    assert Runtime(own, socket=tmp_path / "containerd.sock").has_kata
+    program = tmp_path / containerd_config.KATA
+    program.touch()
+    program.chmod(0o755)
+    assert Runtime(own).has_kata
+    assert f'runtime_type = "{program}"' in containerd_config.render(own)
 
 
 def test_the_programs_find_our_code(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from alcove.gateway.message import Response
 from alcove.instances import manifest, replicas
 from alcove.instances.manifest import MANIFEST_LIMIT
 from alcove.instances.status import moment
-from alcove.sandbox.protocol import Isolation
+from alcove.instances.tier import PodTier
 from alcove.store.instances import PodRow
 
 
@@ -58,10 +58,10 @@ async def create_pod(call: Call) -> Response:
     """Make an instance of a Kubernetes Pod manifest; it is written down when this is answered."""
     pod = manifest.read(read_object(call.request))
     chosen = call.request.query.get("isolation", "")
-    if chosen and chosen not in list(Isolation):
-        raise InvalidRequest(f"The isolation must be one of {', '.join(Isolation)}.")
+    if chosen and chosen not in list(PodTier):
+        raise InvalidRequest(f"The isolation must be one of {', '.join(PodTier)}.")
     made = await call.faces.services.instances.create(
-        call.tenant, pod, operator=call.operator, isolation=Isolation(chosen) if chosen else None
+        call.tenant, pod, operator=call.operator, isolation=PodTier(chosen) if chosen else None
     )
     return _answer(call, describe(made.row), 201)
 
@@ -149,7 +149,7 @@ POD = record(
     metadata=_OBJECT,
     spec=_OBJECT,
     status=object_of(phase=TEXT, podIP=or_null(TEXT)),
-    alcove=record(isolation=one_of(*Isolation)),
+    alcove=record(isolation=one_of(*PodTier)),
 )
 _EVENT = record(type=TEXT, reason=TEXT, message=TEXT, count=NUMBER, firstTimestamp=TEXT, lastTimestamp=TEXT)
 _MANIFEST = object_of("spec", apiVersion=TEXT, kind=TEXT, metadata=_OBJECT, spec=_OBJECT)

@@ -13,7 +13,7 @@ import click
 from alcove.cli import output, pod_client
 from alcove.cli.client import Client
 from alcove.cli.naming import instance_names
-from alcove.cli.options import json_option, run_option
+from alcove.cli.options import TIERS, json_option, run_option
 from alcove.cli.pod_manifests import read_manifests
 from alcove.cli.terminal import talk
 
@@ -23,7 +23,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @click.command()
 @click.option("-f", "--file", "file", type=click.File("rb"), required=True, help="YAML or JSON; - is stdin.")
-@click.option("--isolation", type=click.Choice(["vm", "gvisor", "process"]), help="Tier for all of them.")
+@click.option("--isolation", type=TIERS, help="Tier for all of them.")
 @run_option
 @json_option
 def apply(file: Any, isolation: str | None, run: Path, as_json: bool) -> None:

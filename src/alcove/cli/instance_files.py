@@ -11,13 +11,14 @@ from urllib.parse import urlencode
 import click
 
 from alcove.cli import pod_client
+from alcove.cli.naming import instance_paths
 from alcove.cli.options import run_option
 from alcove.errors import InvalidRequest
 
 
 @click.command("cp")
-@click.argument("source")
-@click.argument("target")
+@click.argument("source", shell_complete=instance_paths)
+@click.argument("target", shell_complete=instance_paths)
 @click.option("-c", "--container", default="", help="Which container; the first otherwise.")
 @run_option
 def copy(source: str, target: str, container: str, run: Path) -> None:

@@ -8,12 +8,13 @@ import click
 
 from alcove.cli import output, pod_client
 from alcove.cli.client import Client
+from alcove.cli.naming import instance_names
 from alcove.cli.options import json_option, run_option
 from alcove.errors import Conflict, NotFound
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=instance_names)
 @run_option
 @json_option
 def stats(names: tuple[str, ...], run: Path, as_json: bool) -> None:

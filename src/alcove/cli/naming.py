@@ -85,6 +85,14 @@ def _instances(run: Path, context: click.Context, begun: str) -> list[str]:
     return [str(one["metadata"]["name"]) for one in _client(run).call("GET", f"{PODS}?{query}")["items"]]
 
 
+def instance_paths(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete ``NAME:``, or a file of this host where no instance begins so."""
+    if ":" in begun or "/" in begun:
+        return [] if ":" in begun else [CompletionItem(begun, type="file")]
+    found = instance_names(context, parameter, begun)
+    return [CompletionItem(f"{one.value}:") for one in found] or [CompletionItem(begun, type="file")]
+
+
 def _queues(run: Path, context: click.Context, begun: str) -> list[str]:
     from alcove.cli.targets import sqs
 

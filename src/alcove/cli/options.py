@@ -38,3 +38,7 @@ def state_option(function: F) -> F:
 
 def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+# Of instances.
+TIERS = click.Choice(["vm", "kata", "gvisor", "process"])

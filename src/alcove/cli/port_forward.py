@@ -30,7 +30,7 @@ _HIGHEST = 65_535
 
 @click.command("port-forward")
 @click.argument("name", shell_complete=instance_names)
-@click.argument("ports", metavar="[LOCAL]:PORT...", nargs=-1, required=True)
+@click.argument("ports", metavar="[LOCAL:]PORT...", nargs=-1, required=True)
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
 @run_option
 def port_forward(name: str, ports: tuple[str, ...], address: str, run: Path) -> None:

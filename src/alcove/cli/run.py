@@ -13,9 +13,9 @@ import click
 
 from alcove.cli import output, pod_client
 from alcove.cli.client import Client
-from alcove.cli.options import run_option
-from alcove.cli.terminal import talk
-from alcove.errors import AlcoveError, InvalidRequest
+from alcove.cli.options import TIERS, run_option
+from alcove.cli.terminal import attach, talk
+from alcove.errors import AlcoveError, Conflict, InvalidRequest
 
 DAYS_S = 30 * 86_400.0
 SIGNALS = 128
@@ -33,7 +33,7 @@ SIGNALS = 128
 @click.option("-w", "--workdir", default="", help="The folder that it begins in.")
 @click.option("-u", "--user", default="", metavar="UID[:GID]", help="The user that it runs as.")
 @click.option("--entrypoint", default="", help="The program in place of the image's.")
-@click.option("--isolation", type=click.Choice(["vm", "gvisor", "process"]), help="Tier; the server's default is vm.")
+@click.option("--isolation", type=TIERS, help="Tier; the server's default is vm. kata: where it is installed.")
 @click.option("--kernel", default="", help="A registered kernel (alcove kernel) for its VM.")
 @click.option("-i", "--stdin", is_flag=True, help="Hand our stdin on.")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
@@ -75,7 +75,12 @@ def _join(client: Client, run: Path, name: str, *, removed: bool, stdin: bool, t
     try:
         pod_client.await_start(client, name, output.note)
         if tty:
-            talk(run, path, tenant=tenant, stdin=stdin, terminal=sys.stdout.isatty())
+            printed = False
+            with contextlib.suppress(Conflict):
+                printed = attach(run, path, tenant=tenant, stdin=stdin, terminal=sys.stdout.isatty())
+            if not printed:
+                # It ended sooner than we were there.
+                pod_client.follow(client, name, follow=True)
         else:
             threading.Thread(target=_feed, args=(run, path, tenant), daemon=True).start()
             pod_client.follow(client, name, follow=True)

@@ -40,6 +40,15 @@ def talk(
         return _Talk(connection, rest, stdin=stdin, terminal=terminal, silent=silent).run()
 
 
+def attach(run: Path, path: str, *, tenant: str = "", stdin: bool = False, terminal: bool = False) -> bool:
+    """As ``talk``; return whether anything was printed: what had ended before may have said all it had to say."""
+    connection, rest = connect(run, path, tenant)
+    with connection, _raw(terminal):
+        one = _Talk(connection, rest, stdin=stdin, terminal=terminal, silent=False)
+        one.run()
+        return one.printed
+
+
 class _Talk:
     def __init__(self, connection: socket.socket, rest: bytes, *, stdin: bool, terminal: bool, silent: bool) -> None:
         self._socket = connection
@@ -50,6 +59,7 @@ class _Talk:
         self._silent = silent
         self._status = b""
         self._partial = b""
+        self.printed = False
 
     def run(self) -> int:
         selector = selectors.DefaultSelector()
@@ -98,6 +108,7 @@ class _Talk:
             return
         if self._silent:
             return
+        self.printed = True
         out = sys.stderr.buffer if channel == STDERR else sys.stdout.buffer
         out.write(data)
         out.flush()

@@ -12,7 +12,7 @@ import click
 
 from alcove.cli import output
 from alcove.cli.client import Client
-from alcove.cli.naming import tenant_names
+from alcove.cli.naming import function_names, instance_names, tenant_names
 from alcove.cli.options import json_option, run_option
 
 _COLUMNS = (
@@ -23,8 +23,8 @@ _COLUMNS = (
 
 @click.command()
 @click.option("--tenant", default="", shell_complete=tenant_names, help="One tenant, by name or id; without it, all.")
-@click.option("--function", default="", help="One function, by name; without it, all.")
-@click.option("--instance", default="", help="One instance, by name; without it, all.")
+@click.option("--function", default="", shell_complete=function_names, help="One function, by name; without it, all.")
+@click.option("--instance", default="", shell_complete=instance_names, help="One instance, by name; without it, all.")
 @click.option("--month", default="", help="Such as 2026-11 (UTC), or 'all'; without it, this month.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: a line for each month, tenant and part.")
 @run_option

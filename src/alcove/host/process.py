@@ -22,8 +22,12 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
+# Another one each time that the host starts (random(4)).
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
 def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return BOOT_ID.read_text().strip()
 
 
 def start_time(pid: int) -> int | None:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 PROGRAM = Path("/usr/bin/containerd")
 _CTR = "/usr/bin/ctr"
+# Of CRI.
+_NAMESPACE = "k8s.io"
 _PACKAGES = "containerd containernetworking-plugins"
 # The first start on a busy disk takes seconds.
 START_S = 60.0
@@ -79,7 +81,9 @@ class Containerd:
             raise HostError(
                 "containerd is not installed", hint="apt-get install containerd containernetworking-plugins"
             )
-        for folder in (spec.root, spec.state, spec.networks, spec.hosts):
+        # The last: in namespaces that it finds there, it removes from its root what tasks before the host's last start
+        # have left; without one it does not look.
+        for folder in (spec.root, spec.state, spec.networks, spec.hosts, spec.tasks / _NAMESPACE):
             private_folder(folder)
         (spec.networks / "10-alcove.conflist").write_text(containerd_config.network(spec))
         for registry, mirrors in spec.mirrors.items():
@@ -149,7 +153,7 @@ class Containerd:
             cri.close()
 
     def _ctr(self, *arguments: str) -> None:
-        command = [_CTR, "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
+        command = [_CTR, "--address", str(self.socket), "--namespace", _NAMESPACE, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_S)
         if done.returncode:
             raise HostError(f"ctr {' '.join(arguments)}: {done.stderr.strip()[:400]}", hint="see containerd's log")

@@ -13,9 +13,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from alcove.instances import launcher, pause
+from alcove.instances.tier import PodTier
 
-# The isolation tier -> the handler that CRI knows it by.
-HANDLERS = {"vm": "alcove", "gvisor": "runsc", "process": "runc"}
 # containerd's plugins that Alcove has no use for; some of them look for programs of their own at start.
 _DISABLED = ("internal.v1.opt", *(f"snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")))
 _CRI, _CRI_3 = 'plugins."io.containerd.grpc.v1.cri"', 'plugins."io.containerd.cri.v1.runtime"'
@@ -41,6 +40,11 @@ class ContainerdSpec:
     @property
     def state(self) -> Path:
         return self.run / "containerd"
+
+    @property
+    def tasks(self) -> Path:
+        """Where containerd has the tasks that run, by namespace."""
+        return self.state / "state" / "io.containerd.runtime.v2.task"
 
     @property
     def socket(self) -> Path:
@@ -125,8 +129,13 @@ def fragment(folder: Path, version: int) -> str:
     return f"{head}version = {version}\n{runtimes(folder, plugin)}"
 
 
+def kata_program() -> str | None:
+    """Return the path of Kata's shim, if it is installed."""
+    return shutil.which(KATA, path=_KATA_PATH)
+
+
 def _kata(base: str) -> str:
-    program = shutil.which(KATA, path=_KATA_PATH)
+    program = kata_program()
     if program is None:
         return ""
     return f"""
@@ -161,9 +170,8 @@ def hosts(registry: str, mirrors: tuple[str, ...]) -> str:
 def runtime_classes() -> str:
     """Return the manifests that let Kubernetes' pods name a tier by ``runtimeClassName``."""
     one = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: {0}\nhandler: {0}\n"
-    kata = ("kata",) if shutil.which(KATA, path=_KATA_PATH) else ()
-    handlers = (*(handler for handler in HANDLERS.values() if handler != "runc"), *kata)
-    return "---\n".join(one.format(handler) for handler in handlers)
+    absent = {PodTier.PROCESS} if kata_program() else {PodTier.PROCESS, PodTier.KATA}
+    return "---\n".join(one.format(tier.handler) for tier in PodTier if tier not in absent)
 
 
 def _text(value: object) -> str:

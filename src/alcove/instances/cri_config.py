@@ -11,7 +11,7 @@ from alcove.errors import InvalidRequest
 from alcove.instances import cri_tables, volumes
 from alcove.instances.manifest import Container, Pod, SeccompProfile, VolumeMount
 from alcove.instances.place import Place, digest, relative_log
-from alcove.sandbox.protocol import Isolation
+from alcove.instances.tier import PodTier
 
 Value = dict[str, Any]
 
@@ -44,7 +44,7 @@ class Identity:
 
 
 def sandbox(
-    pod: Pod, identity: Identity, place: Place, isolation: Isolation, attempt: int, *, dns: Sequence[str] = ()
+    pod: Pod, identity: Identity, place: Place, isolation: PodTier, attempt: int, *, dns: Sequence[str] = ()
 ) -> Value:
     """Return the PodSandboxConfig of the sandbox with this number."""
     spec = pod.spec
@@ -113,12 +113,12 @@ def _dns(pod: Pod, dns: Sequence[str]) -> Value | None:
     return {"servers": servers, "searches": own.searches, "options": options}
 
 
-def _annotations(pod: Pod, place: Place, isolation: Isolation) -> dict[str, str]:
+def _annotations(pod: Pod, place: Place, isolation: PodTier) -> dict[str, str]:
     given = pod.metadata.annotations
     found = {key: value for key, value in given.items() if not key.startswith("io.alcove.") or key in _PASSED}
     if any(one.host_path is not None for one in pod.spec.volumes):
         found["io.alcove.host-paths"] = "true"
-    if isolation is Isolation.VM:
+    if isolation is PodTier.VM:
         found |= _machine(pod)
         for volume in pod.spec.volumes:
             if volume.empty_dir is not None:

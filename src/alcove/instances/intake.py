@@ -19,7 +19,8 @@ from alcove.errors import Conflict, InvalidRequest, QuotaExceeded
 from alcove.instances import manifest
 from alcove.instances.manifest import Pod
 from alcove.instances.pull_secrets import PullSecret, dump_secrets
-from alcove.sandbox.protocol import Isolation, TenantId
+from alcove.instances.tier import PodTier
+from alcove.sandbox.protocol import TenantId
 from alcove.store import client_tokens, image_caches, pull_secrets
 from alcove.store import instances as rows
 from alcove.store.instances import PodRow
@@ -69,7 +70,7 @@ class Intake:
 
     tenant: TenantId
     pod: Pod
-    isolation: Isolation
+    isolation: PodTier
     order: Order
     limit: int
     now_ms: int

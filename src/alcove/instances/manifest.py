@@ -14,7 +14,7 @@ import msgspec
 
 from alcove.errors import InvalidRequest
 from alcove.instances import quantity
-from alcove.sandbox.protocol import Isolation
+from alcove.instances.tier import BY_HANDLER, PodTier
 
 Quantity = str | int | float
 
@@ -27,8 +27,6 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 IMAGE = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9._/:@]{0,510}")
-# Kubernetes' class -> the tier.
-RUNTIME_CLASSES = {"alcove": Isolation.VM, "runsc": Isolation.GVISOR, "runc": Isolation.PROCESS}
 
 
 class Strict(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -349,8 +347,8 @@ class Spec(Strict, frozen=True):
             self._check_container(one, names)
         _check(not self.host_network, "hostNetwork is not offered: a pod has a network of its own")
         _check(not self.hostname or NAME.fullmatch(self.hostname), "hostname must be one label")
-        known = ", ".join(RUNTIME_CLASSES)
-        _check(self.runtime_class_name in ("", *RUNTIME_CLASSES), f"runtimeClassName must be one of {known}")
+        known = ", ".join(BY_HANDLER)
+        _check(self.runtime_class_name in ("", *BY_HANDLER), f"runtimeClassName must be one of {known}")
         _check(0 <= self.termination_grace_period_seconds <= 3600, "terminationGracePeriodSeconds must be 0 to 3600")
 
     def _check_container(self, one: Container, volumes: set[str]) -> None:
@@ -364,8 +362,8 @@ class Spec(Strict, frozen=True):
                     one.port(asked.port)
 
     @property
-    def isolation(self) -> Isolation | None:
-        return RUNTIME_CLASSES.get(self.runtime_class_name)
+    def isolation(self) -> PodTier | None:
+        return BY_HANDLER.get(self.runtime_class_name)
 
 
 class Metadata(Strict, frozen=True):

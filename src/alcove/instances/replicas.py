@@ -15,7 +15,8 @@ from alcove.instances import manifest
 from alcove.instances.intake import REPLICAS_LIMIT, Order
 from alcove.instances.pull_secrets import load_secrets
 from alcove.instances.service import InstanceService
-from alcove.sandbox.protocol import Isolation, TenantId
+from alcove.instances.tier import PodTier
+from alcove.sandbox.protocol import TenantId
 from alcove.store import instance_lists as rows
 from alcove.store import pull_secrets
 from alcove.store.instances import PodRow
@@ -52,5 +53,5 @@ async def _add(service: InstanceService, row: PodRow, members: Sequence[PodRow],
     group = row.group_id or row.uid
     order = Order(replicas=count, secrets=tuple(secrets), rename=True, group=group)
     pod = manifest.load((members[0] if members else row).manifest)
-    tenant, isolation = TenantId(row.tenant_id), Isolation(row.isolation)
+    tenant, isolation = TenantId(row.tenant_id), PodTier(row.isolation)
     await service.create_all(tenant, pod, order, operator=operator, isolation=isolation)

@@ -15,7 +15,7 @@ from alcove.errors import AlcoveError, HostError, InvalidRequest
 from alcove.host.files import instance_tag
 from alcove.instances import firewall
 from alcove.instances.containerd import Containerd, may_raise_priority
-from alcove.instances.containerd_config import ContainerdSpec
+from alcove.instances.containerd_config import ContainerdSpec, kata_program
 from alcove.instances.cri import Cri
 from alcove.instances.registry import DOCKER_HUB, registry_of
 
@@ -48,6 +48,11 @@ class Runtime:
     def begun(self) -> bool:
         """Whether there is a containerd of ours, which an earlier daemon has started."""
         return self._socket is not None or (self.spec.root / "process.json").exists()
+
+    @property
+    def has_kata(self) -> bool:
+        """Whether there is Kata Containers; someone's own containerd says so itself when it is asked for a pod."""
+        return self._socket is not None or kata_program() is not None
 
     async def cri(self) -> Cri:
         """Raises ``HostError`` where containerd cannot be started."""

@@ -22,6 +22,7 @@ from alcove.errors import AccessDenied, AlcoveError, Conflict, InvalidRequest, N
 from alcove.host.clock import now_ms
 from alcove.instances import cri_config, log_chain, log_files, manifest, ports, volumes
 from alcove.instances.caches import ImageCaches
+from alcove.instances.containerd_config import KATA
 from alcove.instances.cri import Cri
 from alcove.instances.cri_tables import SANDBOX_READY
 from alcove.instances.events import Listener
@@ -35,10 +36,11 @@ from alcove.instances.manifest import Pod
 from alcove.instances.place import Place
 from alcove.instances.runtime import Runtime
 from alcove.instances.samples import ContainerUse, by_pod
+from alcove.instances.tier import PodTier
 from alcove.instances.traffic import Traffic
 from alcove.instances.worker import Context, Worker
 from alcove.pods.model import Defaults
-from alcove.sandbox.protocol import Isolation, TenantId
+from alcove.sandbox.protocol import TenantId
 from alcove.store import instances as rows
 from alcove.store.client_tokens import forget_tokens
 from alcove.store.database import Database
@@ -59,9 +61,9 @@ SAMPLE_S = 5.0
 class Rules:
     """What may run where."""
 
-    allowed: frozenset[Isolation] = frozenset(Isolation)
-    floor: Isolation = Isolation.PROCESS
-    default: Isolation = Isolation.VM
+    allowed: frozenset[PodTier] = frozenset(PodTier)
+    floor: PodTier = PodTier.PROCESS
+    default: PodTier = PodTier.VM
 
 
 @dataclass(frozen=True)
@@ -175,18 +177,21 @@ class InstanceService:
 
     # What tenants do
 
-    async def create(
-        self, tenant: TenantId, pod: Pod, *, operator: bool, isolation: Isolation | None = None
-    ) -> Instance:
+    async def create(self, tenant: TenantId, pod: Pod, *, operator: bool, isolation: PodTier | None = None) -> Instance:
         """Write a pod down and set it going. Raises the ``RequestError`` that fits."""
         made = await self.create_all(tenant, pod, Order(), operator=operator, isolation=isolation)
         return Instance(made.rows[0])
 
     async def create_all(
-        self, tenant: TenantId, pod: Pod, order: Order, *, operator: bool, isolation: Isolation | None = None
+        self, tenant: TenantId, pod: Pod, order: Order, *, operator: bool, isolation: PodTier | None = None
     ) -> Made:
         """As ``create``, of as many as are ordered, or none where they were ordered before."""
         tier = self._judge(pod, operator=operator, chosen=isolation)
+        if tier is PodTier.KATA and not self.runtime.has_kata:
+            raise InvalidRequest(
+                f"Kata Containers is not installed here: there is no {KATA}.",
+                hint="install it and restart the server, or choose another isolation",
+            )
         volumes.check(pod, tier)
         intake = Intake(tenant, pod, tier, order, self._limit(tenant), now_ms())
         # Where containerd cannot be had, say so now.
@@ -333,14 +338,14 @@ class InstanceService:
         traffic = await self.ledger.traffic({row.uid for row in found})
         return [Sample(row, uses.get(row.uid, []), traffic.get(row.uid, Traffic())) for row in found]
 
-    def _judge(self, pod: Pod, *, operator: bool, chosen: Isolation | None) -> Isolation:
+    def _judge(self, pod: Pod, *, operator: bool, chosen: PodTier | None) -> PodTier:
         asked = chosen or pod.spec.isolation
         tier = asked or self._rules.default
         if tier not in self._rules.allowed or tier.strength < self._rules.floor.strength:
             raise InvalidRequest(f"The isolation {tier} is not offered here.", hint="see --isolation-allowed")
         if operator:
             return tier
-        if tier not in (Isolation.VM, self._rules.default):
+        if tier not in (PodTier.VM, self._rules.default):
             raise AccessDenied("Only the operator may choose an isolation other than vm.", code="operator")
         if any(one.host_path is not None for one in pod.spec.volumes):
             raise AccessDenied("Only the operator may mount paths of the host.", code="operator")

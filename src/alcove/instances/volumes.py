@@ -14,7 +14,7 @@ from pathlib import Path
 from alcove.errors import HostError, InvalidRequest
 from alcove.instances.manifest import Files, HostPath, Nfs, Pod, Volume
 from alcove.instances.place import Place
-from alcove.sandbox.protocol import Isolation
+from alcove.instances.tier import PodTier
 
 # What a tmpfs may hold where nothing is said: half of a small machine's memory would be Linux's own choice.
 MEMORY_DEFAULT = 64 << 20
@@ -22,7 +22,7 @@ MEMORY_DEFAULT = 64 << 20
 _MOUNT = "mount_nfs: "
 
 
-def make(pod: Pod, place: Place, isolation: Isolation) -> None:
+def make(pod: Pod, place: Place, isolation: PodTier) -> None:
     """Make what is not there yet. Blocking. Raises ``InvalidRequest`` or ``HostError``."""
     check(pod, isolation)
     place.logs.mkdir(parents=True, exist_ok=True)
@@ -40,10 +40,10 @@ def make(pod: Pod, place: Place, isolation: Isolation) -> None:
             place.nfs(volume.name).mkdir(parents=True, exist_ok=True)
 
 
-def check(pod: Pod, isolation: Isolation) -> None:
+def check(pod: Pod, isolation: PodTier) -> None:
     """Raises ``InvalidRequest`` for a volume that is not offered, before anything is written down."""
     names = {volume.name for volume in pod.spec.volumes if volume.nfs is not None}
-    if names and isolation is not Isolation.VM:
+    if names and isolation is not PodTier.VM:
         raise InvalidRequest("NFS volumes need a machine of the pod's own.", hint="choose the tier vm")
     for container in [*pod.spec.init_containers, *pod.spec.containers]:
         for mount in container.volume_mounts:
@@ -90,13 +90,15 @@ def remove(place: Place) -> None:
     shutil.rmtree(place.folder, ignore_errors=True)
 
 
-def _make_empty(volume: Volume, place: Place, isolation: Isolation) -> None:
-    folder = place.empty_dir(volume.name)
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True)
+def _make_empty(volume: Volume, place: Place, isolation: PodTier) -> None:
     assert volume.empty_dir is not None
-    if volume.empty_dir.medium == "Memory" and isolation is not Isolation.VM:
+    folder = place.empty_dir(volume.name)
+    memory = volume.empty_dir.medium == "Memory" and isolation is not PodTier.VM
+    # Of one in memory a restart of the host leaves the folder alone, which has no limit.
+    if folder.is_dir() and (os.path.ismount(folder) or not memory):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if memory:
         size = volume.empty_dir.bytes or MEMORY_DEFAULT
         options = f"size={size},mode=777,nosuid,nodev"
         command = ["/usr/bin/mount", "-t", "tmpfs", "-o", options, "alcove-volume", str(folder)]

@@ -30,9 +30,9 @@ from alcove.instances.pull_secrets import load_secrets
 from alcove.instances.runtime import Runtime
 from alcove.instances.size import size_of
 from alcove.instances.status import Document, status
+from alcove.instances.tier import PodTier
 from alcove.instances.view import ContainerView, Memory, PodView, Waiting, container_view, ordered, sandbox_view
 from alcove.pods.model import Defaults
-from alcove.sandbox.protocol import Isolation
 from alcove.store import instances as rows
 from alcove.store import pull_secrets
 from alcove.store.database import Database
@@ -42,7 +42,6 @@ from alcove.store.pod_usage import Payer
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-HANDLERS = {Isolation.VM: "alcove", Isolation.GVISOR: "runsc", Isolation.PROCESS: "runc"}
 # Events tell what happens; this is for those that were lost.
 LOOK_EVERY_S = 15.0
 RETRY_S = (0.5, 15.0)
@@ -80,7 +79,7 @@ class Worker:
         self.name = row.name
         self.deleted = row.deleted_ms > 0
         self.pod = manifest.load(row.manifest)
-        self.isolation = Isolation(row.isolation)
+        self.isolation = PodTier(row.isolation)
         self.ids: set[str] = set()
         self._grace_s = row.grace_s
         self._context = context
@@ -252,7 +251,7 @@ class Worker:
         await self._keep()
         config = self._sandbox_config()
         try:
-            await cri.run_sandbox(config, HANDLERS[self.isolation])
+            await cri.run_sandbox(config, self.isolation.handler)
         except AlcoveError as error:
             await self._failed("FailedCreatePodSandBox", error)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -24,12 +25,15 @@ class Guest:
 
     def __init__(self, loop: Loop, *, answers: bool) -> None:
         self.closed = False
+        self.on_hello: Callable[[], None] = lambda: None
         self._loop = loop
         self._answers = answers
 
     async def request(self, op: str, *, timeout_s: float = 60, **fields: Any) -> dict[str, Any]:
         if not self._answers:
             await self._loop.within(timeout_s, self._loop.future())
+        if op == "hello":
+            self.on_hello()
         return {}
 
     def close(self) -> None:
@@ -41,6 +45,7 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, answers: bool = True) -> None:
         monkeypatch.setattr(pods, "KILL_S", 0.05)
+        monkeypatch.setattr(pods, "SLOW_S", 0.05)
         monkeypatch.setattr("alcove.shim.task_service._SIGNAL_S", 0.05)
         self.loop = Loop()
         self.asked: list[str] = []
@@ -96,3 +101,11 @@ def test_one_that_ends_leaves_the_machine_alone(monkeypatch: pytest.MonkeyPatch)
     for id in ("a", "b"):
         bench.loop.call_later(0.01, partial(bench.pod.containers[id].init.stop, 137))
     assert not bench.stopped(("a", SIGKILL), ("b", SIGKILL))
+
+
+def test_a_guest_that_is_only_slow_keeps_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it tells before it answers counts: its volumes would be gone with the machine."""
+    bench = Bench(monkeypatch)
+    bench.guest.on_hello = lambda: bench.pod.containers["a"].init.stop(137)
+    bench.pod.containers["b"].init.stop(0)
+    assert not bench.stopped(("a", SIGKILL))

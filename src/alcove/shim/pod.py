@@ -29,8 +29,9 @@ STDIN_WINDOW = 256 * 1024
 # How long the end of a first process waits for the ends of the others, which the agent has been asked to kill.
 _LAST_EXITS_S = 5.0
 # How long SIGKILL may take. A process that waits for a server which is away (NFS) has not to end, nor has a guest that
-# obeys nobody: where nothing else runs in the pod, the machine is ended under it.
-KILL_S = 10.0
+# obeys nobody: where nothing else runs in the pod, the machine is ended under it. An agent that is only slow has some
+# more time to answer, and tells of ends before it does.
+KILL_S, SLOW_S = 10.0, 20.0
 
 
 class Pod:
@@ -226,14 +227,24 @@ class Pod:
     def killed(self, container: Container) -> None:
         """SIGKILL is on its way to the container's first process."""
         container.killed_at = container.killed_at or time.monotonic()
-        self._loop.call_later(KILL_S, self._end_where_none_is_wanted)
+        self._loop.call_later(KILL_S, lambda: self._loop.background(self._end_what_is_unwanted()))
 
-    def _end_where_none_is_wanted(self) -> None:
+    async def _end_what_is_unwanted(self) -> None:
+        if not self._is_unwanted():
+            return
+        try:
+            await self.machine.agent.request("hello", timeout_s=SLOW_S)
+        except (AgentError, TimeoutError):
+            pass
+        if self._is_unwanted():
+            self._log.warning(f"SIGKILL does not end what is left of pod {self.id}: its machine is ended")
+            await self.stop()
+
+    def _is_unwanted(self) -> bool:
+        """Whether all that runs in the pod should have ended long ago."""
         left = [one for one in self.containers.values() if one.init.running and not one.sandbox]
         late = time.monotonic() - KILL_S
-        if self._machine is not None and left and all(0.0 < one.killed_at <= late for one in left):
-            self._log.warning(f"SIGKILL does not end what is left of pod {self.id}: its machine is ended")
-            self._loop.background(self.stop())
+        return self.alive and bool(left) and all(0.0 < one.killed_at <= late for one in left)
 
     def end_unstarted(self, container: Container) -> None:
         """A container that was made and never ran is gone: its end is told like any other."""

@@ -96,6 +96,9 @@ async def test_images_and_disks_go_into_slots(pods: PodLab, tmp_path: Path) -> N
         assert await pods.ask("attach_image", pod="slots", layers=layers) == attached
         await agent.batch(mount)
 
+        settings = [f"/sys/block/vdk/queue/{name}" for name in ("scheduler", "iostats", "wbt_lat_usec")]
+        assert (await guest.run("/bin/cat", *settings))[1].split("\n")[:3] == ["[none] mq-deadline", "0", "0"]
+
         # As large as no disk without hidden blocks is: a group of blocks ends there.
         size = 31_601 * 4096
         disk = await pods.ask("attach_disk", pod="slots", name="cache", bytes=size)

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from alcove.guest import elf, kernel
+from alcove.guest import kernel
 from alcove.guest.places import CRUN
 from alcove.guest.refused import Refused
 
@@ -54,8 +54,7 @@ class Crun:
         self._log = f"{root}.log"
         os.makedirs(root, mode=0o700)
         with open(program, "rb") as file:
-            whole = file.read()
-        self._program = _light_copy(whole) or _sealed_copy(whole)
+            self._program = _sealed_copy(file.read())
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._oom = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         # What a container is allowed at most; without a word it gets what the agent has.
@@ -162,20 +161,6 @@ def reap(pid: int) -> int:
     finally:
         os.close(handle)
     return os.waitpid(pid, 0)[1]
-
-
-def _light_copy(program: bytes) -> int | None:
-    """Return a copy that is loaded without libsystemd, None where such a one cannot be made, or does not run."""
-    try:
-        fd = _sealed_copy(elf.without(program, "libsystemd.so.0"))
-    except ValueError:
-        return None
-    quiet = [(os.POSIX_SPAWN_OPEN, target, "/dev/null", os.O_RDWR, 0) for target in (0, 1, 2)]
-    pid = os.posix_spawn(f"/proc/self/fd/{fd}", ["crun", "--version"], _ENVIRONMENT, file_actions=quiet)
-    if reap(pid) == 0:
-        return fd
-    os.close(fd)
-    return None
 
 
 def _sealed_copy(program: bytes) -> int:

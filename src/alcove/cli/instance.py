@@ -16,6 +16,7 @@ from alcove.cli.naming import instance_names
 from alcove.cli.options import TIERS, json_option, run_option
 from alcove.cli.pod_manifests import read_manifests
 from alcove.cli.terminal import talk
+from alcove.errors import NotFound
 
 DAYS_S = 30 * 86_400.0
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -122,7 +123,9 @@ def exec_command(name: str, command: tuple[str, ...], container: str, stdin: boo
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, shell_complete=instance_names)
-@click.option("-t", "--time", "grace_s", type=int, help="Seconds that its containers get to end; its own otherwise.")
+@click.option(
+    "-t", "--time", "grace_s", type=click.IntRange(0), help="Seconds that its containers get to end; its own otherwise."
+)
 @run_option
 def stop(names: tuple[str, ...], grace_s: int | None, run: Path) -> None:
     """Stop instances and remove them, once their containers have ended.
@@ -131,9 +134,7 @@ def stop(names: tuple[str, ...], grace_s: int | None, run: Path) -> None:
     Example:
       alcove stop web -t 5
     """
-    for name in names:
-        pod_client.remove(Client(run), name, grace_s=grace_s)
-        click.echo(name)
+    _remove_all(run, names, grace_s)
 
 
 @click.command("rm")
@@ -147,9 +148,23 @@ def remove(names: tuple[str, ...], force: bool, run: Path) -> None:
     Example:
       alcove rm -f web
     """
+    _remove_all(run, names, 0 if force else None)
+
+
+def _remove_all(run: Path, names: tuple[str, ...], grace_s: int | None) -> None:
+    """One that is not there keeps no other; it is said at the end. Raises ``NotFound``."""
+    missing: list[NotFound] = []
     for name in names:
-        pod_client.remove(Client(run), name, grace_s=0 if force else None)
-        click.echo(name)
+        try:
+            pod_client.remove(Client(run), name, grace_s=grace_s)
+        except NotFound as error:
+            missing.append(error)
+        else:
+            click.echo(name)
+    for known in missing[:-1]:
+        output.note(f"error: {known}")
+    if missing:
+        raise missing[-1]
 
 
 @click.command()

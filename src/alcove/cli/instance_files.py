@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlencode
 
 import click
 
 from alcove.cli import pod_client
+from alcove.cli.client import Client
 from alcove.cli.naming import instance_paths
 from alcove.cli.options import run_option
 from alcove.errors import InvalidRequest
@@ -44,28 +43,30 @@ def _in(run: Path, name: str, container: str, source: Path, target: str) -> int:
     if not source.exists():
         raise InvalidRequest(f"there is no {source}")
     packing = ["tar", "-C", str(source.parent), "-cf", "-", "--", source.name]
-    unpacking = _exec(run, name, container, ["tar", "-C", target, "-xf", "-"], stdin=True)
+    unpacking = _exec(run, name, container, "-i", ["tar", "-C", target or "/", "-xf", "-"])
     with subprocess.Popen(packing, stdout=subprocess.PIPE) as pack:
         done = subprocess.run(unpacking, stdin=pack.stdout, check=False)
     return done.returncode or pack.returncode
 
 
 def _out(run: Path, name: str, container: str, source: str, target: Path) -> int:
+    # Nothing is made here where there is nothing to be had.
+    Client(run).call("GET", pod_client.path(name))
     parent, _, last = source.rstrip("/").rpartition("/")
-    packing = _exec(run, name, container, ["tar", "-C", parent or "/", "-cf", "-", "--", last or "."], stdin=False)
+    packing = _exec(run, name, container, "", ["tar", "-C", parent or "/", "-cf", "-", "--", last or "."])
     target.mkdir(parents=True, exist_ok=True)
     # GNU tar takes no name with "..", and makes links last, so that it never writes through one.
     unpacking = ["/usr/bin/tar", "-C", str(target), "--no-same-owner", "--no-same-permissions", "-xf", "-"]
     with subprocess.Popen(packing, stdout=subprocess.PIPE) as pack:
-        done = subprocess.run(unpacking, stdin=pack.stdout, check=False)
+        done = subprocess.run(unpacking, stdin=pack.stdout, stderr=subprocess.PIPE, check=False)
+    if not pack.returncode:
+        # Otherwise it is said already why there was nothing to unpack.
+        sys.stderr.buffer.write(done.stderr)
     return pack.returncode or done.returncode
 
 
-def _exec(run: Path, name: str, container: str, command: list[str], *, stdin: bool) -> list[str]:
+def _exec(run: Path, name: str, container: str, stdin: str, command: list[str]) -> list[str]:
     """Return a command of ours that runs ``command`` there."""
-    query = [("command", word) for word in command] + ([("container", container)] if container else [])
-    path = f"{pod_client.path(name, 'exec')}?{urlencode([*query, *([('stdin', 'true')] if stdin else [])])}"
-    tenant = os.environ.get("ALCOVE_TENANT", "")
-    code = "import sys; from pathlib import Path; from alcove.cli.terminal import talk; "
-    code += f"sys.exit(talk(Path({str(run)!r}), {path!r}, tenant={tenant!r}, stdin={stdin}))"
-    return [sys.executable, "-c", code]
+    ours = [sys.executable, "-c", "from alcove.cli import main; main()", "exec", "--run", str(run)]
+    options = [*(["-c", container] if container else []), *([stdin] if stdin else [])]
+    return [*ours, *options, name, "--", *command]

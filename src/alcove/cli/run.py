@@ -146,7 +146,7 @@ def manifest(image: str, **given: Any) -> dict[str, Any]:
 def _variable(text: str) -> dict[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise InvalidRequest(f"-e {text!r}", hint="write NAME=VALUE")
+        raise InvalidRequest(f"-e {text!r} gives no value", hint="write NAME=VALUE")
     return {"name": name, "value": value}
 
 
@@ -158,7 +158,7 @@ def _port(text: str) -> dict[str, Any]:
     port, _, protocol = text.partition("/")
     parts = port.rsplit(":", 2)
     if len(parts) < 2 or not all(part.isdecimal() for part in parts[-2:]):
-        raise InvalidRequest(f"-p {text!r}", hint="write HOSTPORT:PORT, such as 8080:80")
+        raise InvalidRequest(f"-p {text!r} names no two ports", hint="write HOSTPORT:PORT, such as 8080:80")
     found: dict[str, Any] = {"hostPort": int(parts[-2]), "containerPort": int(parts[-1])}
     if len(parts) == 3:
         found["hostIP"] = parts[0]
@@ -170,7 +170,8 @@ def _mounts(given: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[dict[str
     for number, text in enumerate(given):
         parts = text.split(":")
         if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
-            raise InvalidRequest(f"-v {text!r}", hint="write /path/here:/path/there, with :ro to read only")
+            hint = "write /path/here:/path/there, with :ro to read only"
+            raise InvalidRequest(f"-v {text!r} names no two paths", hint=hint)
         name = f"v{number}"
         volumes.append({"name": name, "hostPath": {"path": str(Path(parts[0]).resolve())}})
         mounts.append({"name": name, "mountPath": parts[1], "readOnly": parts[2:] == ["ro"]})
@@ -182,5 +183,5 @@ def _user(text: str) -> dict[str, int]:
         return {}
     uid, _, gid = text.partition(":")
     if not uid.isdecimal() or (gid and not gid.isdecimal()):
-        raise InvalidRequest(f"-u {text!r}", hint="write the numbers UID or UID:GID")
+        raise InvalidRequest(f"-u {text!r} is no number", hint="write the numbers UID or UID:GID")
     return {"runAsUser": int(uid)} | ({"runAsGroup": int(gid)} if gid else {})

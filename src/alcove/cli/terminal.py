@@ -155,7 +155,8 @@ def connect(run: Path, path: str, tenant: str) -> tuple[socket.socket, bytes]:
         connection.sock.sendall("\r\n".join((*lines, "", "")).encode())
         head, rest = _head(connection.sock)
     except OSError as error:
-        raise ServerUnreachable(f"no server runs at {run / 'api.sock'}: {error}", hint="alcove serve") from error
+        hint = "start it with: alcove serve (or name its folder with --run)"
+        raise ServerUnreachable(f"no server runs at {run / 'api.sock'}", hint=hint) from error
     status = int(head.split(b" ", 2)[1])
     if status != 101:
         raise _refusal(status, rest)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import shlex
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cri_fake import FakeCri
 from tests.forwarding import COMMAND
 from tests.parity.conftest import Platform, serving
+from tests.parity.signing import send
 
 from alcove.cli.client import Client
+from alcove.instances import image_access
+from alcove.instances.fetching import Progress
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +70,37 @@ def test_one_that_is_not_there_keeps_no_other(platform: Platform) -> None:
     missing = [f"error: There is no instance {name!r}." for name in ("none", "nobody")]
     assert done.stderr.splitlines()[:2] == missing
     assert json.loads(cli(platform, "ps", "--json").stdout) == []
+
+
+def test_how_far_an_image_is_can_be_seen(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a bar is drawn while it is fetched; it is the operator who is told."""
+    seen = threading.Event()
+
+    async def fetch(cri: Any, image: str, auth: Any, *, stall_s: float) -> AsyncGenerator[Progress | str, None]:
+        while not seen.is_set():
+            yield Progress(1, 4)
+            await asyncio.sleep(0.05)
+        yield await cri.pull(image, auth)
+
+    monkeypatch.setattr(image_access, "fetch", fetch)
+    run = str(platform.socket.parent)
+    command = shlex.join([*COMMAND, "run", "--run", run, "-d", "--name", "slow", "registry.test/slow:1"])
+    with subprocess.Popen(["script", "-qec", command, "/dev/null"], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        drawn = ""
+        while "pulling registry.test/slow:1" not in drawn:
+            piece = running.stdout.read(1)
+            assert piece, drawn
+            drawn += piece
+        client = Client(platform.socket.parent)
+        told = client.call("GET", "/alcove/v1/pods/slow")["alcove"]["pulling"]
+        assert told == {"image": "registry.test/slow:1", "done": 1, "total": 4}
+        keys = {"access_key": platform.access_key, "secret": platform.secret}
+        assert b"pulling" not in send(platform.port, "GET", "/alcove/v1/pods/slow", **keys)[2]
+        seen.set()
+        assert "slow" in running.stdout.read()
+    assert running.returncode == 0
+    assert "pulling" not in client.call("GET", "/alcove/v1/pods/slow")["alcove"]
 
 
 def test_without_a_server(tmp_path: Path) -> None:

@@ -80,7 +80,14 @@ def _answer(call: Call, document: Any, status: int = 200) -> Response:
 
 
 async def get_pod(call: Call, name: str) -> Response:
-    return _answer(call, describe((await call.faces.services.instances.get(call.tenant, name)).row))
+    """An instance; the operator is told too how far the fetch of its image is."""
+    service = call.faces.services.instances
+    one = await service.get(call.tenant, name)
+    document = describe(one.row)
+    if call.operator and (pulling := service.pulling(one)) is not None:
+        image, progress = pulling
+        document["alcove"]["pulling"] = {"image": image, "done": progress.done, "total": progress.total}
+    return _answer(call, document)
 
 
 async def delete_pod(call: Call, name: str) -> Response:
@@ -149,7 +156,10 @@ POD = record(
     metadata=_OBJECT,
     spec=_OBJECT,
     status=object_of(phase=TEXT, podIP=or_null(TEXT)),
-    alcove=record(isolation=one_of(*PodTier)),
+    alcove=record(
+        {"pulling": record(image=TEXT, done=NUMBER, total=NUMBER)},
+        isolation=one_of(*PodTier),
+    ),
 )
 _EVENT = record(type=TEXT, reason=TEXT, message=TEXT, count=NUMBER, firstTimestamp=TEXT, lastTimestamp=TEXT)
 _MANIFEST = object_of("spec", apiVersion=TEXT, kind=TEXT, metadata=_OBJECT, spec=_OBJECT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from alcove.cli import output
 from alcove.cli.client import Client
 from alcove.errors import AlcoveError, NotFound
 
@@ -19,6 +21,7 @@ HOPELESS = (
     *("CreateContainerConfigError", "CreateContainerError"),
 )
 _POLL_S = 0.1
+_WHOLE = 1000
 # As shells say it of a program that is not there.
 NOT_STARTED = 127
 _HEAD = struct.Struct(">B3xI")
@@ -46,8 +49,41 @@ def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
 def await_start(client: Client, name: str, tell: Callable[[str], None]) -> dict[str, Any]:
     """Wait until a container has begun; ``tell`` hears of what happens. Raises ``AlcoveError`` where none can."""
     told: set[str] = set()
+    with Pulling() as pulling:
+        return _await_start(client, name, told, tell, pulling)
+
+
+class Pulling:
+    """A bar on a terminal while an image is fetched; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._image = ""
+        self._bar: output.Bar = lambda done: None
+
+    def __enter__(self) -> Pulling:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def show(self, pulling: dict[str, Any] | None) -> None:
+        image = str(pulling["image"]) if pulling is not None else ""
+        if image != self._image:
+            self._image = image
+            self._stack.close()
+            if image and sys.stderr.isatty():
+                self._bar = self._stack.enter_context(output.progress(f"pulling {image}", _WHOLE))
+        if pulling is not None and pulling["total"]:
+            self._bar(_WHOLE * pulling["done"] // pulling["total"])
+
+
+def _await_start(
+    client: Client, name: str, told: set[str], tell: Callable[[str], None], pulling: Pulling
+) -> dict[str, Any]:
     while True:
         pod: dict[str, Any] = client.call("GET", path(name))
+        pulling.show(pod["alcove"].get("pulling"))
         if pod["status"]["phase"] != "Pending":
             return pod
         for event in client.call("GET", path(name, "events"))["items"]:

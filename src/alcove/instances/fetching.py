@@ -66,11 +66,6 @@ async def fetch(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def fetch_whole(cri: Cri, reference: str, auth: dict[str, Any] | None, *, stall_s: float) -> str:
-    """Fetch an image and return its id."""
-    return [told async for told in fetch(cri, reference, auth, stall_s=stall_s) if isinstance(told, str)][-1]
-
-
 def hint(words: str) -> str:
     """Return what to do where containerd says this, or nothing."""
     return next((text for marks, text in _HINTS if any(mark in words for mark in marks)), "")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 
 from alcove.errors import QuotaExceeded
 from alcove.host.clock import now_ms
 from alcove.instances.cri import Cri
-from alcove.instances.fetching import fetch_whole
+from alcove.instances.fetching import Progress, fetch
 from alcove.instances.pull_secrets import PullSecret, auth_of
 from alcove.instances.registry import repository_of
 from alcove.instances.runtime import Runtime
@@ -31,6 +32,8 @@ class ImageAccess:
     def __init__(self, database: Database, runtime: Runtime) -> None:
         self._database = database
         self._runtime = runtime
+        # Of images that are being fetched for pods.
+        self.progress: dict[str, Progress] = {}
 
     async def usable(self, cri: Cri, tenant: str, image: str) -> bool:
         """Tell whether the image is here and the tenant may have it without asking its registry."""
@@ -46,8 +49,21 @@ class ImageAccess:
         if own is not None:
             await self._database.write(lambda c: _close(c, repository, tenant))
         auth = own or await asyncio.to_thread(self._runtime.auth, image)
-        id = await fetch_whole(cri, image, auth, stall_s=self._runtime.stall_s)
+        id = await self._fetch(cri, image, auth)
         await self._database.write(lambda c: _grant(c, repository, tenant))
+        return id
+
+    async def _fetch(self, cri: Cri, image: str, auth: dict[str, Any] | None) -> str:
+        id = ""
+        try:
+            async with aclosing(fetch(cri, image, auth, stall_s=self._runtime.stall_s)) as telling:
+                async for told in telling:
+                    if isinstance(told, Progress):
+                        self.progress[image] = told
+                    else:
+                        id = told
+        finally:
+            self.progress.pop(image, None)
         return id
 
 

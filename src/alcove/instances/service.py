@@ -26,6 +26,7 @@ from alcove.instances.containerd_config import KATA
 from alcove.instances.cri import Cri
 from alcove.instances.cri_tables import SANDBOX_READY
 from alcove.instances.events import Listener
+from alcove.instances.fetching import Progress
 from alcove.instances.image_access import ImageAccess
 from alcove.instances.intake import Intake, Made, Order
 from alcove.instances.ledger import Ledger
@@ -114,7 +115,7 @@ class InstanceService:
         self._folder = folder
         self._rules = rules
         self._limit = limit
-        access = ImageAccess(database, runtime)
+        self._access = access = ImageAccess(database, runtime)
         self.ledger = Ledger(database, runtime, instance)
         self._context = Context(
             database=database,
@@ -204,6 +205,13 @@ class InstanceService:
 
     async def get(self, tenant: TenantId, name: str) -> Instance:
         return Instance(await self._row(tenant, name))
+
+    def pulling(self, one: Instance) -> tuple[str, Progress] | None:
+        """Return an image of the pod that is being fetched now, and how far that is; of all fetches together."""
+        if not self._access.progress or one.ended:
+            return None
+        images = (item.image for item in [*one.pod.spec.init_containers, *one.pod.spec.containers])
+        return next(((image, self._access.progress[image]) for image in images if image in self._access.progress), None)
 
     async def count(self, tenant: TenantId) -> int:
         return await self.database.read(lambda c: rows.count_pods(c, tenant))

@@ -36,7 +36,7 @@ WAYS: dict[str, tuple[DiskIo, DiskTuning]] = {
     "threads": (DiskIo.THREADS, _UNLIMITED),
     "io_uring": (DiskIo.IO_URING, _UNLIMITED),
     "packed rings": (DiskIo.IO_URING, replace(_UNLIMITED, packed=True)),
-    "two queues": (DiskIo.IO_URING, replace(_UNLIMITED, queues=2)),
+    "one queue": (DiskIo.IO_URING, replace(_UNLIMITED, queues=1)),
     "queue of 512": (DiskIo.IO_URING, replace(_UNLIMITED, length=512)),
     "queue of 256, no tables": (DiskIo.IO_URING, replace(_UNLIMITED, length=256, tables=False)),
     "past the page cache": (DiskIo.IO_URING, replace(_UNLIMITED, direct=True)),

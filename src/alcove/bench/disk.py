@@ -29,9 +29,9 @@ from alcove.vmm.spec import DISK_TUNING, DiskIo, DiskLimits, DiskTuning
 
 RANDOM_LEAST, SEQUENTIAL_LEAST = 3.0, 1.5
 HOST, CACHED = "host's disk", "host's page cache"
-# What is tried beside what pods have.
 # The limits that guard a pod's neighbours would be what is measured.
 _UNLIMITED = replace(DISK_TUNING, limits=DiskLimits(1 << 40, 1 << 30))
+# What pods have is "io_uring", or "threads" where the host refuses that.
 WAYS: dict[str, tuple[DiskIo, DiskTuning]] = {
     "threads": (DiskIo.THREADS, _UNLIMITED),
     "io_uring": (DiskIo.IO_URING, _UNLIMITED),

@@ -95,6 +95,15 @@ def test_how_disks_are_served_is_said_of_those_alone() -> None:
     assert image.endswith("num-queues=1,queue-size=64")
 
 
+def test_each_processor_has_a_queue_of_its_own() -> None:
+    drives = (*SPEC.drives[:1], *instance_slots())
+    words = render(replace(SPEC, model=DeviceModel.INSTANCE, drives=drives, vcpus=4))
+    (disk,) = [word for word in words if "drive=disk0," in word]
+    assert disk.endswith("num-queues=4,queue-size=128")
+    (image,) = [word for word in words if "drive=image0," in word]
+    assert image.endswith("num-queues=1,queue-size=64")
+
+
 def test_slots_are_the_last_disks(snapshot: object) -> None:
     spec = replace(SPEC, model=DeviceModel.INSTANCE, drives=(*SPEC.drives[:1], *instance_slots()), vcpus=2)
     arguments = render(spec)

@@ -29,14 +29,14 @@ from alcove.vmm.spec import DISK_TUNING, DiskIo, DiskLimits, DiskTuning
 
 RANDOM_LEAST, SEQUENTIAL_LEAST = 3.0, 1.5
 HOST, CACHED = "host's disk", "host's page cache"
-# What is tried beside what pods have.
 # The limits that guard a pod's neighbours would be what is measured.
 _UNLIMITED = replace(DISK_TUNING, limits=DiskLimits(1 << 40, 1 << 30))
+# What pods have is "io_uring", or "threads" where the host refuses that.
 WAYS: dict[str, tuple[DiskIo, DiskTuning]] = {
     "threads": (DiskIo.THREADS, _UNLIMITED),
     "io_uring": (DiskIo.IO_URING, _UNLIMITED),
     "packed rings": (DiskIo.IO_URING, replace(_UNLIMITED, packed=True)),
-    "two queues": (DiskIo.IO_URING, replace(_UNLIMITED, queues=2)),
+    "one queue": (DiskIo.IO_URING, replace(_UNLIMITED, queues=1)),
     "queue of 512": (DiskIo.IO_URING, replace(_UNLIMITED, length=512)),
     "queue of 256, no tables": (DiskIo.IO_URING, replace(_UNLIMITED, length=256, tables=False)),
     "past the page cache": (DiskIo.IO_URING, replace(_UNLIMITED, direct=True)),

@@ -57,7 +57,8 @@ class DiskLimits:
 class Drive:
     """A virtio disk; ``fd`` None is an empty placeholder of ``size`` bytes, whose backing is swapped in later.
 
-    ``queue`` is the length of its only queue; 0 leaves both to QEMU, which gives each virtual processor a queue of 256.
+    ``queue`` is the length of its queues (what is read-only has one); 0 leaves both to QEMU, which gives each virtual
+    processor a queue of 256.
     """
 
     name: str
@@ -71,9 +72,9 @@ class Drive:
 @dataclass(frozen=True, slots=True)
 class DiskTuning:
     """How the disks of a pod's volumes are served (``alcove bench disk`` says what each gives here): by how many
-    queues of which length (0: as short as the slot's), with packed rings, with tables of their own for the requests'
-    descriptors, past the host's page cache. Not by threads of their own: QEMU 7.2 hangs when the file beneath such a
-    disk is swapped.
+    queues (0: one for each virtual processor) of which length (0: as short as the slot's), with packed rings, with
+    tables of their own for the requests' descriptors, past the host's page cache. Not by threads of their own: QEMU 7.2
+    hangs when the file beneath such a disk is swapped.
     """
 
     queues: int = 1
@@ -84,7 +85,8 @@ class DiskTuning:
     limits: DiskLimits = DiskLimits(256 * MIB, 20_000)
 
 
-DISK_TUNING = DiskTuning()
+# With a queue of its own a processor is interrupted itself for what it has asked for, and wakes no other.
+DISK_TUNING = DiskTuning(queues=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,7 @@ def _drive(number: int, drive: Drive, spec: MachineSpec) -> list[str]:
         top = raw
     if drive.queue:
         tuning = DiskTuning() if drive.read_only else spec.tuning
-        notify += f",num-queues={tuning.queues},queue-size={tuning.length or drive.queue}"
+        notify += f",num-queues={tuning.queues or spec.vcpus},queue-size={tuning.length or drive.queue}"
         notify += ",packed=on" if tuning.packed else ""
         notify += "" if tuning.tables else ",indirect_desc=off"
     return [*options, "-blockdev", top, "-device", f"virtio-blk-pci,drive={drive.name},id=disk-{drive.name}{notify}"]

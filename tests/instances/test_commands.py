@@ -26,6 +26,9 @@ def box(plane: Plane) -> Iterator[str]:
 def test_exec_has_streams_and_an_exit_code(plane: Plane, box: str) -> None:
     done = plane.cli("exec", box, "--", "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+    # As shells say it.
+    missing = plane.cli("exec", box, "--", "nothing")
+    assert (missing.returncode, "not found in $PATH" in missing.stderr) == (127, True), missing.stderr
 
 
 def test_exec_takes_much_input_to_its_end(plane: Plane, box: str) -> None:

@@ -45,6 +45,7 @@ def cli(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
         (("run", "-p", "80", "i"), 2, "such as 8080:80"),
         (("run", "-v", "/x", "i"), 2, "write /path/here:/path/there"),
         (("run", "--memory", "lots", "i"), 2, "such as 500m, 2 or 64Mi"),
+        (("run", "-v", "/nothing-here:/x", "registry.test/c:1"), 6, "The host has no path /nothing-here"),
         (("cp", "a", "b"), 2, "one of both must be NAME:PATH"),
         (("cp", "/etc/hostname", "none:/"), 3, "There is no instance 'none'"),
     ],

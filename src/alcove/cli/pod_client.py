@@ -90,6 +90,8 @@ def _await_start(
             if event["reason"] in ("Pulling", "Pulled") and event["message"] not in told:
                 told.add(event["message"])
                 tell(event["message"])
+            if event["reason"] == "FailedMount":
+                raise AlcoveError(f"a volume cannot be mounted: {event['message']}", hint="see --volume")
             if event["reason"] == "FailedCreatePodSandBox":
                 raise AlcoveError(f"the sandbox cannot be made: {event['message']}", hint="see the server's log")
         for one in containers(pod):

@@ -24,11 +24,14 @@ from wsproto.events import BytesMessage, CloseConnection, Ping
 
 from alcove.cli.client import UnixConnection, error_for
 from alcove.cli.exits import ServerUnreachable
+from alcove.cli.pod_client import NOT_STARTED
 from alcove.errors import AlcoveError
 
 PROTOCOL = "v5.channel.k8s.io"
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _READ = 32 << 10
+# As runtimes say it.
+_NOT_THERE = ("not found in $path", "no such file or directory")
 
 
 def talk(
@@ -41,11 +44,17 @@ def talk(
 
 
 def attach(run: Path, path: str, *, tenant: str = "", stdin: bool = False, terminal: bool = False) -> bool:
-    """As ``talk``; return whether anything was printed: what had ended before may have said all it had to say."""
+    """As ``talk``; return whether anything was printed: what has ended meanwhile may have said all before, or cannot be
+    attached to any more.
+    """
     connection, rest = connect(run, path, tenant)
     with connection, _raw(terminal):
         one = _Talk(connection, rest, stdin=stdin, terminal=terminal, silent=False)
-        one.run()
+        try:
+            one.run()
+        except AlcoveError:
+            if one.printed:
+                raise
         return one.printed
 
 
@@ -135,7 +144,11 @@ class _Talk:
         for cause in document.get("details", {}).get("causes", []):
             if cause["reason"] == "ExitCode":
                 return int(cause["message"])
-        raise AlcoveError(str(document.get("message", "the program could not be run")))
+        message = str(document.get("message", "the program could not be run"))
+        if any(words in message.lower() for words in _NOT_THERE):
+            print(f"error: {message.rpartition('exec: ')[2]}", file=sys.stderr)
+            return NOT_STARTED
+        raise AlcoveError(message)
 
 
 def connect(run: Path, path: str, tenant: str) -> tuple[socket.socket, bytes]:

@@ -109,8 +109,15 @@ def exit_code(status: bytes) -> int:
         causes = (document.get("details") or {}).get("causes") or []
         return next(int(one["message"]) for one in causes if one.get("reason") == "ExitCode")
     except (ValueError, KeyError, AttributeError, TypeError, StopIteration):
+        raise StreamsBroken(_words(status)) from None
+
+
+def _words(status: bytes) -> str:
+    try:
+        return str(json.loads(status)["message"])[:400]
+    except (ValueError, KeyError, TypeError):
         words = status.decode(errors="replace")[:400] or "the runtime broke off"
-        raise StreamsBroken(f"how the program ended is not known: {words}") from None
+        return f"how the program ended is not known: {words}"
 
 
 def _channels(wish: Wish) -> list[int]:

@@ -245,7 +245,11 @@ class Worker:
             self._context.ledger.forget(action.id)
 
     async def _start_sandbox(self, cri: Cri, attempt: int) -> None:
-        await asyncio.to_thread(volumes.make, self.pod, self._place, self.isolation)
+        try:
+            await asyncio.to_thread(volumes.make, self.pod, self._place, self.isolation)
+        except AlcoveError as error:
+            await self._event("Warning", "FailedMount", str(error))
+            raise
         self._memory.sandbox_attempt = attempt
         self._memory.started_ms = self._memory.started_ms or now_ms()
         await self._keep()

@@ -44,8 +44,8 @@ def talk(
 
 
 def attach(run: Path, path: str, *, tenant: str = "", terminal: bool = False) -> bool:
-    """As ``talk`` with our stdin; return whether anything was printed: what has ended meanwhile may have said all before, or cannot be
-    attached to any more.
+    """As ``talk`` with our stdin; return whether anything was printed: what has ended meanwhile may have said all
+    before, or cannot be attached to any more.
     """
     connection, rest = connect(run, path, tenant)
     with connection, _raw(terminal):

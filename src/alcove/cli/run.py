@@ -36,7 +36,7 @@ SIGNALS = 128
 @click.option("--isolation", type=TIERS, help="Tier; the server's default is vm. kata: where it is installed.")
 @click.option("--kernel", default="", help="A registered kernel (alcove kernel) for its VM.")
 @click.option("-i", "--stdin", is_flag=True, help="Hand our stdin on.")
-@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
+@click.option("-t", "--tty", is_flag=True, help="Give it a terminal; with -i ours is joined to it.")
 @click.option("--rm", "removed", is_flag=True, help="Remove the instance when it has ended.")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait for it; print its name.")
 @click.option("--restart", type=click.Choice(["no", "on-failure", "always"]), default="no", show_default=True)
@@ -59,8 +59,8 @@ def run_command(run: Path, image: str, detach: bool, removed: bool, isolation: s
         pod_client.await_start(client, name, output.note)
         click.echo(name)
         return
-    if given["stdin"] or given["tty"]:
-        sys.exit(_join(client, run, name, removed=removed, stdin=given["stdin"], tty=given["tty"]))
+    if given["stdin"]:
+        sys.exit(_join(client, run, name, removed=removed, tty=given["tty"]))
     sys.exit(_attend(client, name, removed=removed))
 
 
@@ -68,16 +68,18 @@ def _create_path(isolation: str | None) -> str:
     return f"{pod_client.PODS}?isolation={isolation}" if isolation else pod_client.PODS
 
 
-def _join(client: Client, run: Path, name: str, *, removed: bool, stdin: bool, tty: bool) -> int:
-    """Take part in its streams. Without a terminal its log is what we print, so that nothing from before is lost."""
+def _join(client: Client, run: Path, name: str, *, removed: bool, tty: bool) -> int:
+    """Take part in its streams. Without a terminal its log is what we print, so that nothing from before is lost; on
+    one what is typed must be seen at once.
+    """
     tenant = os.environ.get("ALCOVE_TENANT", "")
-    path = pod_client.path(name, "attach", stdin=stdin, tty=tty)
+    path = pod_client.path(name, "attach", stdin=True, tty=tty)
     try:
         pod_client.await_start(client, name, output.note)
         if tty:
             printed = False
             with contextlib.suppress(Conflict):
-                printed = attach(run, path, tenant=tenant, stdin=stdin, terminal=sys.stdout.isatty())
+                printed = attach(run, path, tenant=tenant, terminal=sys.stdout.isatty())
             if not printed:
                 # It ended sooner than we were there.
                 pod_client.follow(client, name, follow=True)

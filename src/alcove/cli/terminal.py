@@ -43,13 +43,13 @@ def talk(
         return _Talk(connection, rest, stdin=stdin, terminal=terminal, silent=silent).run()
 
 
-def attach(run: Path, path: str, *, tenant: str = "", stdin: bool = False, terminal: bool = False) -> bool:
-    """As ``talk``; return whether anything was printed: what has ended meanwhile may have said all before, or cannot be
-    attached to any more.
+def attach(run: Path, path: str, *, tenant: str = "", terminal: bool = False) -> bool:
+    """As ``talk`` with our stdin; return whether anything was printed: what has ended meanwhile may have said all
+    before, or cannot be attached to any more.
     """
     connection, rest = connect(run, path, tenant)
     with connection, _raw(terminal):
-        one = _Talk(connection, rest, stdin=stdin, terminal=terminal, silent=False)
+        one = _Talk(connection, rest, stdin=True, terminal=terminal, silent=False)
         try:
             one.run()
         except AlcoveError:

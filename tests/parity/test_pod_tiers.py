@@ -71,6 +71,15 @@ def test_kata_is_refused_where_it_is_not_installed(platform: Platform, monkeypat
     assert "choose another isolation" in done.stderr
 
 
+@pytest.mark.parametrize("tier", ["kata", "gvisor", "process"])
+def test_a_kernel_of_its_own_is_a_machines(platform: Platform, tier: str) -> None:
+    asked = pod()
+    asked["metadata"]["annotations"] = {"io.alcove.kernel": "other"}
+    with pytest.raises(InvalidRequest, match="no kernel of an instance's own") as refused:
+        Client(platform.socket.parent).call("POST", f"{PODS}?isolation={tier}", asked)
+    assert refused.value.hint == "choose vm"
+
+
 def test_kata_is_the_operators_to_choose(platform: Platform) -> None:
     keys = {"access_key": platform.access_key, "secret": platform.secret}
     status, _, told = send(platform.port, "POST", f"{PODS}?isolation=kata", json.dumps(pod()).encode(), **keys)

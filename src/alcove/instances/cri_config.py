@@ -20,8 +20,9 @@ UID, POD, NAMESPACE = "io.kubernetes.pod.uid", "io.kubernetes.pod.name", "io.kub
 CONTAINER = "io.kubernetes.container.name"
 # Whose instance a pod is: several may use one containerd.
 INSTANCE = "io.alcove.instance"
+KERNEL = "io.alcove.kernel"
 # Annotations of the manifest that the runtime is told; all others of ours are ours to say.
-_PASSED = ("io.alcove.kernel", "io.alcove.network-model")
+_PASSED = (KERNEL, "io.alcove.network-model")
 _PERIOD_US = 100_000
 _LEAST_SHARES = 2
 # What the containers of a VM have beside their own memory, for its kernel and agent.

@@ -193,6 +193,10 @@ class InstanceService:
                 f"Kata Containers is not installed here: there is no {KATA}.",
                 hint="install it and restart the server, or choose another isolation",
             )
+        if tier is not PodTier.VM and pod.metadata.annotations.get(cri_config.KERNEL):
+            raise InvalidRequest(
+                f"There is no kernel of an instance's own with the isolation {tier}.", hint="choose vm"
+            )
         volumes.check(pod, tier)
         intake = Intake(tenant, pod, tier, order, self._limit(tenant), now_ms())
         # Where containerd cannot be had, say so now.

@@ -50,8 +50,12 @@ class DiskPod:
         fields: dict[str, Any] = {"image": "fio", "pid": "container", "terminal": False, "stdin": False}
         await self._agent.request("create_container", id=id, spec=_spec(words), **fields)
         await self._agent.request("start_container", id=id)
-        async with asyncio.timeout(_TIMEOUT_S):
-            end = await self._end
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                end = await self._end
+        except TimeoutError as error:
+            what = f"{words[0]} does not end in the pod, or the pod is gone"
+            raise HostError(what, hint="is there room on the disk? see df") from error
         await asyncio.gather(*self._tasks)
         await self._agent.request("delete_container", id=id)
         text = self._printed.decode(errors="replace")

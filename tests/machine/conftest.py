@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Generator
 import pytest
 import pytest_asyncio
 from tests.machine.lab import ROOT, Guest, Lab, leftovers, open_lab, until
+from tests.machine.podlab import PodLab
 
 from alcove.sandbox.protocol import Start
 
@@ -54,3 +55,14 @@ async def restored(lab: Lab) -> Guest:
 @pytest_asyncio.fixture(loop_scope="session")
 async def loaded(lab: Lab) -> Guest:
     return await lab.load()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pods(lab: Lab) -> AsyncIterator[PodLab]:
+    pods = PodLab(lab)
+    # What a run that was killed has left.
+    await pods.service.recover()
+    await pods.end_all()
+    yield pods
+    await pods.close()
+    assert pods.leftovers() == []

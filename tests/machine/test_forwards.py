@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
-from tests.machine.lab import Lab, command
+from tests.machine.lab import command
 from tests.machine.podlab import POD, PodLab, PodNetwork, pod_network
 
 from alcove.host.netns import open_namespace, within
@@ -37,16 +35,6 @@ threading.Thread(target=serve, args=(("127.0.0.1", {DEAF}), kept.append)).start(
 serve(("127.0.0.1", {ECHO}), echo)
 """
 SENT = os.urandom(1 << 20)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def pods(lab: Lab) -> AsyncIterator[PodLab]:
-    pods = PodLab(lab)
-    await pods.service.recover()
-    await pods.end_all()
-    yield pods
-    await pods.close()
-    assert pods.leftovers() == []
 
 
 def dial(network: PodNetwork, port: int) -> socket.socket:

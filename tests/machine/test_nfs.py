@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from tests.machine.lab import Lab
 from tests.machine.nfs_server import PORT, nfs_server
 from tests.machine.podlab import HOST, PodLab, pod_network
 from tests.machine.programs import Programs
@@ -21,16 +18,6 @@ from alcove.sandbox.agent import AgentError
 pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 
 NFS = "/run/alcove/nfs"
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def pods(lab: Lab) -> AsyncIterator[PodLab]:
-    pods = PodLab(lab)
-    await pods.service.recover()
-    await pods.end_all()
-    yield pods
-    await pods.close()
-    assert pods.leftovers() == []
 
 
 async def test_volumes_of_an_nfs_server(pods: PodLab, tmp_path: Path) -> None:

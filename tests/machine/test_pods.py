@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from tests.machine.lab import Lab, until
+from tests.machine.lab import until
 from tests.machine.podlab import OTHER_POD, POD, POD_6, PodLab, add_more, pings, pings_6, pod_network
 
 from alcove.errors import InvalidRequest
@@ -37,17 +35,6 @@ except OSError as error:
     assert error.errno == errno.ENOSPC
 print(held)
 """
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def pods(lab: Lab) -> AsyncIterator[PodLab]:
-    pods = PodLab(lab)
-    # What a run that was killed has left.
-    await pods.service.recover()
-    await pods.end_all()
-    yield pods
-    await pods.close()
-    assert pods.leftovers() == []
 
 
 @pytest.mark.parametrize("model", ["tcfilter", "macvtap"])

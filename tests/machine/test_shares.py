@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from tests.machine.lab import Lab, command, until
+from tests.machine.lab import command, until
 from tests.machine.podlab import PodLab
 from tests.machine.programs import Programs
 
@@ -21,16 +20,6 @@ pytestmark = [pytest.mark.machine, pytest.mark.asyncio(loop_scope="session")]
 
 OPERATORS = {"io.alcove.host-paths": "true"}
 SHARES = "/run/alcove/shares"
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def pods(lab: Lab) -> AsyncIterator[PodLab]:
-    pods = PodLab(lab)
-    await pods.service.recover()
-    await pods.end_all()
-    yield pods
-    await pods.close()
-    assert pods.leftovers() == []
 
 
 class Sharer:
